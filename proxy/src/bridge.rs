@@ -1,0 +1,1 @@
+//! What two eras need of each other.

@@ -1,0 +1,1 @@
+//! The immutable snapshot that a request meets.

@@ -1,0 +1,1 @@
+//! What the control plane may ask of the data plane.

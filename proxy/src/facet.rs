@@ -1,0 +1,1 @@
+//! Which family of routes a path belongs to.

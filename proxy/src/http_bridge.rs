@@ -1,0 +1,1 @@
+//! Between a Pingora session and `http` types.

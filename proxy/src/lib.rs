@@ -1,0 +1,36 @@
+//! The data plane: who may call, what they see, and where a call goes. It serves from memory.
+//!
+//! Reading order: [`gateway`] takes a request from the listener and names every step it passes;
+//! [`access`] holds the checks; [`wire`] is JSON-RPC on bytes; [`downstream`] speaks to clients;
+//! [`catalog`] says what a caller sees; [`upstream`] speaks to MCP servers; [`bridge`] joins two
+//! eras of the protocol; [`sync`] keeps the lists; [`control`] is what the control plane may ask.
+
+pub mod gateway;
+
+pub mod guard;
+
+pub mod facet;
+
+pub mod refusal;
+
+pub mod http_bridge;
+
+pub mod access;
+
+pub mod context;
+
+pub mod wire;
+
+pub mod downstream;
+
+pub mod catalog;
+
+pub mod bridge;
+
+pub mod upstream;
+
+pub mod sync;
+
+pub mod control;
+
+pub mod tasks;

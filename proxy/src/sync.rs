@@ -1,0 +1,1 @@
+//! Fetching the lists of an upstream.
