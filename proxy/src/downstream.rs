@@ -1,1 +1,3 @@
 //! What every transport towards clients shares.
+
+pub mod conversation;

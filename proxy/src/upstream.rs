@@ -1,1 +1,3 @@
 //! The MCP servers we call.
+
+pub mod call;

@@ -1,0 +1,186 @@
+//! One call's ordered queue towards the client.
+//!
+//! While a call runs, its upstream may send progress, log messages and requests of its own. They
+//! pass through one bounded queue per call, and the answer is written after what came before it, so
+//! nothing overtakes and nothing is lost. The upstream side holds a [`Conversation`]; the transport
+//! towards the client drains the [`Outbox`].
+//!
+//! Nobody waits on a slow client: a full queue cancels the call, because the one that would wait is
+//! the reader of a channel that other clients share.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::upstream::call::Answer;
+
+/// Messages that may wait for one client: enough for a burst of progress, little enough for 10,000 calls.
+const QUEUE_MESSAGES_MAX: usize = 256;
+
+/// Whose call it is: a legacy session, or the key of a modern client. On a channel that many calls
+/// share, what the upstream sends can be attributed only while all calls have one owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Owner(pub Uuid);
+
+/// A message for the client, in the order it came from the upstream.
+#[derive(Debug)]
+pub enum Outbound {
+    /// A notification: its method and the raw object of its params.
+    Notification {
+        /// For example `notifications/progress`.
+        method: Arc<str>,
+        /// The raw JSON object, if there is one.
+        params: Option<Bytes>,
+    },
+    /// A request of the upstream that the client is to answer.
+    Ask(Ask),
+}
+
+/// A request towards the client and the place for its answer.
+#[derive(Debug)]
+pub struct Ask {
+    /// For example `elicitation/create`.
+    pub method: Arc<str>,
+    /// The raw JSON object, if there is one.
+    pub params: Option<Bytes>,
+    /// Takes the answer; dropping it means the client went away.
+    pub reply: oneshot::Sender<Result<Answer, AskRefused>>,
+}
+
+/// Why a request towards the client was not put to it; becomes a JSON-RPC error for the upstream.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct AskRefused {
+    /// The JSON-RPC code the upstream gets.
+    pub code: i64,
+    /// In words.
+    pub message: String,
+}
+
+impl AskRefused {
+    /// The client has not declared what this needs.
+    pub fn unsupported(method: &str) -> Self {
+        Self { code: -32601, message: format!("the client does not support {method}") }
+    }
+
+    /// The client is gone or did not answer in time.
+    pub fn unanswered() -> Self {
+        Self { code: -32603, message: "the client did not answer".into() }
+    }
+
+    /// Calls of several clients share the channel this came on.
+    pub fn unattributable() -> Self {
+        Self { code: -32603, message: "cannot be attributed to one client".into() }
+    }
+}
+
+/// The upstream's side of the queue. Cheap to clone.
+#[derive(Clone)]
+pub struct Conversation {
+    owner: Owner,
+    outbound: mpsc::Sender<Outbound>,
+    overflow: CancellationToken,
+}
+
+/// The client's side of the queue.
+pub struct Outbox {
+    inbound: mpsc::Receiver<Outbound>,
+}
+
+/// A new queue. `cancel` is the call's own token: an overflowing queue cancels it.
+pub fn open(owner: Owner, cancel: CancellationToken) -> (Conversation, Outbox) {
+    let (outbound, inbound) = mpsc::channel(QUEUE_MESSAGES_MAX);
+    (Conversation { owner, outbound, overflow: cancel }, Outbox { inbound })
+}
+
+impl Conversation {
+    /// Whose call it is.
+    pub fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// Queues a notification. A client that left makes it a no-op; a full queue cancels the call.
+    pub fn notify(&self, method: &str, params: Option<Bytes>) {
+        self.push(Outbound::Notification { method: method.into(), params });
+    }
+
+    /// Queues a request towards the client, behind what was queued before; the future is its answer.
+    pub fn ask(
+        &self,
+        method: &str,
+        params: Option<Bytes>,
+    ) -> impl Future<Output = Result<Answer, AskRefused>> + Send + 'static {
+        let (reply, answer) = oneshot::channel();
+        self.push(Outbound::Ask(Ask { method: method.into(), params, reply }));
+        async move { answer.await.unwrap_or_else(|_| Err(AskRefused::unanswered())) }
+    }
+
+    fn push(&self, message: Outbound) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.outbound.try_send(message) {
+            tracing::info!(queue.messages_max = QUEUE_MESSAGES_MAX, "client too slow, its call is cancelled");
+            self.overflow.cancel();
+        }
+    }
+}
+
+impl Outbox {
+    /// The next message; `None` when the upstream side is gone.
+    pub async fn next(&mut self) -> Option<Outbound> {
+        self.inbound.recv().await
+    }
+
+    /// The next message if one waits already.
+    pub fn next_ready(&mut self) -> Option<Outbound> {
+        self.inbound.try_recv().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue() -> (Conversation, Outbox, CancellationToken) {
+        let cancel = CancellationToken::new();
+        let (conversation, outbox) = open(Owner(Uuid::nil()), cancel.clone());
+        (conversation, outbox, cancel)
+    }
+
+    #[tokio::test]
+    async fn keeps_notifications_and_requests_in_order() {
+        let (conversation, mut outbox, _) = queue();
+        conversation.notify("notifications/progress", None);
+        let answer = conversation.ask("roots/list", None);
+        conversation.notify("notifications/message", None);
+        assert!(
+            matches!(outbox.next().await, Some(Outbound::Notification { method, .. }) if &*method == "notifications/progress")
+        );
+        let Some(Outbound::Ask(ask)) = outbox.next().await else { panic!("the request comes second") };
+        assert!(
+            matches!(outbox.next().await, Some(Outbound::Notification { method, .. }) if &*method == "notifications/message")
+        );
+        ask.reply.send(Ok(Answer::Result(Bytes::from_static(b"{}")))).expect("the asker waits");
+        assert_eq!(answer.await, Ok(Answer::Result(Bytes::from_static(b"{}"))));
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_cancels_the_call_instead_of_waiting() {
+        let (conversation, _outbox, cancel) = queue();
+        for _ in 0..QUEUE_MESSAGES_MAX {
+            conversation.notify("notifications/progress", None);
+        }
+        assert!(!cancel.is_cancelled());
+        conversation.notify("notifications/progress", None);
+        assert!(cancel.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_left_leaves_its_requests_unanswered() {
+        let (conversation, outbox, _) = queue();
+        drop(outbox);
+        assert_eq!(conversation.ask("roots/list", None).await, Err(AskRefused::unanswered()));
+    }
+}

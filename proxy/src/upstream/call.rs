@@ -1,0 +1,81 @@
+//! One request to an upstream: what is asked, what comes back, and how it can fail.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use tokio_util::sync::CancellationToken;
+
+use crate::downstream::conversation::Conversation;
+
+/// A request for an upstream, written in the era that the upstream speaks.
+#[derive(Clone)]
+pub struct Call {
+    /// The JSON-RPC method.
+    pub method: &'static str,
+    /// The raw JSON object of `params`; a `_meta.progressToken` in it is the client's own and is
+    /// replaced on the way out and restored on the way back.
+    pub params: Bytes,
+    /// Headers that mirror the body (`Mcp-Name`, `Mcp-Param-*`), for a modern upstream over HTTP.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Where notifications and requests that belong to this call go, in the order they came.
+    pub conversation: Conversation,
+    /// The longest silence before the call is given up; anything from the upstream for this call resets it.
+    pub idle_timeout: Duration,
+    /// The longest the call may take in all.
+    pub total_timeout: Duration,
+    /// The most bytes an answer may have.
+    pub response_bytes_max: usize,
+    /// Cancelled when the client no longer wants the answer.
+    pub cancel: CancellationToken,
+}
+
+/// What an upstream answered: raw JSON, a slice of what came over the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The value of `result`.
+    Result(Bytes),
+    /// The value of `error`, an object with `code` and `message`.
+    Error(Bytes),
+}
+
+/// Why there is no answer, by what the caller can do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// Not connected, and nothing was sent: the call may be repeated.
+    #[error("the upstream is unavailable: {reason}")]
+    Unavailable {
+        /// In words for a person; no address and no secret.
+        reason: String,
+    },
+    /// Its queue is full; nothing was sent.
+    #[error("the upstream has {limit} calls in flight, which is its limit")]
+    Busy {
+        /// Calls that may be in flight at one upstream.
+        limit: usize,
+    },
+    /// No answer within the idle or the total deadline; the upstream was told to stop.
+    #[error("no answer within {} s", after.as_secs())]
+    TimedOut {
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The connection ended after the request was sent: whether it was carried out isn't known.
+    #[error("the connection closed before the answer came")]
+    ClosedMidCall,
+    /// The answer was larger than `response_bytes_max`.
+    #[error("the answer is larger than {limit} bytes")]
+    TooLarge {
+        /// In bytes.
+        limit: usize,
+    },
+    /// What came isn't a valid answer.
+    #[error("the answer isn't valid: {reason}")]
+    Invalid {
+        /// What is wrong with it; never a part of its content.
+        reason: &'static str,
+    },
+    /// The client cancelled; the upstream was told.
+    #[error("cancelled by the client")]
+    Cancelled,
+}
