@@ -49,6 +49,9 @@ pub(crate) enum ApiError {
     /// Nothing has this path or id.
     #[error("no such {0}")]
     NotFound(&'static str),
+    /// No tool has this id.
+    #[error("no such tool")]
+    ToolNotFound,
     /// The path exists, but not for this method.
     #[error("the method isn't allowed here")]
     MethodNotAllowed,
@@ -114,10 +117,7 @@ impl ApiError {
 
     /// A value that another one of its kind has already.
     pub(crate) fn taken(pointer: &str, detail: &str) -> Self {
-        Self::Conflict {
-            detail: detail.into(),
-            problems: vec![FieldError::new(pointer, detail)],
-        }
+        Self::Conflict { detail: detail.into(), problems: vec![FieldError::new(pointer, detail)] }
     }
 
     /// Something of our own failed while `doing`.
@@ -195,7 +195,9 @@ pub(crate) fn respond(error: &ApiError, request_id: &str) -> Response {
         ApiError::Store(StoreError::InvalidCursor) => {
             vec![FieldError::new("/cursor", "is not a cursor of this list")]
         }
-        ApiError::Store(StoreError::InvalidSort) => vec![FieldError::new("/sort", "is not a field of this list")],
+        ApiError::Store(StoreError::InvalidSort) => {
+            vec![FieldError::new("/sort", "is not a field of this list")]
+        }
         _ => Vec::new(),
     };
     let problem = Problem {
@@ -236,7 +238,7 @@ fn face(error: &ApiError) -> (StatusCode, &'static str, String) {
             (StatusCode::UNAUTHORIZED, "UNAUTHORIZED", said)
         }
         ApiError::Forbidden(_) => (StatusCode::FORBIDDEN, "FORBIDDEN", said),
-        ApiError::NotFound("tool") => (StatusCode::NOT_FOUND, "TOOL_NOT_FOUND", said),
+        ApiError::ToolNotFound => (StatusCode::NOT_FOUND, "TOOL_NOT_FOUND", said),
         ApiError::NotFound(_) => (StatusCode::NOT_FOUND, "NOT_FOUND", said),
         ApiError::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "NOT_FOUND", said),
         ApiError::Conflict { .. } => (StatusCode::CONFLICT, "CONFLICT", said),
@@ -248,9 +250,9 @@ fn face(error: &ApiError) -> (StatusCode, &'static str, String) {
         ApiError::Store(StoreError::Conflict { .. }) => {
             (StatusCode::CONFLICT, "CONFLICT", "it clashes with what is stored".into())
         }
-        ApiError::Store(StoreError::InvalidCursor | StoreError::InvalidSort | StoreError::Unstorable { .. }) => {
-            (StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION", "some fields are not valid".into())
-        }
+        ApiError::Store(
+            StoreError::InvalidCursor | StoreError::InvalidSort | StoreError::Unstorable { .. },
+        ) => (StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION", "some fields are not valid".into()),
         ApiError::Store(StoreError::Unavailable(_)) => {
             (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", "the store is unavailable".into())
         }
@@ -307,6 +309,7 @@ mod tests {
             (ApiError::WrongPassword, 401),
             (ApiError::Forbidden("x"), 403),
             (ApiError::NotFound("upstream"), 404),
+            (ApiError::ToolNotFound, 404),
             (ApiError::MethodNotAllowed, 405),
             (ApiError::conflict("x"), 409),
             (ApiError::PreconditionRequired, 428),
@@ -315,6 +318,13 @@ mod tests {
             (ApiError::UpstreamUnavailable { reason: "x".into() }, 502),
             (ApiError::UpstreamTimeout, 504),
             (ApiError::TimedOut, 503),
+            (StoreError::Unavailable("gone".into()).into(), 503),
+            (StoreError::StorageFull("full".into()).into(), 503),
+            (StoreError::Conflict { constraint: "a.b".into() }.into(), 409),
+            (StoreError::InvalidCursor.into(), 422),
+            (StoreError::InvalidSort.into(), 422),
+            (StoreError::Unstorable { table: "upstreams" }.into(), 422),
+            (StoreError::Aborted.into(), 500),
             (ApiError::internal("x", std::fmt::Error), 500),
             (ApiError::Panicked, 500),
         ];
