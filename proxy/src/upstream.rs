@@ -5,3 +5,5 @@ pub mod call;
 pub(crate) mod link;
 
 pub(crate) mod frame;
+
+pub mod supervise;
