@@ -2,6 +2,16 @@
 
 pub mod call;
 
+pub mod egress;
+
 pub(crate) mod link;
 
 pub(crate) mod frame;
+
+pub mod states;
+
+pub(crate) mod backoff;
+
+pub(crate) mod breaker;
+
+pub(crate) mod dial;
