@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
@@ -24,6 +24,7 @@ use super::call::{Answer, Call, CallError};
 use super::frame;
 use super::link::{Entered, Era, InFlight, Negotiated, Wiring, next_id};
 use crate::downstream::conversation::Conversation;
+use crate::wire::compose;
 use writing::Message;
 
 mod reading;
@@ -78,7 +79,7 @@ impl Channel {
             queue_bytes: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
             calls: Mutex::new(Calls { over: None, pending: HashMap::new() }),
             in_flight: Arc::default(),
-            protocol: OnceLock::new(),
+            protocol: Mutex::new(None),
             wiring,
             closing: CancellationToken::new(),
             lost: CancellationToken::new(),
@@ -92,7 +93,8 @@ impl Channel {
     /// Sends a request and waits for its answer; see [`super::link::Link::request`].
     pub(crate) async fn request(&self, call: Call) -> Result<Answer, CallError> {
         let id = next_id();
-        let outgoing = frame::request(id, call.method, &call.params);
+        let outgoing = frame::request(id, call.method, &call.params)
+            .map_err(|_| CallError::Invalid { reason: "the _meta of the request is not usable" })?;
         let (waiting, answer) = self.enter(id, &call, outgoing.progress_token)?;
         self.shared.queue(outgoing.body, Some(Arc::clone(&waiting.ticket)))?;
         waiting.answer(answer, &call).await
@@ -100,13 +102,12 @@ impl Channel {
 
     /// Sends a notification.
     pub(crate) fn notify(&self, method: &str, params: Option<Bytes>) -> Result<(), CallError> {
-        self.shared.queue(frame::notification(method, params.as_ref()), None)
+        self.shared.queue(compose::notification(method, params.as_deref()), None)
     }
 
-    /// Says what the handshake settled.
+    /// Says what is spoken from now on.
     pub(crate) fn set_protocol(&self, protocol: Negotiated) {
-        // A channel has one handshake; a second word about it changes nothing.
-        let _ = self.shared.protocol.set(protocol);
+        *self.shared.protocol() = Some(protocol);
     }
 
     /// Cancelled when the channel broke, and not when it was closed.
@@ -164,7 +165,7 @@ struct Shared {
     queue_bytes: Arc<Semaphore>,
     calls: Mutex<Calls>,
     in_flight: Arc<InFlight>,
-    protocol: OnceLock<Negotiated>,
+    protocol: Mutex<Option<Negotiated>>,
     wiring: Wiring,
     /// Nothing is written any more.
     closing: CancellationToken,
@@ -196,13 +197,17 @@ struct Pending {
 }
 
 impl Shared {
-    fn calls(&self) -> std::sync::MutexGuard<'_, Calls> {
-        // The map is whole between two statements, so a panic elsewhere can't have broken it.
+    // Both are whole between two statements, so a panic elsewhere can't have broken them.
+    fn calls(&self) -> MutexGuard<'_, Calls> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn protocol(&self) -> MutexGuard<'_, Option<Negotiated>> {
+        self.protocol.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_modern(&self) -> bool {
-        self.protocol.get().is_some_and(|protocol| protocol.era == Era::Modern)
+        self.protocol().as_ref().is_some_and(|protocol| protocol.era() == Era::Modern)
     }
 
     /// Queues a message to be written; never waits.
@@ -289,7 +294,7 @@ impl Drop for Waiting {
         let Some(given_up) = given_up else { return }; // It has its answer.
         drop(given_up);
         if matches!(self.ticket.abandon(), Abandoned::Sent) && self.method != INITIALIZE {
-            let cancelled = frame::notification("notifications/cancelled", Some(&frame::cancelled(self.id)));
+            let cancelled = frame::cancelled(self.id, "its answer is no longer wanted");
             if let Err(error) = self.shared.queue(cancelled, None) {
                 tracing::debug!(%error, "upstream not told of a cancelled call");
             }
@@ -316,9 +321,7 @@ impl Ticket {
 
     /// Called before the first byte is written; an abandoned request isn't.
     fn begin(&self) -> bool {
-        self.0
-            .compare_exchange(Self::QUEUED, Self::WRITTEN, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+        self.0.compare_exchange(Self::QUEUED, Self::WRITTEN, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     fn abandon(&self) -> Abandoned {

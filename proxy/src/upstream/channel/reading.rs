@@ -14,14 +14,24 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 
-use super::{Broken, Clock, Pending, Shared, Source};
+use super::{Broken, Clock, Shared, Source};
 use crate::downstream::conversation::{AskRefused, Conversation, Owner};
 use crate::upstream::call::{Answer, CallError};
-use crate::upstream::frame::{self, Incoming, Reply};
-use crate::upstream::link::{Attribution, Dropped, GATEWAY, Roots};
+use crate::upstream::frame::{self, Addressee, Incoming, Reply};
+use crate::upstream::link::{Attribution, Dropped, Roots};
+use crate::wire::edit::Object;
+use crate::wire::envelope::Params;
+use crate::wire::ids::Id;
+use crate::wire::meta::SUBSCRIPTION_ID;
 
 /// Questions of one upstream that clients have yet to answer: a person answers one at a time.
 const QUESTIONS_MAX: usize = 64;
+
+/// The request that lasts as long as its subscription.
+const LISTEN: &str = "subscriptions/listen";
+
+/// What a subscription that ends in good order answers.
+const GRACEFUL_END: &[u8] = br#"{"resultType":"complete"}"#;
 
 /// Reads until the end.
 pub(super) async fn run(shared: Arc<Shared>, mut source: impl Source) {
@@ -32,13 +42,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut source: impl Source) {
             answered = questions.next(), if !questions.is_empty() => shared.answer_question(answered),
             message = source.next() => match message {
                 Ok(Some(_)) if shared.closing.is_cancelled() => {} // Nobody waits for it any more.
-                Ok(Some(message)) => match frame::read(&message) {
-                    Ok(incoming) => shared.route(incoming, &mut questions),
-                    Err(_) => {
-                        source.unreadable(&message);
-                        shared.wiring.listener.dropped(Dropped::Garbage);
-                    }
-                },
+                Ok(Some(message)) => shared.read(message, &source, &mut questions),
                 Ok(None) => break "the upstream closed the connection".to_owned(),
                 Err(Broken(reason)) => break reason,
             },
@@ -48,16 +52,38 @@ pub(super) async fn run(shared: Arc<Shared>, mut source: impl Source) {
 }
 
 impl Shared {
+    fn read(&self, message: Bytes, source: &impl Source, questions: &mut Questions) {
+        match frame::read(message.clone()) {
+            // Batches are of 2025-03-26 only, but whoever sends one means what is in it.
+            Ok(Incoming::Batch(messages)) => {
+                for message in messages {
+                    match frame::read(message.clone()) {
+                        Ok(Incoming::Batch(_)) | Err(_) => self.unreadable(&message, source),
+                        Ok(incoming) => self.route(incoming, questions),
+                    }
+                }
+            }
+            Ok(incoming) => self.route(incoming, questions),
+            Err(_) => self.unreadable(&message, source),
+        }
+    }
+
+    fn unreadable(&self, message: &Bytes, source: &impl Source) {
+        source.unreadable(message);
+        self.wiring.listener.dropped(Dropped::Garbage);
+    }
+
     fn route(&self, incoming: Incoming, questions: &mut Questions) {
         match incoming {
             Incoming::Answer { id, answer } => self.finish(id, answer),
-            Incoming::Request { id, method, params } => self.asked(id, &method, params, questions),
-            Incoming::Notification { method, params } => match method.as_str() {
-                "notifications/progress" => self.progressed(params),
-                "notifications/cancelled" => self.withdrawn(params.as_ref(), questions),
-                "notifications/message" => self.logged(&method, params),
-                _ => self.notified(&method, params),
+            Incoming::Request { id, method, params } => self.asked(id, &method, params.as_ref(), questions),
+            Incoming::Notification { method, params } => match frame::addressee(&method) {
+                Addressee::Progress => self.progressed(params.as_ref()),
+                Addressee::Taken => self.taken_back(params.as_ref(), questions),
+                Addressee::Everyone => self.announced(&method, params.as_ref()),
+                Addressee::Call => self.said(&method, params.as_ref()),
             },
+            Incoming::Batch(_) => self.wiring.listener.dropped(Dropped::Garbage),
         }
     }
 
@@ -75,14 +101,13 @@ impl Shared {
     }
 
     /// Progress: to the call whose token it has, with the token that its client chose.
-    fn progressed(&self, params: Option<Bytes>) {
+    fn progressed(&self, params: Option<&Params>) {
         let restored = params.and_then(|params| {
             let calls = self.calls();
-            let pending = calls.pending.get(&frame::progress_token(&params)?)?;
+            let pending = calls.pending.get(&frame::progress_of(Some(params))?)?;
             let token = pending.progress_token.as_ref()?;
-            let params = frame::restore_progress_token(&params, token)?;
             pending.clock.heard.notify_one();
-            Some((pending.conversation.clone(), params))
+            Some((pending.conversation.clone(), frame::restore_progress(params, token)))
         });
         match restored {
             Some((conversation, params)) => conversation.notify("notifications/progress", Some(params)),
@@ -90,51 +115,46 @@ impl Shared {
         }
     }
 
-    /// A log message: to the one client that has calls in flight; while nobody has, to all who listen.
-    fn logged(&self, method: &str, params: Option<Bytes>) {
+    /// What concerns everyone; what a subscription brings shows that it is alive.
+    fn announced(&self, method: &str, params: Option<&Params>) {
+        if let Some(id) = params.and_then(subscription_of)
+            && let Some(subscription) = self.calls().pending.get(&id)
+        {
+            subscription.clock.heard.notify_one();
+        }
+        self.wiring.listener.notification(method, raw(params));
+    }
+
+    /// A log message and the like: to the one client that has calls in flight; to all who listen while
+    /// nobody has.
+    fn said(&self, method: &str, params: Option<&Params>) {
         match self.in_flight.sole() {
-            Attribution::One(conversation) => conversation.notify(method, params),
-            Attribution::Nobody => self.wiring.listener.notification(method, params),
+            Attribution::One(conversation) => conversation.notify(method, raw(params)),
+            Attribution::Nobody => self.wiring.listener.notification(method, raw(params)),
             Attribution::Several => self.wiring.listener.dropped(Dropped::Unattributed),
         }
     }
 
-    /// Any other notification: to its subscription if it names one, else to all who listen.
-    fn notified(&self, method: &str, params: Option<Bytes>) {
-        let subscription = params.as_ref().and_then(frame::subscription_id);
-        let conversation = subscription.and_then(|id| {
-            let calls = self.calls();
-            let pending = calls.pending.get(&id)?;
-            pending.clock.heard.notify_one();
-            Some(pending.conversation.clone())
-        });
-        match conversation {
-            Some(conversation) => conversation.notify(method, params),
-            None => self.wiring.listener.notification(method, params),
-        }
-    }
-
     /// The upstream takes a question back, or (modern) ends a subscription.
-    fn withdrawn(&self, params: Option<&Bytes>, questions: &mut Questions) {
-        let Some(id) = params.and_then(frame::cancelled_id) else { return };
+    fn taken_back(&self, params: Option<&Params>, questions: &mut Questions) {
+        let Some(id) = frame::taken_back(params) else { return };
         questions.withdraw(&id);
-        // Cancellation, 2026-07-28: a server ends a subscription on stdio by cancelling it. The result
-        // that other servers send in its place says the same.
-        let mut calls = self.calls();
-        let ours = std::str::from_utf8(&id).ok().and_then(|id| id.parse::<u64>().ok());
-        let listening = |pending: &Pending| pending.method == "subscriptions/listen";
-        if let Some(id) = ours.filter(|id| calls.pending.get(id).is_some_and(listening))
-            && let Some(pending) = calls.pending.remove(&id)
-        {
-            let ended = Bytes::from_static(br#"{"resultType":"complete"}"#);
-            let _ = pending.answer.send(Ok(Answer::Result(ended)));
+        // Cancellation, 2026-07-28: on stdio a server may end a subscription by cancelling it. The result
+        // that others send in its place says the same.
+        let ended = id.as_u64().and_then(|id| {
+            let mut calls = self.calls();
+            let listens = calls.pending.get(&id).is_some_and(|call| call.method == LISTEN);
+            if listens { calls.pending.remove(&id) } else { None }
+        });
+        if let Some(ended) = ended {
+            let _ = ended.answer.send(Ok(Answer::Result(Bytes::from_static(GRACEFUL_END))));
         }
     }
 
     /// A request of the upstream's own.
-    fn asked(&self, id: Bytes, method: &str, params: Option<Bytes>, questions: &mut Questions) {
+    fn asked(&self, id: Id, method: &str, params: Option<&Params>, questions: &mut Questions) {
         if method == "ping" {
-            return self.reply(&id, &Ok(Answer::Result(Bytes::from_static(b"{}"))));
+            return self.send(frame::pong(&id));
         }
         if self.is_modern() {
             // stdio, 2026-07-28: a server must not send requests, and a client must not answer any.
@@ -150,7 +170,7 @@ impl Shared {
             }
             Attribution::One(conversation) => {
                 let asking = self.asking(conversation.owner());
-                questions.ask(id, &conversation, method, params, asking);
+                questions.ask(id, &conversation, method, raw(params), asking);
             }
             Attribution::Several => {
                 self.wiring.listener.dropped(Dropped::Unattributed);
@@ -169,9 +189,13 @@ impl Shared {
         }
     }
 
+    fn reply(&self, id: &Id, reply: &Reply) {
+        self.send(frame::reply(id, reply));
+    }
+
     /// Answers the upstream. One that doesn't read gets no answers: its writer's deadline is near.
-    fn reply(&self, id: &Bytes, reply: &Reply) {
-        if let Err(error) = self.queue(frame::reply(id, reply), None) {
+    fn send(&self, answer: Bytes) {
+        if let Err(error) = self.queue(answer, None) {
             tracing::debug!(%error, "answer to an upstream's request dropped");
         }
     }
@@ -185,13 +209,13 @@ impl Shared {
 }
 
 /// The id of a question and what is to be replied; nothing if the upstream took it back.
-type Answered = (Bytes, Option<Reply>);
+type Answered = (Id, Option<Reply>);
 
 /// The questions that clients have yet to answer.
 #[derive(Default)]
 struct Questions {
     waiting: FuturesUnordered<BoxFuture<'static, Answered>>,
-    withdrawn: HashMap<Bytes, CancellationToken>,
+    withdrawn: HashMap<Id, CancellationToken>,
 }
 
 impl Questions {
@@ -205,12 +229,13 @@ impl Questions {
 
     fn ask(
         &mut self,
-        id: Bytes,
+        id: Id,
         conversation: &Conversation,
         method: &str,
         params: Option<Bytes>,
         asking: Asking,
     ) {
+        let id = id.detached(); // A question may outlive many messages.
         let answer = conversation.ask(method, params); // Queued now, in its place among the rest.
         let withdrawn = CancellationToken::new();
         self.withdrawn.insert(id.clone(), withdrawn.clone());
@@ -221,7 +246,7 @@ impl Questions {
         }));
     }
 
-    fn withdraw(&mut self, id: &Bytes) {
+    fn withdraw(&mut self, id: &Id) {
         if let Some(question) = self.withdrawn.get(id) {
             question.cancel();
         }
@@ -258,5 +283,12 @@ impl Drop for Asking {
     }
 }
 
-/// The gateway's own calls have no client to attribute anything to.
-const _: () = assert!(GATEWAY.0.is_nil());
+fn raw(params: Option<&Params>) -> Option<Bytes> {
+    params.map(|params| params.raw().clone())
+}
+
+/// The id of the `subscriptions/listen` that a notification belongs to.
+fn subscription_of(params: &Params) -> Option<u64> {
+    let meta = Object::parse(&params.meta()?).ok()?;
+    Id::read(&meta.get(SUBSCRIPTION_ID)?)?.as_u64()
+}

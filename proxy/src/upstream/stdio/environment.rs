@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn t19_passes_on_nothing_but_the_four_and_what_is_named() {
-        let base = environment(&[("HOME", "/home/a"), ("MPG_ENCRYPTION_KEY", "CANARY"), ("SHELL", "/bin/sh")]);
+        let base =
+            environment(&[("HOME", "/home/a"), ("MPG_ENCRYPTION_KEY", "CANARY"), ("SHELL", "/bin/sh")]);
         let named = BTreeMap::from([
             ("TOKEN".to_owned(), Value::Secret("Bearer ${credential}".into())),
             ("HOME".to_owned(), Value::Plain("/srv".into())),

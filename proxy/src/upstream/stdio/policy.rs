@@ -42,7 +42,8 @@ impl StdioPolicy {
         let ConnParams::Stdio { command, env, .. } = params else { return Ok(()) };
         let mut errors = check_spec(params).err().unwrap_or_default();
         if !self.enabled {
-            errors.push(FieldError::new("/transport", "stdio upstreams are switched off by MPG_STDIO_ENABLED"));
+            errors
+                .push(FieldError::new("/transport", "stdio upstreams are switched off by MPG_STDIO_ENABLED"));
         }
         if let Some(allowed) = &self.commands {
             if !allowed.contains(command) {
@@ -135,8 +136,15 @@ mod tests {
     #[test]
     fn t26_no_variable_that_loads_code_and_none_of_our_own() {
         let refused = [
-            "LD_PRELOAD", "LD_LIBRARY_PATH", "DYLD_INSERT_LIBRARIES", "NODE_OPTIONS", "PYTHONSTARTUP",
-            "PYTHONPATH", "PYTHONHOME", "BASH_ENV", "MPG_ENCRYPTION_KEY",
+            "LD_PRELOAD",
+            "LD_LIBRARY_PATH",
+            "DYLD_INSERT_LIBRARIES",
+            "NODE_OPTIONS",
+            "PYTHONSTARTUP",
+            "PYTHONPATH",
+            "PYTHONHOME",
+            "BASH_ENV",
+            "MPG_ENCRYPTION_KEY",
         ];
         for name in refused {
             let found = pointers(StdioPolicy::default().check(&stdio("npx", &[(name, "x")])));
@@ -158,11 +166,15 @@ mod tests {
         let params = ConnParams::Stdio {
             command: "--exec-under=1".into(),
             args: vec![Value::Plain("fine".into()), Value::Plain("a\0b".into())],
-            env: [("a=b/~".into(), Value::Plain("x".into())), ("A".into(), Value::Secret("\0".into()))].into(),
+            env: [("a=b/~".into(), Value::Plain("x".into())), ("A".into(), Value::Secret("\0".into()))]
+                .into(),
             cwd: Some("relative".into()),
         };
         let expected = [
-            "/connParams/command", "/connParams/args/1", "/connParams/env/A", "/connParams/env/a=b~1~0",
+            "/connParams/command",
+            "/connParams/args/1",
+            "/connParams/env/A",
+            "/connParams/env/a=b~1~0",
             "/connParams/cwd",
         ];
         assert_eq!(pointers(check_spec(&params)), expected);

@@ -125,7 +125,8 @@ fn arguments_reach_the_command_as_they_are() {
 
 #[test]
 fn the_command_is_confined() {
-    let script = "grep NoNewPrivs /proc/self/status; ulimit -c; ulimit -n; cut -d' ' -f6 /proc/$$/stat; echo $PPID";
+    let script =
+        "grep NoNewPrivs /proc/self/status; ulimit -c; ulimit -n; cut -d' ' -f6 /proc/$$/stat; echo $PPID";
     let (code, stdout, _) = output(&Mark::new(), &["sh", "-c", script]);
     let lines: Vec<&str> = stdout.lines().rev().take(5).collect();
     let [parent, session, open, core, privileges] = lines[..] else { panic!("{stdout}") };
