@@ -5,7 +5,8 @@
 //! and nothing is ever deleted. An item that is so already isn't written, so a restart changes no
 //! version, no revision and no audit log. All of it happens in one transaction or not at all.
 //!
-//! A body is what the REST API takes, read by the same parser; `${...}` is not expanded.
+//! A body is what the REST API takes, read by the same parser; `${...}` is not expanded. Paths, those of
+//! commands as well as `keyFile`, are seen from the folder that the gateway is started in.
 
 mod apply;
 mod bodies;
@@ -76,8 +77,7 @@ impl Bootstrap {
         let mut groups = groups(document.value(), &mut problems);
         let upstreams =
             upstreams(items(groups.remove("upstreams"), "/upstreams", &mut problems), &mut problems);
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let keys = keys(items(groups.remove("keys"), "/keys", &mut problems), folder, &mut problems);
+        let keys = keys(items(groups.remove("keys"), "/keys", &mut problems), &mut problems);
         let settings = groups.remove("settings").filter(|patch| !patch.is_null());
         if let Some(patch) = &settings
             && let Err(errors) = Settings::default().merge_patch(patch)
@@ -171,16 +171,12 @@ fn upstreams(items: Vec<(String, Map<String, Value>)>, problems: &mut Vec<FieldE
     upstreams
 }
 
-fn keys(
-    items: Vec<(String, Map<String, Value>)>,
-    folder: &Path,
-    problems: &mut Vec<FieldError>,
-) -> Vec<KeyItem> {
+fn keys(items: Vec<(String, Map<String, Value>)>, problems: &mut Vec<FieldError>) -> Vec<KeyItem> {
     let mut named = BTreeMap::new();
     let mut known = BTreeMap::new();
     let mut keys = Vec::new();
     for (pointer, mut said) in items {
-        let secret = secret(&mut said, folder);
+        let secret = secret(&mut said);
         let upstream_names = upstream_names(&mut said);
         let new = bodies::key(Value::Object(said.clone()));
         if let Ok(new) = &new {
@@ -204,11 +200,11 @@ fn keys(
 }
 
 /// Takes the secret out of a key's body: the file sets what the REST API makes up.
-fn secret(said: &mut Map<String, Value>, folder: &Path) -> Result<PlaintextKey, FieldError> {
+fn secret(said: &mut Map<String, Value>) -> Result<PlaintextKey, FieldError> {
     let (pointer, text) = match (said.remove("key"), said.remove("keyFile")) {
         (Some(Value::String(text)), None) => ("/key", text),
         (None, Some(Value::String(path))) => {
-            let text = read_secret_file(&folder.join(path));
+            let text = read_secret_file(Path::new(&path));
             ("/keyFile", text.map_err(|message| FieldError::new("/keyFile", message))?)
         }
         (Some(_), Some(_)) => {
