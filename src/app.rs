@@ -10,14 +10,14 @@ use crate::database;
 use crate::failure::Failure;
 
 /// Opens the store and applies the bootstrap file.
-pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
+pub(crate) fn serve(config: &Config) -> Result<ExitCode, Failure> {
     let bootstrap = match &config.bootstrap {
         Some(path) => Some(Bootstrap::load(path).map_err(|problems| Failure::configuration(&problems))?),
         None => None,
     };
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::Internal(error.into()))?;
     runtime.block_on(async {
-        let store = database::open(&config, Clock::system()).await?;
+        let store = database::open(config, Clock::system()).await?;
         if let Some(bootstrap) = bootstrap {
             let applied = bootstrap.apply(&store, |_| Vec::new()).await.map_err(|error| match error {
                 BootstrapError::Refused(problems) => Failure::configuration(&problems),

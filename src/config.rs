@@ -193,21 +193,18 @@ fn encryption_key(
     shared_database: bool,
     data_dir: &std::path::Path,
 ) -> EncryptionKey {
-    match reader.secret("MPG_ENCRYPTION_KEY") {
-        Some(text) => {
-            if let Err(message) = encryption_key::check(text.expose()) {
-                reader.problem("MPG_ENCRYPTION_KEY", message);
-            }
-            EncryptionKey::Given(text)
+    if let Some(text) = reader.secret("MPG_ENCRYPTION_KEY") {
+        if let Err(message) = encryption_key::check(text.expose()) {
+            reader.problem("MPG_ENCRYPTION_KEY", message);
         }
-        None => {
-            // Replicas that each made a key of their own couldn't read each other's rows.
-            if shared_database && !reader.origins().contains_key("MPG_ENCRYPTION_KEY") {
-                reader.problem("MPG_ENCRYPTION_KEY", "required with MPG_PG_DSN");
-            }
-            EncryptionKey::Kept(data_dir.join("encryption.key"))
-        }
+        return EncryptionKey::Given(text);
     }
+    // Replicas that each made a key of their own couldn't read each other's rows. (A key file that can't
+    // be read has been told already.)
+    if shared_database && !reader.origins().contains_key("MPG_ENCRYPTION_KEY") {
+        reader.problem("MPG_ENCRYPTION_KEY", "required with MPG_PG_DSN");
+    }
+    EncryptionKey::Kept(data_dir.join("encryption.key"))
 }
 
 fn listen_address(text: &str) -> Result<SocketAddr, String> {

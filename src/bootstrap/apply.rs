@@ -120,20 +120,17 @@ impl Attempt<'_> {
             return Ok(());
         }
         let diff = bodies::upstream_diff(stored.as_ref(), &wanted, self.store.sealer());
-        let action = match &stored {
-            Some(stored) => {
-                let next = Upstream { version: stored.version + 1, updated_at: self.now, ..wanted.clone() };
-                if !upstreams::update(&mut self.tx, &next, stored.version).await? {
-                    return Err(overtaken("upstreams").into());
-                }
-                self.applied.changed += 1;
-                "upstream.update"
+        let action = if let Some(stored) = &stored {
+            let next = Upstream { version: stored.version + 1, updated_at: self.now, ..wanted.clone() };
+            if !upstreams::update(&mut self.tx, &next, stored.version).await? {
+                return Err(overtaken("upstreams").into());
             }
-            None => {
-                upstreams::insert(&mut self.tx, &wanted).await?;
-                self.applied.created += 1;
-                "upstream.create"
-            }
+            self.applied.changed += 1;
+            "upstream.update"
+        } else {
+            upstreams::insert(&mut self.tx, &wanted).await?;
+            self.applied.created += 1;
+            "upstream.create"
         };
         self.record(action, Some(wanted.id.to_string()), &wanted.name, diff).await
     }
@@ -151,33 +148,27 @@ impl Attempt<'_> {
     async fn key(&mut self, item: &KeyItem) -> Result<(), BootstrapError> {
         let upstream_ids = self.upstream_ids(item).await?;
         let stored = api_keys::by_name(&mut self.tx, &item.new.name).await?;
-        let wanted = match &stored {
-            Some(stored) => key_over(stored.clone(), item, upstream_ids),
-            None => {
-                let id = ApiKeyId::new(self.store.clock());
-                let blank = ApiKey::create(id, item.new.name.clone(), &item.secret, self.now);
-                key_over(blank, item, upstream_ids)
-            }
+        let blank = || {
+            let id = ApiKeyId::new(self.store.clock());
+            ApiKey::create(id, item.new.name.clone(), &item.secret, self.now)
         };
+        let wanted = key_over(stored.clone().unwrap_or_else(blank), item, upstream_ids);
         if stored.as_ref() == Some(&wanted) {
             self.applied.unchanged += 1;
             return Ok(());
         }
         let diff = bodies::key_diff(stored.as_ref(), &wanted, self.store.sealer());
-        let action = match &stored {
-            Some(stored) => {
-                let next = ApiKey { version: stored.version + 1, updated_at: self.now, ..wanted.clone() };
-                if !api_keys::update(&mut self.tx, &next, stored.version).await? {
-                    return Err(overtaken("api_keys").into());
-                }
-                self.applied.changed += 1;
-                "key.update"
+        let action = if let Some(stored) = &stored {
+            let next = ApiKey { version: stored.version + 1, updated_at: self.now, ..wanted.clone() };
+            if !api_keys::update(&mut self.tx, &next, stored.version).await? {
+                return Err(overtaken("api_keys").into());
             }
-            None => {
-                api_keys::insert(&mut self.tx, &wanted).await?;
-                self.applied.created += 1;
-                "key.create"
-            }
+            self.applied.changed += 1;
+            "key.update"
+        } else {
+            api_keys::insert(&mut self.tx, &wanted).await?;
+            self.applied.created += 1;
+            "key.create"
         };
         self.record(action, Some(wanted.id.to_string()), &wanted.name, diff).await
     }
@@ -187,12 +178,11 @@ impl Attempt<'_> {
         let Some(names) = &item.upstream_names else { return Ok(None) };
         let mut ids = Vec::with_capacity(names.len());
         for (index, name) in names.iter().enumerate() {
-            match upstreams::by_name(&mut self.tx, name).await? {
-                Some(upstream) => ids.push(upstream.id),
-                None => {
-                    let pointer = format!("{}/upstreams/{index}", item.pointer);
-                    self.problems.push(FieldError::new(pointer, "no upstream has this name"));
-                }
+            if let Some(upstream) = upstreams::by_name(&mut self.tx, name).await? {
+                ids.push(upstream.id);
+            } else {
+                let pointer = format!("{}/upstreams/{index}", item.pointer);
+                self.problems.push(FieldError::new(pointer, "no upstream has this name"));
             }
         }
         Ok(Some(ids))

@@ -52,7 +52,7 @@ impl Document {
     pub(super) fn parse(file: &Path, bytes: Vec<u8>) -> Result<Self, FileProblem> {
         let text = String::from_utf8(bytes).map_err(|error| {
             let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+            let line = valid.split(|byte| *byte == b'\n').count();
             FileProblem { line: Some(line), ..FileProblem::of_file(file, "not UTF-8") }
         })?;
         let yaml: serde_yaml::Value = serde_yaml::from_str(&text).map_err(|error| FileProblem {

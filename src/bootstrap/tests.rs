@@ -133,7 +133,7 @@ async fn applied_again_it_writes_nothing() {
     let store = store().await;
     apply(&store, WHOLE).await;
     let (revision_before, events) = (revision(&store).await, audited(&store).await.len());
-    store.clock().advance(Duration::from_secs(60));
+    store.clock().advance(Duration::from_mins(1));
     let applied = apply(&store, WHOLE).await;
     assert_eq!(applied, Applied { created: 0, changed: 0, unchanged: 4 });
     assert_eq!((revision(&store).await, audited(&store).await.len()), (revision_before, events));

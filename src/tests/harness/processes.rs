@@ -80,3 +80,25 @@ pub(crate) fn wait_for_none(folder: &Path, patience: Duration) -> Vec<Process> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_grandchild_is_found_by_its_mark_and_its_end_is_noticed() {
+        let folder = tempfile::TempDir::new().expect("a temporary folder");
+        // The shell ends at once and leaves a child behind, as a killed gateway might.
+        let script = "tail -f /dev/null & echo started";
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).env("TMPDIR", folder.path()).stdout(Stdio::null());
+        assert!(shell.status().expect("sh runs").success());
+        let left = wait_for_none(folder.path(), Duration::ZERO);
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert_eq!(left[0].command_line, "tail -f /dev/null");
+        left[0].kill();
+        assert_eq!(wait_for_none(folder.path(), Duration::from_secs(5)), []);
+    }
+}
