@@ -15,3 +15,15 @@ pub(crate) mod backoff;
 pub(crate) mod breaker;
 
 pub(crate) mod dial;
+
+pub(crate) mod pool;
+
+pub(crate) mod streamable_http;
+
+pub(crate) mod handshake;
+
+pub mod status;
+
+pub mod news;
+
+pub(crate) mod connection;
