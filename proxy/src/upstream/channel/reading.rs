@@ -25,7 +25,7 @@ use crate::wire::ids::Id;
 use crate::wire::meta::SUBSCRIPTION_ID;
 
 /// Questions of one upstream that clients have yet to answer: a person answers one at a time.
-const QUESTIONS_MAX: usize = 64;
+pub(super) const QUESTIONS_MAX: usize = 64;
 
 /// The request that lasts as long as its subscription.
 const LISTEN: &str = "subscriptions/listen";
