@@ -348,4 +348,4 @@ impl Clock {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -38,6 +38,10 @@ impl Mark {
         Self(uuid::Uuid::now_v7().to_string())
     }
 
+    pub(in crate::upstream) fn known(value: &str) -> Self {
+        Self(value.to_owned())
+    }
+
     pub(in crate::upstream) fn value(&self) -> &str {
         &self.0
     }
