@@ -21,3 +21,15 @@ pub(crate) mod dial;
 pub(crate) mod channel;
 
 pub mod stdio;
+
+pub(crate) mod pool;
+
+pub(crate) mod streamable_http;
+
+pub(crate) mod handshake;
+
+pub mod status;
+
+pub mod news;
+
+pub(crate) mod connection;

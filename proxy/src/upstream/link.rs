@@ -22,8 +22,10 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::call::{Answer, Call, CallError, GATEWAY};
+use super::frame;
 use crate::downstream::conversation::Conversation;
 use crate::tasks::Tasks;
+use crate::wire::envelope::Params;
 use crate::wire::meta::Version;
 
 pub(crate) use sql::model::Era;
@@ -81,6 +83,9 @@ pub(crate) trait Listener: Send + Sync {
 
     /// Something was dropped or refused; every drop is counted.
     fn dropped(&self, what: Dropped);
+
+    /// The transport looks broken though it hasn't ended: whether it lives should be found out now.
+    fn suspect(&self) {}
 }
 
 /// What was dropped or refused.
@@ -161,32 +166,59 @@ pub(crate) fn next_id() -> u64 {
 /// The calls in flight on one session, and whether they have one owner.
 #[derive(Default)]
 pub(crate) struct InFlight {
-    calls: Mutex<HashMap<u64, Conversation>>,
+    calls: Mutex<HashMap<u64, InFlightCall>>,
+}
+
+#[derive(Clone)]
+struct InFlightCall {
+    conversation: Conversation,
+    progress_token: Option<Bytes>,
 }
 
 impl InFlight {
     /// Enters a call; it leaves when the guard drops.
     pub(crate) fn enter(self: &Arc<Self>, id: u64, conversation: &Conversation) -> Entered {
-        self.lock().insert(id, conversation.clone());
+        self.enter_with(id, conversation, None)
+    }
+
+    /// Enters a call with the client's own progress token, for [`InFlight::progress`].
+    pub(crate) fn enter_with(
+        self: &Arc<Self>,
+        id: u64,
+        conversation: &Conversation,
+        progress_token: Option<&Bytes>,
+    ) -> Entered {
+        let call =
+            InFlightCall { conversation: conversation.clone(), progress_token: progress_token.cloned() };
+        self.lock().insert(id, call);
         Entered { in_flight: Arc::clone(self), id }
     }
 
-    /// The conversation of the call with this id.
-    pub(crate) fn get(&self, id: u64) -> Option<Conversation> {
-        self.lock().get(&id).cloned()
+    /// Hands a progress notification to its call, with the client's own token; `false` if there is no such call.
+    pub(crate) fn progress(&self, params: Option<&Params>) -> bool {
+        let Some((id, params)) = frame::progress_of(params).zip(params) else { return false };
+        let Some(call) = self.lock().get(&id).cloned() else { return false };
+        if let Some(token) = &call.progress_token {
+            call.conversation.notify("notifications/progress", Some(frame::restore_progress(params, token)));
+        }
+        true
     }
 
     /// To whom something belongs that came on a shared channel.
     pub(crate) fn sole(&self) -> Attribution {
         let calls = self.lock();
-        let mut clients = calls.iter().filter(|(_, conversation)| conversation.owner() != GATEWAY);
-        let Some((_, first)) = clients.next() else { return Attribution::Nobody };
-        if clients.any(|(_, conversation)| conversation.owner() != first.owner()) {
-            return Attribution::Several;
+        let mut clients = calls.iter().filter(|(_, call)| call.conversation.owner() != GATEWAY);
+        let Some(mut newest) = clients.next() else { return Attribution::Nobody };
+        for call in clients {
+            if call.1.conversation.owner() != newest.1.conversation.owner() {
+                return Attribution::Several;
+            }
+            // An upstream that asks is likely to ask about what came last.
+            if call.0 > newest.0 {
+                newest = call;
+            }
         }
-        // The newest call of that owner: an upstream that asks is likely to ask about what came last.
-        let newest = calls.iter().filter(|(_, c)| c.owner() != GATEWAY).max_by_key(|(id, _)| **id);
-        newest.map_or(Attribution::Nobody, |(_, conversation)| Attribution::One(conversation.clone()))
+        Attribution::One(newest.1.conversation.clone())
     }
 
     /// Calls in flight.
@@ -194,7 +226,7 @@ impl InFlight {
         self.lock().len()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Conversation>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, InFlightCall>> {
         // The map is whole between two statements, so a panic elsewhere can't have broken it.
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }

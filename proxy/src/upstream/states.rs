@@ -178,6 +178,11 @@ impl States {
         }
     }
 
+    /// Failures in a row.
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// When [`Event::Due`] is due.
     pub(crate) fn due(&self) -> Option<Instant> {
         match self.state {
