@@ -16,19 +16,17 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use super::call::{Answer, Call, CallError};
-use crate::downstream::conversation::{self, Conversation, Owner};
+use super::call::{Answer, Call, CallError, GATEWAY};
+use crate::downstream::conversation::Conversation;
 use crate::tasks::Tasks;
+use crate::wire::meta::Version;
 
-/// The owner of the gateway's own calls (handshake, liveness, lists): nothing is ever attributed to it.
-pub(crate) const GATEWAY: Owner = Owner(Uuid::nil());
+pub(crate) use sql::model::Era;
 
 /// A live transport to one upstream.
 #[async_trait]
@@ -44,7 +42,8 @@ pub(crate) trait Link: Send + Sync {
     /// Sends one notification.
     async fn notify(&self, method: &str, params: Option<Bytes>) -> Result<(), CallError>;
 
-    /// Says what the handshake settled; before it a link speaks no particular version.
+    /// Says what is spoken from now on: the handshake says it before each of its tries, with no
+    /// capabilities, and once more when it has settled. Before that a link is never asked anything.
     fn set_protocol(&self, protocol: Negotiated);
 
     /// Cancelled when the transport ended by itself (the child died, the connection is gone).
@@ -59,24 +58,20 @@ pub(crate) trait Link: Send + Sync {
     }
 }
 
-/// Legacy has a handshake and sessions (up to 2025-11-25), modern is stateless (from 2026-07-28).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Era {
-    /// 2024-11-05 to 2025-11-25.
-    Legacy,
-    /// 2026-07-28.
-    Modern,
-}
-
-/// What the handshake settled.
+/// What is spoken with an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Negotiated {
-    /// Which handshake it was.
-    pub(crate) era: Era,
-    /// The protocol version, for example `2025-11-25`.
-    pub(crate) version: Arc<str>,
-    /// The upstream's capabilities as it sent them: the raw JSON object.
+    /// The protocol version.
+    pub(crate) version: Version,
+    /// The upstream's capabilities as it sent them, a raw JSON object; empty during the handshake.
     pub(crate) capabilities: Bytes,
+}
+
+impl Negotiated {
+    /// Which family of versions it is.
+    pub(crate) fn era(&self) -> Era {
+        if self.version.is_modern() { Era::Modern } else { Era::Legacy }
+    }
 }
 
 /// Takes what belongs to no call. Must return at once: it is called by the reader of the transport.
@@ -163,27 +158,6 @@ pub(crate) fn next_id() -> u64 {
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
-/// A call of the gateway itself: nobody listens to what the upstream says meanwhile.
-pub(crate) fn own_call(
-    method: &'static str,
-    params: Bytes,
-    timeout: Duration,
-    response_bytes_max: usize,
-) -> Call {
-    let cancel = CancellationToken::new();
-    let (conversation, _) = conversation::open(GATEWAY, cancel.clone());
-    Call {
-        method,
-        params,
-        headers: Vec::new(),
-        conversation,
-        idle_timeout: timeout,
-        total_timeout: timeout,
-        response_bytes_max,
-        cancel,
-    }
-}
-
 /// The calls in flight on one session, and whether they have one owner.
 #[derive(Default)]
 pub(crate) struct InFlight {
@@ -250,7 +224,10 @@ impl Drop for Entered {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
+    use crate::downstream::conversation::{self, Owner};
 
     fn conversation(owner: Owner) -> Conversation {
         conversation::open(owner, CancellationToken::new()).0
