@@ -20,13 +20,12 @@ use std::io::Read;
 use std::path::Path;
 
 use serde_json::{Map, Value};
-use sql::model::{FieldError, NewUpstream, PlaintextKey, Settings};
+use sql::model::{ApiKey, ApiKeyId, FieldError, NewUpstream, PlaintextKey, Settings, Timestamp};
 
 pub(crate) use apply::BootstrapError;
 pub(crate) use document::FileProblem;
 
 use crate::config::read_secret_file;
-use bodies::NewKey;
 use document::Document;
 
 /// Written by people: ten thousand upstreams fit.
@@ -58,7 +57,8 @@ struct UpstreamItem {
 struct KeyItem {
     pointer: String,
     said: Map<String, Value>,
-    new: NewKey,
+    /// What the file says, laid over a key of no installation.
+    new: ApiKey,
     secret: PlaintextKey,
     /// The upstreams it may use, by name, since a file can't know ids.
     upstream_names: Option<Vec<String>>,
@@ -178,7 +178,7 @@ fn keys(items: Vec<(String, Map<String, Value>)>, problems: &mut Vec<FieldError>
     for (pointer, mut said) in items {
         let secret = secret(&mut said);
         let upstream_names = upstream_names(&mut said);
-        let new = bodies::key(Value::Object(said.clone()));
+        let new = bodies::key(Value::Object(said.clone()), blank_key(secret.as_ref().ok()));
         if let Ok(new) = &new {
             refuse_second("name", &new.name, &pointer, &mut named, problems);
         }
@@ -197,6 +197,12 @@ fn keys(items: Vec<(String, Map<String, Value>)>, problems: &mut Vec<FieldError>
         }
     }
     keys
+}
+
+/// A key that nothing was said of. Without a secret it only serves to find what else is wrong.
+fn blank_key(secret: Option<&PlaintextKey>) -> ApiKey {
+    let secret = secret.cloned().unwrap_or_else(PlaintextKey::generate);
+    ApiKey::create(ApiKeyId::at(Timestamp::from_millis(0)), "", &secret, Timestamp::from_millis(0))
 }
 
 /// Takes the secret out of a key's body: the file sets what the REST API makes up.

@@ -80,6 +80,23 @@ pub enum ConnectionState {
     Disabled,
 }
 
+impl ConnectionState {
+    /// Every state's word.
+    pub const WORDS: &'static [&'static str] =
+        &["connecting", "available", "unavailable", "suspended", "disabled"];
+
+    /// Its word, as it is serialised.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Available => "available",
+            Self::Unavailable => "unavailable",
+            Self::Suspended => "suspended",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
 /// How one upstream fares.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]

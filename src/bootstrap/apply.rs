@@ -139,8 +139,8 @@ impl Attempt<'_> {
     async fn new_upstream(&mut self, item: &UpstreamItem) -> Result<Upstream, BootstrapError> {
         let mut upstream = Upstream::create(item.new.clone(), UpstreamId::new(self.store.clock()), self.now);
         if !says(&item.said, "sortOrder") {
-            let last = upstreams::list(&mut self.tx).await?.last().map(|last| last.sort_order);
-            upstream.sort_order = last.map_or(0, |last| last + 1);
+            let places = upstreams::list(&mut self.tx).await?.into_iter().map(|other| other.sort_order);
+            upstream.sort_order = places.max().map_or(0, |last| last.saturating_add(1));
         }
         Ok(upstream)
     }
@@ -157,7 +157,7 @@ impl Attempt<'_> {
             self.applied.unchanged += 1;
             return Ok(());
         }
-        let diff = bodies::key_diff(stored.as_ref(), &wanted, self.store.sealer());
+        let diff = bodies::key_diff(stored.as_ref(), &wanted);
         let action = if let Some(stored) = &stored {
             let next = ApiKey { version: stored.version + 1, updated_at: self.now, ..wanted.clone() };
             if !api_keys::update(&mut self.tx, &next, stored.version).await? {
@@ -190,7 +190,7 @@ impl Attempt<'_> {
 
     async fn settings(&mut self, patch: &Value) -> Result<(), BootstrapError> {
         let stored = settings::load(&mut self.tx).await?;
-        let (before, version) = stored.unwrap_or_else(|| (Settings::default(), 0));
+        let (before, version) = stored.unwrap_or_else(|| (Settings::default(), settings::VERSION_NONE));
         let after = match before.merge_patch(patch) {
             Ok(after) => after,
             Err(errors) => {
@@ -207,7 +207,7 @@ impl Attempt<'_> {
         }
         self.applied.changed += 1;
         let diff = bodies::settings_diff(&before, &after);
-        self.record("settings.update", None, "settings", diff).await
+        self.record("settings.update", Some("settings".to_owned()), "settings", diff).await
     }
 
     async fn record(

@@ -73,7 +73,7 @@ async fn revision(store: &Store) -> i64 {
 async fn audited(store: &Store) -> Vec<(String, Option<String>, String)> {
     let everything = PageRequest { limit: 100, cursor: None, search: None, sort: None };
     let mut tx = store.read().await.unwrap();
-    let page = audit_log::page(&mut tx, &everything, &audit_log::Filter::default()).await.unwrap();
+    let page = audit_log::page(&mut tx, &everything, &audit_log::AuditFilter::default()).await.unwrap();
     assert!(page.items.iter().all(|event| event.actor == Actor::System));
     page.items.into_iter().map(|event| (event.action, event.target_name, event.diff.to_string())).collect()
 }
