@@ -255,7 +255,7 @@ impl Parts {
         }
         let written = async {
             let mut tx = self.store.begin().await?;
-            api_keys::touch(&mut tx, &used).await?;
+            api_keys::touch(&mut tx, used).await?;
             tx.commit().await
         };
         if let Err(error) = written.await {

@@ -265,7 +265,7 @@ impl Dispatch {
                 let sent = self.send(&route, modern_to_legacy::params(&params)).await;
                 sent.map(|answer| modern_to_legacy::answer(answer, verb.method))
             }
-            (Client::Legacy(session), Era::Modern) => self.rounds(&route, session, params).await,
+            (Client::Legacy(session), Era::Modern) => self.rounds(&route, session.as_ref(), params).await,
         };
         answer.unwrap_or_else(|error| failed(asked, &item.upstream, &error))
     }

@@ -66,7 +66,7 @@ impl SessionLog {
 
     async fn write_level(&self, session: Uuid, level: LogLevel, ends_at: Timestamp) -> Result<(), sql::StoreError> {
         let mut tx = self.store.begin().await?;
-        sessions::set_level(&mut tx, session, Some(level.as_str()), ends_at).await?;
+        sessions::set_level(&mut tx, session, Some(level.as_str().to_owned()), ends_at).await?;
         tx.commit().await
     }
 }
