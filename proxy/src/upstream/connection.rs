@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sql::clock::Clock;
-use sql::model::{Settings, Upstream, UpstreamId};
+use sql::model::{Settings, Upstream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -58,8 +58,6 @@ pub(crate) struct Surroundings {
 pub(crate) struct Connection {
     shared: Arc<Shared>,
     stop: CancellationToken,
-    supervisor: Option<tokio::task::JoinHandle<()>>,
-    tasks: Tasks,
 }
 
 impl Connection {
@@ -67,11 +65,15 @@ impl Connection {
     pub(crate) fn start(spec: Arc<Upstream>, surroundings: Surroundings) -> Self {
         let (stop, tasks, enabled) = (CancellationToken::new(), surroundings.tasks.clone(), spec.enabled);
         let shared = Arc::new(Shared::new(spec, &surroundings));
-        let supervisor = enabled.then(|| {
-            let run = supervisor::run(Arc::clone(&shared), surroundings, stop.clone());
-            tasks.spawn("upstream supervisor", run)
-        });
-        Self { shared, stop, supervisor, tasks }
+        if enabled {
+            tasks.spawn(
+                "upstream supervisor",
+                supervisor::run(Arc::clone(&shared), surroundings, stop.clone()),
+            );
+        } else {
+            shared.end();
+        }
+        Self { shared, stop }
     }
 
     /// The record it was started with, or the newest one that means the same connection.
@@ -147,8 +149,9 @@ impl Connection {
             Some(generation) => self.shared.expired(generation),
             None => self.shared.wake(),
         }
-        let woken =
-            pulse.wait_for(|now| now.answers > seen || now.live.is_some_and(|live| Some(live) != stale));
+        let woken = pulse.wait_for(|now| {
+            now.ended || now.answers > seen || now.live.is_some_and(|live| Some(live) != stale)
+        });
         tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(CallError::Cancelled),
@@ -177,28 +180,16 @@ impl Connection {
         self.shared.stderr()
     }
 
-    /// Which upstream it is of.
-    pub(crate) fn id(&self) -> UpstreamId {
-        self.shared.id
-    }
-
     /// Ends it in the background.
-    pub(crate) fn end(mut self) {
+    pub(crate) fn end(&self) {
         self.stop.cancel();
-        if let Some(supervisor) = self.supervisor.take() {
-            self.tasks.spawn("upstream end", async move {
-                let _ = timeout(END_TIMEOUT, supervisor).await;
-            });
-        }
     }
 
     /// Ends it and waits for that, in bounded time.
     pub(crate) async fn ended(&self) {
         self.stop.cancel();
         let mut pulse = self.shared.pulse.subscribe();
-        if self.supervisor.is_some() {
-            let _ = timeout(END_TIMEOUT, pulse.wait_for(|now| now.ended)).await;
-        }
+        let _ = timeout(END_TIMEOUT, pulse.wait_for(|now| now.ended)).await;
     }
 }
 

@@ -106,6 +106,12 @@ enum Probe {
     Unknown,
 }
 
+/// The transport ended during the handshake. The last line on stderr often says why a child ended.
+pub(crate) fn ended(link: &dyn Link) -> OpenError {
+    let last = link.stderr().pop().map_or_else(String::new, |line| format!("; its last words: {line}"));
+    OpenError::new(Stage::Initialize, format!("it ended during the handshake{last}"))
+}
+
 async fn detect(link: &dyn Link, roots: Roots, limit: Duration) -> Result<Greeting, OpenError> {
     let mut probe = Box::pin(probe(link, limit));
     let first = tokio::time::timeout(PROBE_TIMEOUT, &mut probe).await;

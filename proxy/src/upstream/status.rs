@@ -97,7 +97,7 @@ impl History {
 }
 
 /// What came of trying an upstream that may not be stored yet.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TestReport {
     /// Whether every stage went well.

@@ -269,6 +269,11 @@ impl Shared {
         self.pulse.send_modify(|pulse| pulse.answers += 1);
     }
 
+    /// Nobody keeps this connected any longer.
+    pub(super) fn end(&self) {
+        self.pulse.send_modify(|pulse| pulse.ended = true);
+    }
+
     pub(super) fn greeted(&self, greeting: &Greeting) {
         let mut shown = lock(&self.shown);
         shown.last_error = None;

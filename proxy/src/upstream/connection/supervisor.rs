@@ -59,10 +59,7 @@ pub(super) async fn run(shared: Arc<Shared>, surroundings: Surroundings, stop: C
     if let Some(closing) = supervisor.closing.take() {
         let _ = timeout(CLOSE_TIMEOUT, closing).await;
     }
-    shared.pulse.send_modify(|pulse| {
-        pulse.answers += 1;
-        pulse.ended = true;
-    });
+    shared.end();
 }
 
 struct Supervisor {
@@ -290,16 +287,10 @@ async fn attempt(shared: Arc<Shared>, surroundings: Surroundings, known: Option<
     let mut opened = CloseUnlessKept { link: Some(Arc::clone(&link)), tasks: surroundings.tasks.clone() };
     let greeting = tokio::select! {
         greeting = handshake::shake(&*link, spec.protocol, known, Roots::Undeclared, limit) => greeting?,
-        () = link.closed().cancelled() => return Err(ended_in_handshake(&*link)),
+        () = link.closed().cancelled() => return Err(handshake::ended(&*link)),
     };
     opened.link = None;
     Ok((link, greeting))
-}
-
-/// The last line on stderr often says why a child ended.
-fn ended_in_handshake(link: &dyn Link) -> OpenError {
-    let last = link.stderr().pop().map_or_else(String::new, |line| format!("; its last words: {line}"));
-    OpenError::new(crate::upstream::link::Stage::Initialize, format!("it ended during the handshake{last}"))
 }
 
 struct CloseUnlessKept {
