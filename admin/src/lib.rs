@@ -11,6 +11,7 @@
 mod api;
 mod app;
 mod audit;
+pub mod declared;
 mod doc;
 mod error;
 mod extract;

@@ -202,7 +202,7 @@ pub enum SyncError {
     TimedOut,
     /// The lists came, but could not be kept.
     #[error("the lists could not be stored")]
-    Store(#[source] sql::StoreError),
+    Store(#[source] Arc<sql::StoreError>),
 }
 
 /// A tool as the catalog has it.

@@ -61,3 +61,14 @@ fn name_taken(error: StoreError) -> ApiError {
 fn answer(key: &ApiKey) -> Response {
     ([(header::ETAG, extract::etag(key.version))], Json(wire::view(key))).into_response()
 }
+
+/// Reads what a file declares of `key`. An expiry may have passed: the file outlives it.
+pub(crate) fn declared(body: serde_json::Value, key: ApiKey) -> Result<ApiKey, ApiError> {
+    let before_all = Timestamp::from_millis(i64::MIN);
+    input::parse(body, before_all, None).map(|input| input.apply(key))
+}
+
+/// The key as the audit log keeps it.
+pub(crate) fn audited(key: &ApiKey) -> serde_json::Value {
+    wire::audited(key)
+}

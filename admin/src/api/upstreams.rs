@@ -23,7 +23,7 @@ mod wire;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::header;
-use sql::model::{Timestamp, Upstream, UpstreamId};
+use sql::model::{NewUpstream, Timestamp, Upstream, UpstreamId};
 use sql::{StoreError, Tx, upstreams};
 
 use crate::App;
@@ -79,4 +79,14 @@ fn name_taken(error: StoreError) -> ApiError {
 fn answer(app: &App, upstream: &Upstream) -> Response {
     let view = wire::view(upstream, app.control.status(upstream.id));
     ([(header::ETAG, extract::etag(upstream.version))], Json(view)).into_response()
+}
+
+/// Reads an upstream that a file declares. The data plane's policy is for whoever applies it to ask.
+pub(crate) fn declared(body: serde_json::Value) -> Result<NewUpstream, ApiError> {
+    input::parse_unasked(body).map(|input| input.new)
+}
+
+/// The upstream as the audit log keeps it.
+pub(crate) fn audited(upstream: &Upstream, fingerprint: &audit::Fingerprint) -> serde_json::Value {
+    wire::audited(upstream, fingerprint)
 }

@@ -200,6 +200,13 @@ pub(super) fn parse(app: &App, value: Json, stored: Option<&Upstream>) -> Result
     problems.unless_any(input)
 }
 
+/// Reads a whole upstream without asking the data plane's policy.
+pub(super) fn parse_unasked(value: Json) -> Result<Input, ApiError> {
+    let mut problems = Problems::default();
+    let input = read(value, None, &mut problems);
+    problems.unless_any(input)
+}
+
 /// Reads a merge patch on `stored`.
 pub(super) fn parse_patch(app: &App, patch: Json, stored: &Upstream) -> Result<NewUpstream, ApiError> {
     let Json::Object(patch) = patch else {
