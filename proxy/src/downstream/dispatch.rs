@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use http::StatusCode;
-use sql::model::{Kind, Upstream};
+use sql::model::{Era, Kind, Upstream};
 use tokio_util::sync::CancellationToken;
 
 use super::conversation::{self, Conversation, Outbox, Owner};
@@ -25,7 +25,7 @@ use crate::bridge::{self, legacy_to_modern, modern_to_legacy};
 use crate::catalog::follow::Published;
 use crate::catalog::{Item, Policy, View, lists};
 use crate::upstream::call::{Answer, Call, CallError};
-use crate::upstream::{Era, Upstreams};
+use crate::upstream::Upstreams;
 use crate::wire::compose;
 use crate::wire::edit::Object;
 use crate::wire::envelope::{Field, Params, Request};

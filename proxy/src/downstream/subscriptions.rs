@@ -58,6 +58,8 @@ pub struct Subscriptions {
     pub live: LiveSessions,
     /// Open streams by key.
     pub streams: CallsInFlight,
+    /// Cancelled when no more requests are accepted.
+    pub draining: CancellationToken,
     /// Owner of the streams' tasks.
     pub tasks: Tasks,
 }
@@ -127,7 +129,7 @@ impl Subscriptions {
             .collect();
         Watch {
             published: self.published.clone(),
-            stopping: self.tasks.stopping().clone(),
+            draining: self.draining.clone(),
             caller,
             face,
             events,
@@ -211,7 +213,7 @@ struct Announced {
 /// One open stream.
 struct Watch {
     published: Published,
-    stopping: CancellationToken,
+    draining: CancellationToken,
     caller: Caller,
     face: Face,
     events: mpsc::Sender<Bytes>,
@@ -233,7 +235,7 @@ impl Watch {
                 () = self.events.closed() => false,
                 () = self.ended.cancelled() => false,
                 () = self.caller.revoked().cancelled() => false,
-                () = self.stopping.cancelled() => { self.farewell(); false }
+                () = self.draining.cancelled() => { self.farewell(); false }
             };
             if !alive {
                 return;
