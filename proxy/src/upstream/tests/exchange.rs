@@ -152,17 +152,8 @@ async fn a_request_on_the_calls_stream_is_put_to_its_client_and_answered() {
             ("elicitation/create", Some(&br#"{"message":"?"}"#[..]))
         );
         ask.reply.send(Ok(result(r#"{"action":"accept"}"#))).expect("it waits");
-        let replies = async {
-            loop {
-                let replies: Vec<_> =
-                    peer.seen().into_iter().filter(|seen| seen.message()["method"].is_null()).collect();
-                if replies.len() == 3 {
-                    return replies;
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        let mut replies: Vec<_> = replies.await.into_iter().map(|seen| seen.body).collect();
+        let replies = peer.until_some(3, |seen| seen.message()["method"].is_null()).await;
+        let mut replies: Vec<_> = replies.into_iter().map(|seen| seen.body).collect();
         replies.sort();
         cancel.cancel();
         replies
@@ -209,7 +200,7 @@ async fn a_modern_upstream_sees_the_end_of_its_stream_and_no_message() {
     .await;
     let (call, _outbox) = call("{}");
     let cancel = call.cancel.clone();
-    let (outcome, _) = tokio::join!(link.request(call), async {
+    let (outcome, ()) = tokio::join!(link.request(call), async {
         peer.until("tools/call").await;
         cancel.cancel();
     });
@@ -374,19 +365,9 @@ async fn what_comes_outside_calls_goes_to_the_one_owner_or_to_nobody() {
     let (second, _second_outbox) = call_of(Owner(Uuid::from_u128(2)), "{}");
     let cancels = [first.cancel.clone(), second.cancel.clone()];
     let rest = async {
-        loop {
-            if peer.methods().iter().filter(|method| *method == "tools/call").count() == 2 {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
+        peer.until_some(2, |seen| seen.method() == "tools/call").await;
         link.notify("notifications/initialized", None).await.expect("taken");
-        let reply = loop {
-            if let Some(reply) = peer.seen().into_iter().find(|seen| !seen.message()["error"].is_null()) {
-                break reply;
-            }
-            tokio::task::yield_now().await;
-        };
+        let reply = peer.until_some(1, |seen| !seen.message()["error"].is_null()).await.remove(0);
         cancels.iter().for_each(CancellationToken::cancel);
         link.close().await;
         reply

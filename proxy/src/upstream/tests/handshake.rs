@@ -156,9 +156,9 @@ async fn the_legacy_handshake_declares_what_is_relayed_and_keeps_the_session() {
 async fn an_unknown_version_is_no_agreement() {
     let (outcome, _) = shaken(Protocol::Legacy, None, |mut talk| {
         async move {
-                talk.result(r#"{"protocolVersion":"1999-01-01","capabilities":{},"serverInfo":{}}"#).await
-            }
-            .boxed()
+            talk.result(r#"{"protocolVersion":"1999-01-01","capabilities":{},"serverInfo":{}}"#).await;
+        }
+        .boxed()
     })
     .await;
     assert_eq!(outcome.expect_err("none").reason, "no version of the protocol is spoken by both sides");

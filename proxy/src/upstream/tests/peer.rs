@@ -145,9 +145,16 @@ impl Peer {
 
     /// Waits until a request with this method was seen.
     pub(super) async fn until(&self, method: &str) -> Seen {
+        self.until_some(1, |seen| seen.method() == method).await.remove(0)
+    }
+
+    /// Waits until so many requests of a kind were seen.
+    pub(super) async fn until_some(&self, enough: usize, kind: impl Fn(&Seen) -> bool) -> Vec<Seen> {
         let mut count = self.count.clone();
         loop {
-            if let Some(seen) = self.seen().into_iter().find(|seen| seen.method() == method) {
+            count.borrow_and_update();
+            let seen: Vec<_> = self.seen().into_iter().filter(&kind).collect();
+            if seen.len() >= enough {
                 return seen;
             }
             count.changed().await.expect("the peer lives");

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use futures::future::{FutureExt, join_all};
-use sql::model::{Era, Kind, Protocol};
+use sql::model::{Era, Isolation, Kind, Protocol};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
@@ -13,6 +13,7 @@ use super::peer::Peer;
 use super::*;
 use crate::upstream::call::CallError;
 use crate::upstream::connection::{Connection, Opener, Surroundings};
+use crate::upstream::isolation::Served;
 use crate::upstream::link::{Link, Negotiated, OpenError, Stage};
 use crate::upstream::states::ConnectionState;
 
@@ -105,7 +106,7 @@ fn connection(opener: &Arc<Scripted>) -> (Connection, mpsc::Receiver<UpstreamEve
         events,
     };
     let spec = Arc::new(record("http://127.0.0.1:1/", Protocol::Legacy));
-    (Connection::start(spec, surroundings), news)
+    (Connection::start(spec, surroundings, Roots::Undeclared), news)
 }
 
 fn scripted(next: Vec<Script>) -> Arc<Scripted> {
@@ -117,9 +118,9 @@ async fn connected(news: &mut mpsc::Receiver<UpstreamEvent>) {
     while !matches!(news.recv().await.expect("the supervisor lives"), UpstreamEvent::Connected { .. }) {}
 }
 
-async fn until(connection: &Connection, state: ConnectionState) {
+async fn until(connection: &Connection, news: &mut mpsc::Receiver<UpstreamEvent>, state: ConnectionState) {
     while connection.status().state != state {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        news.recv().await.expect("the supervisor lives");
     }
 }
 
@@ -127,9 +128,9 @@ async fn until(connection: &Connection, state: ConnectionState) {
 async fn fails_backs_off_is_suspended_and_comes_back() {
     let opener = scripted((0..5).map(|_| Script::Fails).collect());
     let (connection, mut news) = connection(&opener);
-    until(&connection, ConnectionState::Unavailable).await;
+    until(&connection, &mut news, ConnectionState::Unavailable).await;
     assert_eq!(connection.status().last_error.as_deref(), Some("it is down"));
-    until(&connection, ConnectionState::Suspended).await;
+    until(&connection, &mut news, ConnectionState::Suspended).await;
     let status = connection.status();
     assert_eq!((status.failures, status.breaker_open, opener.opened.load(Ordering::SeqCst)), (5, true, 5));
     let (call, _outbox) = call("{}");
@@ -151,8 +152,8 @@ async fn fails_backs_off_is_suspended_and_comes_back() {
 #[tokio::test(start_paused = true)]
 async fn all_callers_share_the_one_attempt_that_they_woke() {
     let opener = scripted(vec![Script::Fails]);
-    let (connection, _news) = connection(&opener);
-    until(&connection, ConnectionState::Unavailable).await;
+    let (connection, mut news) = connection(&opener);
+    until(&connection, &mut news, ConnectionState::Unavailable).await;
     let calls = (0..100).map(|_| async {
         let (call, _outbox) = call("{}");
         connection.call(call).await
@@ -231,7 +232,7 @@ async fn a_disabled_upstream_is_left_alone() {
         tasks: tasks(),
         events,
     };
-    let connection = Connection::start(Arc::new(spec), surroundings);
+    let connection = Connection::start(Arc::new(spec), surroundings, Roots::Undeclared);
     let (call, _outbox) = call("{}");
     assert!(matches!(connection.call(call).await, Err(CallError::Unavailable { .. })));
     assert_eq!(
@@ -255,7 +256,7 @@ async fn a_session_that_is_unknown_is_made_anew_once_and_the_call_repeated() {
                     talk.legacy().await;
                 }
                 "tools/call" if sessions.load(Ordering::SeqCst) < 2 => {
-                    talk.answer("404 Not Found", "", "").await
+                    talk.answer("404 Not Found", "", "").await;
                 }
                 "tools/call" => talk.result(r#"{"ok":true}"#).await,
                 _ => talk.legacy().await,
@@ -400,4 +401,43 @@ async fn a_modern_upstream_says_that_its_lists_changed() {
     assert_eq!(listen.message()["params"]["notifications"], serde_json::json!({"toolsListChanged": true}));
     assert_eq!(listen.header("mcp-method"), "subscriptions/listen");
     upstreams.shutdown().await;
+}
+
+// ---- sessions of one's own
+
+#[tokio::test(start_paused = true)]
+async fn each_owner_has_a_session_of_its_own_until_it_is_idle() {
+    let opener = scripted(Vec::new());
+    let (events, mut news) = mpsc::channel(64);
+    let mut settings = Settings::default();
+    settings.limits.sessions_per_upstream = 2;
+    let surroundings = Surroundings {
+        opener: Arc::clone(&opener) as Arc<dyn Opener>,
+        settings: watch::channel(Arc::new(settings)).1,
+        clock: Clock::manual(Timestamp::from_millis(0)),
+        tasks: tasks(),
+        events,
+    };
+    let mut spec = record("http://127.0.0.1:1/", Protocol::Legacy);
+    spec.isolation = Isolation::PerSession;
+    let served = Served::start(&Arc::new(spec), &surroundings);
+    connected(&mut news).await;
+    let ask = async |owner: u128| {
+        let (call, _outbox) = call_of(Owner(Uuid::from_u128(owner)), "{}");
+        served.call(call).await
+    };
+    for owner in [1, 2, 1] {
+        ask(owner).await.expect("it has a session");
+    }
+    assert!(matches!(ask(3).await, Err(CallError::Unavailable { .. })));
+    let links = opener.links.lock().expect("whole").clone();
+    let calls: Vec<_> = links.iter().map(|link| link.calls.load(Ordering::SeqCst)).collect();
+    let roots: Vec<_> = links.iter().map(|link| link.wiring.roots).collect();
+    assert_eq!((calls, roots), (vec![0, 2, 1], vec![Roots::Undeclared, Roots::Declared, Roots::Declared]));
+    assert_eq!(served.status().sessions, 3);
+    tokio::time::sleep(Duration::from_mins(11)).await;
+    assert_eq!(links.iter().map(|link| link.closed.is_cancelled()).collect::<Vec<_>>(), [false, true, true]);
+    ask(3).await.expect("there is room again");
+    served.ended().await;
+    assert!(opener.links.lock().expect("whole").iter().all(|link| link.closed.is_cancelled()));
 }
