@@ -101,8 +101,8 @@ impl Channel {
     }
 
     /// Sends a notification.
-    pub(crate) fn notify(&self, method: &str, params: Option<Bytes>) -> Result<(), CallError> {
-        self.shared.queue(compose::notification(method, params.as_deref()), None)
+    pub(crate) fn notify(&self, method: &str, params: Option<&[u8]>) -> Result<(), CallError> {
+        self.shared.queue(compose::notification(method, params), None)
     }
 
     /// Says what is spoken from now on.

@@ -149,7 +149,7 @@ impl Link for StdioLink {
     }
 
     async fn notify(&self, method: &str, params: Option<Bytes>) -> Result<(), CallError> {
-        self.channel.notify(method, params)
+        self.channel.notify(method, params.as_deref())
     }
 
     fn set_protocol(&self, protocol: Negotiated) {
@@ -192,7 +192,7 @@ impl Source for Stdout {
                 Some(_) => {
                     self.unreadable(&line);
                     self.listener.dropped(Dropped::Garbage);
-                    self.pace.spend(line.len()).await;
+                    self.pace.spend(line.len(), 1).await;
                 }
             }
         }

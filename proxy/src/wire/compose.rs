@@ -146,3 +146,45 @@ fn answer(id: Option<&Id>, member: &[u8], value: &[u8]) -> Bytes {
     out.put_u8(b'}');
     out.freeze()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn messages_are_written_around_raw_pieces() {
+        assert_eq!(request(7, "ping", None), "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"ping\"}");
+        let params = Bytes::from_static(b"{ \"a\":1.0 }");
+        let text = "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"a\\\"b\",\"params\":{ \"a\":1.0 }}";
+        assert_eq!(request(7, "a\"b", Some(&params)), text);
+        assert_eq!(request_chain(7, "a\"b", params.clone()).concat(), text.as_bytes());
+        assert_eq!(
+            notification("n", Some(&params)),
+            "{\"jsonrpc\":\"2.0\",\"method\":\"n\",\"params\":{ \"a\":1.0 }}"
+        );
+        let id = Id::string("é\u{1}");
+        let text = "{\"jsonrpc\":\"2.0\",\"id\":\"é\\u0001\",\"result\":{ \"a\":1.0 }}";
+        assert_eq!(result(&id, &params), text);
+        assert_eq!(result_chain(&id, params).concat(), text.as_bytes());
+        assert_eq!(
+            error(Some(&id), -32602, "Unknown tool: \\", Some(b"{}")),
+            "{\"jsonrpc\":\"2.0\",\"id\":\"é\\u0001\",\"error\":{\"code\":-32602,\"message\":\"Unknown tool: \\\\\",\"data\":{}}}"
+        );
+        assert_eq!(
+            error(None, -32700, "x", None),
+            "{\"jsonrpc\":\"2.0\",\"error\":{\"code\":-32700,\"message\":\"x\"}}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_becomes_a_json_string(text in any::<String>()) {
+            let read: String = serde_json::from_slice(&string(&text)).expect("valid");
+            prop_assert_eq!(&read, &text);
+            let own = crate::wire::text::Text::read(&string(&text));
+            prop_assert_eq!(own.as_deref(), Some(text.as_str()));
+        }
+    }
+}

@@ -4,7 +4,6 @@
 //! what isn't touched, down to whitespace, order and the spelling of numbers, is copied. An object without
 //! changes is handed back as the same bytes.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -92,13 +91,9 @@ impl Object {
         while let Some(key) = scanner.next_key(&mut count)? {
             let decoded = scanner.decode(key);
             let value = scanner.value(1)?.span.range();
-            let key_range = key.span.range();
-            let text = match &decoded {
-                Cow::Owned(text) => Text::from(text.clone()),
-                Cow::Borrowed(_) => Text::checked(raw.slice(key_range.start + 1..key_range.end - 1)),
-            };
+            let text = Text::cut(raw, &scanner, key).expect("a key is a string");
             repeated |= !seen.insert(decoded);
-            members.push(Member { key: text, start: key_range.start, value, change: Change::Kept });
+            members.push(Member { key: text, start: key.span.range().start, value, change: Change::Kept });
         }
         scanner.end()?;
         if repeated {

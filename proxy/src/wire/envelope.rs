@@ -133,7 +133,7 @@ pub fn parse(body: Bytes) -> Result<Message, EnvelopeError> {
     let mut scanner = Scanner::new(&body)?;
     match scanner.peek()? {
         b'{' => {
-            let parts = Parts::scan(&mut scanner)?;
+            let parts = Parts::scan(&mut scanner, &body)?;
             scanner.end()?;
             parts.into_message(&body)
         }
@@ -202,13 +202,13 @@ struct Parts {
     values: [Option<Value>; PARTS.len()],
     params: Option<params::Fields>,
     version_right: bool,
-    method_decoded: Option<String>,
+    method: Option<Text>,
     flaw: Option<&'static str>,
     id_repeated: bool,
 }
 
 impl Parts {
-    fn scan(scanner: &mut Scanner<'_>) -> Result<Self, Fault> {
+    fn scan(scanner: &mut Scanner<'_>, body: &Bytes) -> Result<Self, Fault> {
         let mut parts = Self::default();
         let mut others = Seen::default();
         let mut members = 0;
@@ -216,7 +216,7 @@ impl Parts {
         while let Some(key) = scanner.next_key(&mut members)? {
             let key = scanner.decode(key);
             if let Some(part) = Part::of(&key) {
-                parts.part(scanner, part)?;
+                parts.part(scanner, part, body)?;
                 continue;
             }
             scanner.value(1)?;
@@ -229,7 +229,7 @@ impl Parts {
         Ok(parts)
     }
 
-    fn part(&mut self, scanner: &mut Scanner<'_>, part: Part) -> Result<(), Fault> {
+    fn part(&mut self, scanner: &mut Scanner<'_>, part: Part, body: &Bytes) -> Result<(), Fault> {
         let value = if matches!(part, Part::Params) && scanner.peek()? == b'{' {
             let (value, fields) = params::scan(scanner, 1)?;
             match fields {
@@ -246,9 +246,7 @@ impl Parts {
         }
         match (part, value.kind) {
             (Part::Jsonrpc, Kind::String(_)) => self.version_right = scanner.decode(value) == "2.0",
-            (Part::Method, Kind::String(true)) => {
-                self.method_decoded = Some(scanner.decode(value).into_owned());
-            }
+            (Part::Method, _) => self.method = Text::cut(body, scanner, value),
             (Part::Id, Kind::Number(false)) if out_of_range(scanner.text_of(value.span)) => {
                 // Common parsers refuse such a number as a number, so the text as a whole is refused.
                 return Err(Fault::Syntax { at: value.span.range().start, reason: "a number out of range" });
@@ -271,10 +269,7 @@ impl Parts {
     }
 
     fn id(&self, body: &Bytes) -> Option<Id> {
-        match self.get(Part::Id)?.kind {
-            Kind::String(_) | Kind::Number(true) => self.raw(Part::Id, body).map(Id::checked),
-            _ => None,
-        }
+        Id::cut(body, self.get(Part::Id)?)
     }
 
     fn into_message(self, body: &Bytes) -> Result<Message, EnvelopeError> {
@@ -305,7 +300,7 @@ impl Parts {
     }
 
     fn call(&self, body: &Bytes) -> Result<Message, &'static str> {
-        let method = self.method(body)?;
+        let method = self.method.clone().ok_or("`method` must be a string")?;
         let params = match (self.get(Part::Params), self.params) {
             (None, _) => None,
             (Some(value), Some(fields)) => Some(Params::new(body.slice(value.span.range()), fields)),
@@ -316,17 +311,6 @@ impl Parts {
         }
         let id = self.id(body).ok_or("the id must be a string or an integer")?;
         Ok(Message::Request(Request { id, method, params, raw: body.clone() }))
-    }
-
-    fn method(&self, body: &Bytes) -> Result<Text, &'static str> {
-        match (self.get(Part::Method), &self.method_decoded) {
-            (_, Some(decoded)) => Ok(Text::from(decoded.clone())),
-            (Some(Value { span, kind: Kind::String(false) }), None) => {
-                let range = span.range();
-                Ok(Text::checked(body.slice(range.start + 1..range.end - 1)))
-            }
-            _ => Err("`method` must be a string"),
-        }
     }
 
     fn error(&self, body: &Bytes, error: Value) -> Result<Message, &'static str> {

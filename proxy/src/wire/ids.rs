@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::compose;
-use super::scan::{Kind, Scanner};
+use super::scan::{Kind, Scanner, Value};
 
 /// A JSON string or integer, kept as its raw bytes: `"1"` isn't `1`, a large integer stays exact, and what is
 /// sent back is what came. Also the form of a progress token, which has the same type.
@@ -30,15 +30,15 @@ impl Id {
         let mut scanner = Scanner::new(raw).ok()?;
         let value = scanner.value(0).ok()?;
         scanner.end().ok()?;
+        Self::cut(raw, value)
+    }
+
+    /// The token of a value in `raw`, which the scanner has read; `None` if it is of another type.
+    pub(super) fn cut(raw: &Bytes, value: Value) -> Option<Self> {
         match value.kind {
             Kind::String(_) | Kind::Number(true) => Some(Self(raw.slice(value.span.range()))),
             _ => None,
         }
-    }
-
-    /// For a token that the scanner has checked.
-    pub(super) fn checked(token: Bytes) -> Self {
-        Self(token)
     }
 
     /// The raw token, quotes and escapes included.

@@ -8,11 +8,11 @@ use std::fmt;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::edit::{Object, ObjectError};
+use super::edit::ObjectError;
 use super::envelope::{Message, Params};
 use super::headers::{MCP_METHOD, MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 use super::ids::Id;
-use super::scan::{Fault, Scanner};
+use super::scan::{Fault, Kind, Scanner, Seen, Value};
 use super::text::Text;
 
 /// The version a request is written in; required on every modern request.
@@ -195,37 +195,24 @@ pub enum MetaError {
 impl RequestMeta {
     /// Reads the raw object of `_meta`.
     pub fn read(raw: &Bytes) -> Result<Self, MetaError> {
-        let meta = Object::parse(raw).map_err(MetaError::Unusable)?;
-        let get = |key, expected| meta.get(key).map(|value| (value, MetaError::WrongType { key, expected }));
-        let text = |key| match get(key, "a string") {
-            Some((value, wrong)) => Text::read(&value).map(Some).ok_or(wrong),
-            None => Ok(None),
-        };
-        let object = |key| match get(key, "an object") {
-            Some((value, wrong)) => {
-                if value.starts_with(b"{") {
-                    Ok(Some(value))
-                } else {
-                    Err(wrong)
-                }
-            }
-            None => Ok(None),
+        let mut scanner = Scanner::new(raw).map_err(unusable)?;
+        let [version, capabilities, info, level, token] =
+            reserved(&mut scanner).map_err(MetaError::Unusable)?;
+        let object = |value: Value| {
+            if value.kind == Kind::Object { Some(raw.slice(value.span.range())) } else { None }
         };
         Ok(Self {
-            protocol_version: text(PROTOCOL_VERSION)?,
-            client_capabilities: object(CLIENT_CAPABILITIES)?,
-            client_info: object(CLIENT_INFO)?,
-            log_level: match get(LOG_LEVEL, "a log level") {
-                Some((value, wrong)) => {
-                    let level = Text::read(&value).and_then(|text| LogLevel::parse(&text));
-                    Some(level.ok_or(wrong)?)
-                }
-                None => None,
-            },
-            progress_token: match get(PROGRESS_TOKEN, "a string or an integer") {
-                Some((value, wrong)) => Some(Id::read(&value).ok_or(wrong)?),
-                None => None,
-            },
+            protocol_version: typed(PROTOCOL_VERSION, "a string", version, |value| {
+                Text::cut(raw, &scanner, value)
+            })?,
+            client_capabilities: typed(CLIENT_CAPABILITIES, "an object", capabilities, object)?,
+            client_info: typed(CLIENT_INFO, "an object", info, object)?,
+            log_level: typed(LOG_LEVEL, "a log level", level, |value| {
+                LogLevel::parse(&Text::cut(raw, &scanner, value)?)
+            })?,
+            progress_token: typed(PROGRESS_TOKEN, "a string or an integer", token, |value| {
+                Id::cut(raw, value)
+            })?,
         })
     }
 
@@ -236,6 +223,44 @@ impl RequestMeta {
             None => Ok(Self::default()),
         }
     }
+}
+
+/// The values of the keys in [`RESERVED`], in that order.
+fn reserved(scanner: &mut Scanner<'_>) -> Result<[Option<Value>; RESERVED.len()], ObjectError> {
+    let mut values = [None; RESERVED.len()];
+    let mut others = Seen::default();
+    let mut repeated = false;
+    let mut members = 0;
+    if scanner.peek()? != b'{' {
+        return Err(ObjectError::NotAnObject);
+    }
+    scanner.open(0)?;
+    while let Some(key) = scanner.next_key(&mut members)? {
+        let key = scanner.decode(key);
+        let value = scanner.value(1)?;
+        repeated |= match RESERVED.iter().position(|reserved| *reserved == key) {
+            Some(index) => values[index].replace(value).is_some(),
+            None => !others.insert(key),
+        };
+    }
+    scanner.end()?;
+    if repeated { Err(ObjectError::RepeatedKey) } else { Ok(values) }
+}
+
+const RESERVED: [&str; 5] = [PROTOCOL_VERSION, CLIENT_CAPABILITIES, CLIENT_INFO, LOG_LEVEL, PROGRESS_TOKEN];
+
+fn typed<T>(
+    key: &'static str,
+    expected: &'static str,
+    value: Option<Value>,
+    read: impl FnOnce(Value) -> Option<T>,
+) -> Result<Option<T>, MetaError> {
+    let Some(value) = value else { return Ok(None) };
+    read(value).map(Some).ok_or(MetaError::WrongType { key, expected })
+}
+
+fn unusable(fault: Fault) -> MetaError {
+    MetaError::Unusable(fault.into())
 }
 
 /// Which rules a message is held to.

@@ -311,7 +311,7 @@ fn write_head(out: &mut BytesMut, event: Option<&str>, id: Option<&str>, retry: 
 }
 
 fn write_line(out: &mut BytesMut, text: &str) {
-    for byte in text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n' | 0)) {
+    for byte in text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')) {
         out.put_u8(byte);
     }
     out.put_u8(b'\n');

@@ -5,7 +5,7 @@ use std::ops::Deref;
 
 use bytes::Bytes;
 
-use super::scan::{Kind, Scanner};
+use super::scan::{Kind, Scanner, Value};
 
 /// UTF-8 text, cheap to clone. It keeps the whole message it was cut from alive: [`Text::detached`] copies it
 /// out where it outlives the message.
@@ -18,6 +18,11 @@ impl Text {
         let mut scanner = Scanner::new(raw).ok()?;
         let value = scanner.value(0).ok()?;
         scanner.end().ok()?;
+        Self::cut(raw, &scanner, value)
+    }
+
+    /// The text of a string in `raw`, which the scanner has read; `None` if it is another value.
+    pub(super) fn cut(raw: &Bytes, scanner: &Scanner<'_>, value: Value) -> Option<Self> {
         match value.kind {
             Kind::String(true) => Some(Self::from(scanner.decode(value).into_owned())),
             Kind::String(false) => {
@@ -31,11 +36,6 @@ impl Text {
     /// A raw number, `true`, `false` or `null` as the text it is.
     pub(super) fn read_bare(raw: &Bytes) -> Option<Self> {
         std::str::from_utf8(raw).ok().map(|_| Self(raw.clone()))
-    }
-
-    /// For text that the scanner has checked.
-    pub(super) fn checked(text: Bytes) -> Self {
-        Self(text)
     }
 
     /// As a `str`.

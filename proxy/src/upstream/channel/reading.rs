@@ -42,7 +42,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut source: impl Source) {
             answered = questions.next(), if !questions.is_empty() => shared.answer_question(answered),
             message = source.next() => match message {
                 Ok(Some(_)) if shared.closing.is_cancelled() => {} // Nobody waits for it any more.
-                Ok(Some(message)) => shared.read(message, &source, &mut questions),
+                Ok(Some(message)) => shared.read(&message, &source, &mut questions),
                 Ok(None) => break "the upstream closed the connection".to_owned(),
                 Err(Broken(reason)) => break reason,
             },
@@ -52,7 +52,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut source: impl Source) {
 }
 
 impl Shared {
-    fn read(&self, message: Bytes, source: &impl Source, questions: &mut Questions) {
+    fn read(&self, message: &Bytes, source: &impl Source, questions: &mut Questions) {
         match frame::read(message.clone()) {
             // Batches are of 2025-03-26 only, but whoever sends one means what is in it.
             Ok(Incoming::Batch(messages)) => {
@@ -64,7 +64,7 @@ impl Shared {
                 }
             }
             Ok(incoming) => self.route(incoming, questions),
-            Err(_) => self.unreadable(&message, source),
+            Err(_) => self.unreadable(message, source),
         }
     }
 
@@ -76,7 +76,7 @@ impl Shared {
     fn route(&self, incoming: Incoming, questions: &mut Questions) {
         match incoming {
             Incoming::Answer { id, answer } => self.finish(id, answer),
-            Incoming::Request { id, method, params } => self.asked(id, &method, params.as_ref(), questions),
+            Incoming::Request { id, method, params } => self.asked(&id, &method, params.as_ref(), questions),
             Incoming::Notification { method, params } => match frame::addressee(&method) {
                 Addressee::Progress => self.progressed(params.as_ref()),
                 Addressee::Taken => self.taken_back(params.as_ref(), questions),
@@ -102,15 +102,18 @@ impl Shared {
 
     /// Progress: to the call whose token it has, with the token that its client chose.
     fn progressed(&self, params: Option<&Params>) {
-        let restored = params.and_then(|params| {
-            let calls = self.calls();
-            let pending = calls.pending.get(&frame::progress_of(Some(params))?)?;
-            let token = pending.progress_token.as_ref()?;
+        let (Some(params), Some(id)) = (params, frame::progress_of(params)) else {
+            return self.wiring.listener.dropped(Dropped::Progress);
+        };
+        let known = self.calls().pending.get(&id).map(|pending| {
             pending.clock.heard.notify_one();
-            Some((pending.conversation.clone(), frame::restore_progress(params, token)))
+            (pending.conversation.clone(), pending.progress_token.clone())
         });
-        match restored {
-            Some((conversation, params)) => conversation.notify("notifications/progress", Some(params)),
+        match known {
+            Some((conversation, Some(token))) => {
+                conversation.notify("notifications/progress", Some(frame::restore_progress(params, &token)));
+            }
+            Some((_, None)) => {} // Its client didn't ask for it.
             None => self.wiring.listener.dropped(Dropped::Progress),
         }
     }
@@ -152,21 +155,21 @@ impl Shared {
     }
 
     /// A request of the upstream's own.
-    fn asked(&self, id: Id, method: &str, params: Option<&Params>, questions: &mut Questions) {
+    fn asked(&self, id: &Id, method: &str, params: Option<&Params>, questions: &mut Questions) {
         if method == "ping" {
-            return self.send(frame::pong(&id));
+            return self.send(frame::pong(id));
         }
         if self.is_modern() {
             // stdio, 2026-07-28: a server must not send requests, and a client must not answer any.
             return self.wiring.listener.dropped(Dropped::Garbage);
         }
         if method == "roots/list" && self.wiring.roots == Roots::Undeclared {
-            return self.reply(&id, &Err(AskRefused::unsupported(method)));
+            return self.reply(id, &Err(AskRefused::unsupported(method)));
         }
         match self.in_flight.sole() {
             Attribution::One(_) if questions.len() >= QUESTIONS_MAX => {
                 let message = format!("more than {QUESTIONS_MAX} requests wait for an answer");
-                self.reply(&id, &Err(AskRefused { code: -32603, message }));
+                self.reply(id, &Err(AskRefused { code: -32603, message }));
             }
             Attribution::One(conversation) => {
                 let asking = self.asking(conversation.owner());
@@ -174,11 +177,11 @@ impl Shared {
             }
             Attribution::Several => {
                 self.wiring.listener.dropped(Dropped::Unattributed);
-                self.reply(&id, &Err(AskRefused::unattributable()));
+                self.reply(id, &Err(AskRefused::unattributable()));
             }
             Attribution::Nobody => {
                 self.wiring.listener.dropped(Dropped::Unattributed);
-                self.reply(&id, &Err(AskRefused::unsupported(method)));
+                self.reply(id, &Err(AskRefused::unsupported(method)));
             }
         }
     }
@@ -229,7 +232,7 @@ impl Questions {
 
     fn ask(
         &mut self,
-        id: Id,
+        id: &Id,
         conversation: &Conversation,
         method: &str,
         params: Option<Bytes>,

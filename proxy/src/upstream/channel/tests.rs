@@ -337,7 +337,7 @@ async fn a_subscription_speaks_to_everyone_and_may_end_by_cancellation() {
     scene.channel.set_protocol(Negotiated { version: Version::V2026_07_28, capabilities: Bytes::new() });
     let listen = Call::own("subscriptions/listen", r#"{"notifications":{}}"#.into(), PATIENCE, 1024);
     let (running, id) = scene.calling(listen).await;
-    let (_other, other_id) = scene.calling(call(ALICE, "tools/call", &json!({})).0).await;
+    let (other, other_id) = scene.calling(call(ALICE, "tools/call", &json!({})).0).await;
     let params = json!({"_meta": {"io.modelcontextprotocol/subscriptionId": id}, "uri": "a:b"});
     scene.says(&json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": params}));
     scene.heard.notified_of("notifications/resources/updated").await;
@@ -348,7 +348,7 @@ async fn a_subscription_speaks_to_everyone_and_may_end_by_cancellation() {
     }
     assert_eq!(outcome(running).await.expect("a graceful end"), json!({"resultType": "complete"}));
     scene.answers(other_id, &json!({}));
-    outcome(_other).await.expect("an upstream can't cancel a call");
+    outcome(other).await.expect("an upstream can't cancel a call");
     scene.end().await;
 }
 

@@ -46,15 +46,15 @@ impl Child {
         tasks: &Tasks,
     ) -> Self {
         let child = Self { stop: tasks.stopping().child_token(), ended: CancellationToken::new() };
-        let life_line = CancellationToken::new();
+        let let_go = CancellationToken::new();
         tasks.spawn("child stderr", {
-            let (ring, dropped) = (Arc::clone(&ring), life_line.clone());
+            let (ring, dropped) = (Arc::clone(&ring), let_go.clone());
             // The pipe lives in this future: when it ends, the supervisor takes the gateway for gone.
             async move {
                 dropped.run_until_cancelled(keep(stderr, &ring)).await;
             }
         });
-        let life = Life { pid: pid_of(&process), process, channel, life_line };
+        let life = Life { pid: pid_of(&process), process, channel, let_go };
         let (stop, ended) = (child.stop.clone(), child.ended.clone().drop_guard());
         tasks.spawn("child", async move {
             let end = life.until(stop).await;
@@ -82,7 +82,7 @@ struct Life {
     pid: Option<Pid>,
     process: tokio::process::Child,
     channel: Channel,
-    life_line: CancellationToken,
+    let_go: CancellationToken,
 }
 
 impl Life {
@@ -121,7 +121,7 @@ impl Life {
         if let Ok(status) = timeout(TERM_GRACE + SUPERVISOR_SLACK, self.process.wait()).await {
             return status.ok();
         }
-        self.life_line.cancel();
+        self.let_go.cancel();
         if let Ok(status) = timeout(SUPERVISOR_SLACK, self.process.wait()).await {
             return status.ok();
         }

@@ -25,6 +25,9 @@ const KEPT_LINE_BYTES_MAX: usize = 4 * 1024;
 /// and little enough that a flood takes no core of its own.
 const PACE_BYTES: usize = 1024 * 1024;
 
+/// What a line costs besides its bytes: short ones are as much work.
+const PACE_LINE_BYTES: usize = 100;
+
 /// See [`PACE_BYTES`].
 const PACE_WINDOW: Duration = Duration::from_millis(250);
 
@@ -108,9 +111,9 @@ impl Pace {
         Self { window_ends: Instant::now() + PACE_WINDOW, bytes: 0 }
     }
 
-    /// Counts `bytes`, and waits for the end of the window if it had too many.
-    pub(super) async fn spend(&mut self, bytes: usize) {
-        if let Some(until) = self.spend_at(Instant::now(), bytes) {
+    /// Counts what was read, and waits for the end of the window if it had too much.
+    pub(super) async fn spend(&mut self, bytes: usize, lines: usize) {
+        if let Some(until) = self.spend_at(Instant::now(), bytes + lines * PACE_LINE_BYTES) {
             tokio::time::sleep_until(until).await;
         }
     }
@@ -171,8 +174,9 @@ pub(super) async fn keep(mut stderr: impl AsyncRead + Unpin, ring: &Ring) {
         chunk.clear();
         match stderr.read_buf(&mut chunk).await {
             Ok(0) | Err(_) => break,
-            Ok(read) => pace.spend(read).await,
+            Ok(_) => {}
         }
+        let mut lines = 0;
         for part in chunk.split_inclusive(|byte| *byte == b'\n') {
             let (text, ended) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
             let room = KEPT_LINE_BYTES_MAX - line.len().min(KEPT_LINE_BYTES_MAX);
@@ -180,8 +184,10 @@ pub(super) async fn keep(mut stderr: impl AsyncRead + Unpin, ring: &Ring) {
             if ended {
                 ring.push(&line);
                 line.clear();
+                lines += 1;
             }
         }
+        pace.spend(chunk.len(), lines).await;
     }
     if !line.is_empty() {
         ring.push(&line);
@@ -249,7 +255,7 @@ mod tests {
     #[tokio::test]
     async fn the_ring_keeps_the_newest_of_a_flood() {
         let ring = Ring::default();
-        let flood: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
+        let flood = (0..20_000).map(|number| format!("line {number}")).collect::<Vec<_>>().join("\n");
         keep(flood.as_bytes(), &ring).await;
         let lines = ring.lines();
         assert_eq!(lines.last().map(String::as_str), Some("line 19999"));

@@ -1,7 +1,7 @@
 //! A supervisor with real processes below it. It is this test binary, started for the one test that is its entry.
 
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -212,6 +212,27 @@ fn a_killed_supervisor_takes_the_command_along() {
     supervisor.kill().expect("it lives");
     mark.wait_for_none(Duration::from_secs(1));
     supervisor.wait().expect("it ended");
+}
+
+#[test]
+fn outlives_the_thread_that_started_it() {
+    let mark = Mark::new();
+    let mut supervisor = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let supervisor = start(&mark, &["cat"]);
+            mark.wait_for("cat");
+            supervisor
+        });
+        thread.join().expect("no panic")
+    });
+    // The kernel has sent the parent-death signal by now; once more, so that it is sure.
+    rustix::process::kill_process(Pid::from_child(&supervisor), Signal::USR1).expect("it lives");
+    let mut stdin = supervisor.stdin.take().expect("piped");
+    stdin.write_all(b"still here\n").expect("it reads");
+    drop(stdin);
+    let out = supervisor.wait_with_output().expect("it ends");
+    assert_eq!(out.status.code(), Some(0));
+    assert!(out.stdout.ends_with(b"still here\n"));
 }
 
 #[test]
