@@ -33,9 +33,8 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
     };
     let clock = Clock::system();
     let gateway = Gateway::new(gateway_options(&config)?, clock.clone());
-    let server = Server::bind(server_options(&config)).map_err(|error| {
-        Failure::General(format!("MPG_LISTEN: {:#}", anyhow::Error::new(error)))
-    })?;
+    let server = Server::bind(server_options(&config))
+        .map_err(|error| Failure::General(format!("MPG_LISTEN: {:#}", anyhow::Error::new(error))))?;
     let serving = gateway.clone();
     let outcome = server.run(&gateway, move |plane| run(config, bootstrap, clock, serving, plane));
     match outcome {
@@ -101,8 +100,14 @@ async fn run(
     Ok(())
 }
 
-async fn apply(bootstrap: Bootstrap, store: &Store, launcher: &Launcher, egress: Egress) -> Result<(), Failure> {
-    let check = |upstream: &sql::model::Upstream| proxy::data_plane::check_spec(upstream, launcher.policy(), egress);
+async fn apply(
+    bootstrap: Bootstrap,
+    store: &Store,
+    launcher: &Launcher,
+    egress: Egress,
+) -> Result<(), Failure> {
+    let check =
+        |upstream: &sql::model::Upstream| proxy::data_plane::check_spec(upstream, launcher.policy(), egress);
     let applied = bootstrap.apply(store, check).await.map_err(|error| match error {
         BootstrapError::Refused(problems) => Failure::configuration(&problems),
         BootstrapError::Store(error) => Failure::Internal(error.into()),
@@ -128,7 +133,10 @@ async fn first_admin(config: &Config, store: &Store) -> Result<Option<Secret<Str
     }
     // A key's secret has the form and the strength that a token needs.
     let token = PlaintextKey::generate().expose().trim_start_matches("mpg_").to_owned();
-    tracing::warn!(setup.token = token, "no admin yet: register with this token, or from this machine without");
+    tracing::warn!(
+        setup.token = token,
+        "no admin yet: register with this token, or from this machine without"
+    );
     Ok(Some(Secret::new(token)))
 }
 

@@ -32,7 +32,11 @@ pub async fn is_awaited(store: &Store) -> Result<bool, sql::StoreError> {
 }
 
 /// Makes the first admin, unless there is one. `true`: it was made now.
-pub async fn ensure(store: &Store, username: &str, password: &Secret<String>) -> Result<bool, FirstAdminError> {
+pub async fn ensure(
+    store: &Store,
+    username: &str,
+    password: &Secret<String>,
+) -> Result<bool, FirstAdminError> {
     // Hashing takes a while on purpose, and a restart needs none of it.
     if !is_awaited(store).await? {
         return Ok(false);

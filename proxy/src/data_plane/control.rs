@@ -13,10 +13,10 @@ use crate::control::{
     UpstreamStatus,
 };
 use crate::sync;
+use crate::upstream::call::CallError;
 use crate::upstream::egress::Egress;
 use crate::upstream::stdio::StdioPolicy;
 use crate::upstream::{self, link, status};
-use crate::upstream::call::CallError;
 
 #[async_trait]
 impl ControlPlane for Parts {
@@ -52,8 +52,12 @@ impl ControlPlane for Parts {
 
     fn tools(&self) -> Arc<[ToolRow]> {
         let snapshot = self.published.current();
-        let mut rows: Vec<ToolRow> =
-            snapshot.catalog.items(Kind::Tool).iter().map(|item| self.row(&item.upstream, &item.definition)).collect();
+        let mut rows: Vec<ToolRow> = snapshot
+            .catalog
+            .items(Kind::Tool)
+            .iter()
+            .map(|item| self.row(&item.upstream, &item.definition))
+            .collect();
         rows.sort_by(|a, b| a.exposed_name.cmp(&b.exposed_name));
         rows.into()
     }
@@ -106,7 +110,10 @@ impl Parts {
             title: shown.title,
             description: shown.description,
             enabled: definition.enabled,
-            stale: !self.upstreams.status(upstream.id).is_some_and(|status| status.state == upstream::ConnectionState::Available),
+            stale: !self
+                .upstreams
+                .status(upstream.id)
+                .is_some_and(|status| status.state == upstream::ConnectionState::Available),
         }
     }
 }
@@ -114,7 +121,9 @@ impl Parts {
 fn sync_error(error: sync::SyncError) -> SyncError {
     match error {
         sync::SyncError::Unknown => SyncError::Unknown,
-        sync::SyncError::Upstream(error) if matches!(*error, CallError::TimedOut { .. }) => SyncError::TimedOut,
+        sync::SyncError::Upstream(error) if matches!(*error, CallError::TimedOut { .. }) => {
+            SyncError::TimedOut
+        }
         sync::SyncError::Store(error) => SyncError::Store(error),
         other => SyncError::Unavailable { reason: other.to_string() },
     }
@@ -148,7 +157,12 @@ fn report_of(report: status::TestReport) -> TestReport {
     TestReport {
         ok: report.ok,
         stages: stages
-            .map(|stage| Stage { stage: stage_word(stage.stage), ok: stage.ok, ms: stage.ms, reason: stage.reason })
+            .map(|stage| Stage {
+                stage: stage_word(stage.stage),
+                ok: stage.ok,
+                ms: stage.ms,
+                reason: stage.reason,
+            })
             .collect(),
         tools: report.tools.map(|tools| tools as u64),
         server_info: report.server_info.and_then(|raw| serde_json::from_str(raw.get()).ok()),

@@ -11,9 +11,9 @@ use sql::model::{Era, UpstreamId};
 
 use super::live::LiveSessions;
 use crate::tasks::Tasks;
+use crate::upstream::call::Call;
 use crate::upstream::status::Status;
 use crate::upstream::{ConnectionState, Upstreams};
-use crate::upstream::call::Call;
 
 /// How long an upstream may take to note a level; it isn't waited for by anybody.
 const TIMEOUT: Duration = Duration::from_secs(10);
