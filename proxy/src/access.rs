@@ -1,1 +1,66 @@
-//! The checks a caller passes.
+//! The checks a caller passes, and the proofs that they were passed.
+//!
+//! A request goes through them in this order: [`origin`] (is it meant for us at all), [`api_key`] (who
+//! calls), [`ip_allowlist`] (from here?), [`rate_limit`] (now?). The last one gives an [`Admitted`], and
+//! what serves a request takes one: a check that is forgotten doesn't compile.
+
+pub mod api_key;
+pub mod client_address;
+pub mod ip_allowlist;
+pub mod keys;
+pub mod origin;
+pub mod rate_limit;
+
+use std::sync::Arc;
+
+use sql::model::ApiKey;
+use tokio_util::sync::CancellationToken;
+
+pub use self::keys::Keys;
+use self::rate_limit::Limiter;
+
+/// Who calls: the holder of an API key that is valid now. Only [`Keys`] makes one.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    key: Arc<ApiKey>,
+    revoked: CancellationToken,
+    limiter: Option<Arc<Limiter>>,
+}
+
+impl Caller {
+    /// The key as it was when the request came.
+    pub fn key(&self) -> &Arc<ApiKey> {
+        &self.key
+    }
+
+    /// Cancelled when the secret that was shown stops being valid (its key removed, disabled, expired,
+    /// rotated, or bound to other addresses), so that what it opened can end.
+    pub fn revoked(&self) -> &CancellationToken {
+        &self.revoked
+    }
+}
+
+/// The proof that a caller passed every check. Only [`rate_limit`] makes one.
+#[derive(Debug, Clone)]
+pub struct Admitted {
+    caller: Caller,
+}
+
+impl Admitted {
+    /// Who was admitted.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The key that was admitted.
+    pub fn key(&self) -> &Arc<ApiKey> {
+        &self.caller.key
+    }
+
+    /// A proof without checks, for tests of what comes after them.
+    #[cfg(test)]
+    pub(crate) fn for_test(key: ApiKey) -> Self {
+        let caller = Caller { key: Arc::new(key), revoked: CancellationToken::new(), limiter: None };
+        Self { caller }
+    }
+}

@@ -1,1 +1,328 @@
 //! The pipeline of a request, as a few lines.
+//!
+//! Everything is answered in process, in the phases that Pingora gives a request: nothing is proxied by
+//! Pingora itself. [`Gateway`] exists before there is anything to serve, so that the listener can
+//! answer `/healthz` while the store is opened; [`Gateway::serve_with`] puts the rest in place.
+
+mod readiness;
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::FutureExt as _;
+use http::{Method, StatusCode};
+use pingora::modules::http::HttpModules;
+use pingora::proxy::{ProxyHttp, Session, http_proxy};
+use pingora::server::configuration::ServerConf;
+use pingora::upstreams::peer::HttpPeer;
+use sql::clock::Clock;
+use sql::model::Settings;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use self::readiness::{Phase, Readiness};
+use crate::access::client_address::TrustedProxies;
+use crate::access::origin::OriginRules;
+use crate::access::{Keys, api_key, ip_allowlist, rate_limit};
+use crate::context::{self, ClientContext};
+use crate::facet::{Facet, McpPath};
+use crate::guard::{Connections, Deadlines, Guard};
+use crate::http_bridge::{self, AdminService, McpRequest, McpService, Reply, ReplyBody};
+use crate::refusal::Refusal;
+
+/// Bytes of a request to the control plane: a backup is the largest thing that is sent there.
+const ADMIN_BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// Connections that may be open before the settings are read.
+const CONNECTIONS_BEFORE_SETTINGS_MAX: usize = 1_000;
+const BYTES_PER_MIB: usize = 1024 * 1024;
+
+/// What is known of the edge from the environment.
+#[derive(Debug, Clone)]
+pub struct GatewayOptions {
+    /// Which hosts and origins are allowed.
+    pub origins: OriginRules,
+    /// Whose word on client addresses is taken.
+    pub proxies: TrustedProxies,
+    /// For connections and their headers.
+    pub deadlines: Deadlines,
+    /// For a request's body, from its header to its last byte.
+    pub body_deadline: Duration,
+}
+
+impl Default for GatewayOptions {
+    fn default() -> Self {
+        Self {
+            origins: OriginRules::default(),
+            proxies: TrustedProxies::default(),
+            deadlines: Deadlines::default(),
+            body_deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What requests are answered with, once it is there.
+pub struct Serving {
+    /// Answers clients of the protocol.
+    pub mcp: Arc<dyn McpService>,
+    /// Answers everything else.
+    pub admin: AdminService,
+    /// The keys that callers may show.
+    pub keys: Keys,
+    /// The settings, as they change.
+    pub settings: watch::Receiver<Arc<Settings>>,
+}
+
+/// The edge: what Pingora calls for every request. Clones are one gateway.
+#[derive(Clone)]
+pub struct Gateway(Arc<Inner>);
+
+struct Inner {
+    options: GatewayOptions,
+    clock: Clock,
+    readiness: Readiness,
+    connections: Connections,
+    serving: Arc<OnceLock<Serving>>,
+    panics: AtomicU64,
+}
+
+/// One request and its answer, as far as the log is concerned.
+pub struct Exchange {
+    started: Instant,
+    request_id: Arc<str>,
+    client: Result<IpAddr, Refusal>,
+    status: Option<StatusCode>,
+    refusal: Option<&'static str>,
+}
+
+impl Gateway {
+    /// A gateway that serves nothing yet but its health.
+    pub fn new(options: GatewayOptions, clock: Clock) -> Self {
+        let serving: Arc<OnceLock<Serving>> = Arc::default();
+        let settings = Arc::clone(&serving);
+        let connections_max = move || settings.get().map_or(CONNECTIONS_BEFORE_SETTINGS_MAX, connections_max);
+        Self(Arc::new(Inner {
+            connections: Connections::new(connections_max, options.proxies.clone()),
+            options,
+            clock,
+            readiness: Readiness::default(),
+            serving,
+            panics: AtomicU64::new(0),
+        }))
+    }
+
+    /// Puts in place what requests are answered with. Done once; a second time changes nothing.
+    pub fn serve_with(&self, serving: Serving) {
+        if self.0.serving.set(serving).is_err() {
+            tracing::error!("the gateway was told twice what to serve with");
+        }
+    }
+
+    /// Says how far along the process is.
+    pub fn readiness(&self) -> &Readiness {
+        &self.0.readiness
+    }
+
+    /// The connections that are open.
+    pub fn connections(&self) -> &Connections {
+        &self.0.connections
+    }
+
+    /// Requests that ended in a panic of ours.
+    pub fn panics(&self) -> u64 {
+        self.0.panics.load(Ordering::Relaxed)
+    }
+
+    /// This gateway as Pingora's HTTP application, behind its guard: what a listening service runs.
+    pub fn guarded(&self, conf: &Arc<ServerConf>) -> Guard<Self> {
+        let inner = &self.0;
+        Guard::new(
+            http_proxy(conf, self.clone()),
+            inner.connections.clone(),
+            inner.options.deadlines,
+            inner.clock.clone(),
+        )
+    }
+
+    /// The pipeline.
+    async fn answer(
+        &self,
+        session: &mut Session,
+        exchange: &Exchange,
+        gone: &CancellationToken,
+    ) -> Result<Reply, Refusal> {
+        let head = session.req_header();
+        let facet = Facet::of(head.uri.path());
+        // Before all checks: who asks for health knows neither our name nor a key.
+        match facet {
+            Facet::Health => return only_read(&head.method, readiness::health),
+            Facet::Ready => return only_read(&head.method, || readiness::ready(self.0.readiness.phase())),
+            Facet::Mcp(_) | Facet::McpUnknown | Facet::Admin => {}
+        }
+        // Before anything that a page in a browser could gain from.
+        self.0.options.origins.check(&head.uri, &head.headers)?;
+        // Before what depends on the address: one that can't be read is nobody's.
+        let context =
+            ClientContext { address: exchange.client.clone()?, request_id: Arc::clone(&exchange.request_id) };
+        let serving = self.0.serving.get().ok_or(Refusal::Starting)?;
+        match facet {
+            Facet::Mcp(path) => self.mcp(session, serving, path, context, gone).await,
+            Facet::Admin => self.admin(session, serving, context, gone).await,
+            Facet::McpUnknown | Facet::Health | Facet::Ready => Err(Refusal::NotFound),
+        }
+    }
+
+    /// A client of the protocol.
+    async fn mcp(
+        &self,
+        session: &mut Session,
+        serving: &Serving,
+        path: McpPath,
+        context: ClientContext,
+        gone: &CancellationToken,
+    ) -> Result<Reply, Refusal> {
+        let head = session.req_header().as_owned_parts();
+        let now = self.0.clock.now();
+        // First: all that follows is per caller.
+        let caller = api_key::authenticate(&head.uri, &head.headers, &serving.keys, now)?;
+        // Before the limit: strangers must not use it up.
+        ip_allowlist::check(&caller, context.address)?;
+        // Before the body: a message that isn't admitted isn't read.
+        let admitted = match head.method {
+            Method::POST => rate_limit::admit_message(caller)?,
+            Method::GET | Method::DELETE => rate_limit::admit_without_message(caller),
+            _ => return Err(Refusal::MethodNotAllowed { allow: "GET, POST, DELETE" }),
+        };
+        serving.keys.note_use(admitted.key().id, now, context.address);
+        if head.method == Method::POST {
+            http_bridge::check_media_types(&head.headers)?;
+        }
+        let body =
+            http_bridge::read_body(session, body_bytes_max(serving), self.0.options.body_deadline).await?;
+        let gone = gone.clone();
+        let request = McpRequest { head, body, admitted, path, context, gone: gone.clone() };
+        Ok(http_bridge::while_connected(session, serving.mcp.serve(request), &gone).await)
+    }
+
+    /// Everything else: the control plane makes its own checks.
+    async fn admin(
+        &self,
+        session: &mut Session,
+        serving: &Serving,
+        context: ClientContext,
+        gone: &CancellationToken,
+    ) -> Result<Reply, Refusal> {
+        let mut head = session.req_header().as_owned_parts();
+        head.extensions.insert(context);
+        let service = serving.admin.clone();
+        let deadline = self.0.options.body_deadline;
+        let answer = http_bridge::ask(session, service, head, ADMIN_BODY_BYTES_MAX, deadline, gone).await?;
+        Ok(answer.map(ReplyBody::Frames))
+    }
+
+    /// The answer to a request that ended in a panic: nothing of it may reach the client.
+    fn panicked(&self, exchange: &Exchange) -> Refusal {
+        let total = self.0.panics.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::error!(request.id = %exchange.request_id, panics.total = total, "a handler panicked");
+        Refusal::Internal
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        Exchange {
+            started: Instant::now(),
+            request_id: Arc::from(""),
+            client: Err(Refusal::AddressUnreadable),
+            status: None,
+            refusal: None,
+        }
+    }
+
+    /// None: what they do to every answer isn't wanted for any.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn early_request_filter(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+    ) -> pingora::Result<()> {
+        let peer = session.client_addr().and_then(|peer| peer.as_inet()).map(std::net::SocketAddr::ip);
+        let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let headers = &session.req_header().headers;
+        exchange.request_id = context::request_id(headers, &self.0.clock);
+        exchange.client = self.0.options.proxies.client_of(peer, headers);
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<bool> {
+        let gone = CancellationToken::new();
+        let answer = AssertUnwindSafe(self.answer(session, exchange, &gone)).catch_unwind().await;
+        let answer = answer.unwrap_or_else(|_| Err(self.panicked(exchange)));
+        let reply = answer.unwrap_or_else(|refusal| {
+            exchange.refusal = Some(refusal.reason());
+            refusal.respond(&exchange.request_id)
+        });
+        exchange.status = Some(reply.status());
+        // A body that is made while it is written can panic too.
+        let written = http_bridge::write(session, reply, &exchange.request_id, &gone);
+        if AssertUnwindSafe(written).catch_unwind().await.is_err() {
+            self.panicked(exchange);
+            session.set_keepalive(None);
+            session.shutdown().await;
+        }
+        Ok(true)
+    }
+
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        _exchange: &mut Exchange,
+    ) -> pingora::Result<Box<HttpPeer>> {
+        pingora::Error::e_explain(pingora::ErrorType::InternalError, "every request is answered in process")
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&pingora::Error>, exchange: &mut Exchange) {
+        let head = session.req_header();
+        let path = head.uri.path(); // Never the query: it may hold a key.
+        if matches!(Facet::of(path), Facet::Health | Facet::Ready) {
+            return; // Asked every few seconds, by machines.
+        }
+        tracing::info!(
+            request.id = %exchange.request_id,
+            client.address = exchange.client.as_ref().ok().map(tracing::field::display),
+            http.method = %head.method,
+            http.path = path,
+            http.status = exchange.status.map(|status| status.as_u16()),
+            http.bytes_sent = session.body_bytes_sent(),
+            duration_ms = u64::try_from(exchange.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            refusal.reason = exchange.refusal,
+            "request"
+        );
+    }
+}
+
+fn only_read(method: &Method, reply: impl FnOnce() -> Reply) -> Result<Reply, Refusal> {
+    match *method {
+        Method::GET | Method::HEAD => Ok(reply()),
+        _ => Err(Refusal::MethodNotAllowed { allow: "GET, HEAD" }),
+    }
+}
+
+fn body_bytes_max(serving: &Serving) -> usize {
+    let mib = serving.settings.borrow().mcp_api.request_body_max_mib;
+    usize::try_from(mib).unwrap_or(usize::MAX).saturating_mul(BYTES_PER_MIB)
+}
+
+fn connections_max(serving: &Serving) -> usize {
+    usize::try_from(serving.settings.borrow().limits.connections_total).unwrap_or(usize::MAX)
+}

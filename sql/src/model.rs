@@ -1,0 +1,32 @@
+//! What the gateway remembers, as plain values: no driver, no runtime, no protocol.
+
+pub(crate) mod closed_set;
+
+pub mod admin_user;
+pub mod api_key;
+pub mod audit_event;
+pub mod definition;
+pub mod field_error;
+pub mod ids;
+pub mod page;
+pub mod secret;
+pub mod session;
+pub mod settings;
+pub mod time;
+pub mod upstream;
+
+pub use self::admin_user::{AdminToken, AdminUser};
+pub use self::api_key::{ApiKey, KeyMode, PlaintextKey, PreviousSecret, RateLimit};
+pub use self::audit_event::{Actor, AuditEvent, Outcome};
+pub use self::closed_set::UnknownWord;
+pub use self::definition::{Claim, Definition, Era, Finding, Kind, ListDiff, ListState, UpstreamInfo};
+pub use self::field_error::FieldError;
+pub use self::ids::{AdminUserId, ApiKeyId, AuditEventId, DefinitionId, TokenId, UpstreamId};
+pub use self::page::{Page, PageRequest};
+pub use self::secret::Secret;
+pub use self::session::SessionState;
+pub use self::settings::Settings;
+pub use self::time::Timestamp;
+pub use self::upstream::{
+    ConnParams, Isolation, NewUpstream, OnToolChange, Protocol, SyncSwitches, Transport, Upstream, Value,
+};
