@@ -1,1 +1,128 @@
-fn main() {}
+//! The process: reads its arguments, then does one thing.
+
+mod app;
+mod bootstrap;
+mod commands;
+mod config;
+mod database;
+mod failure;
+mod server;
+mod telemetry;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use config::{Config, Environment, Flags};
+use failure::Failure;
+
+// Many threads that each allocate little and often: the system's allocator keeps far more than is used.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const EXAMPLES: &str = "\
+Examples:
+  Serve at http://127.0.0.1:8080, everything kept in ./data:
+    mcp-proxy-gateway
+  Serve what a file describes:
+    mcp-proxy-gateway --bootstrap examples/gateway.yaml
+  Check the environment and the file before a restart:
+    mcp-proxy-gateway config check --bootstrap examples/gateway.yaml
+  See every value in force and where it came from:
+    MPG_LISTEN=0.0.0.0:8080 mcp-proxy-gateway config show
+
+Exit codes: 0 done, 1 the command failed, 2 usage, 69 database unreachable, 70 internal, 78 configuration.";
+
+/// The hidden command by which stdio upstreams are started.
+const SUPERVISE: &str = "supervise";
+
+/// One endpoint in front of many MCP servers.
+#[derive(Parser)]
+#[command(name = "mcp-proxy-gateway", version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What stands before the environment.
+#[derive(Args)]
+struct Options {
+    /// A YAML file of upstreams, keys and settings, applied at start [MPG_BOOTSTRAP]
+    #[arg(long, global = true, value_name = "FILE")]
+    bootstrap: Option<PathBuf>,
+    /// Where to listen [MPG_LISTEN] [default: 127.0.0.1:8080]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    listen: Option<OsString>,
+    /// Where the embedded database and the encryption key are kept [MPG_DATA_DIR] [default: ./data]
+    #[arg(long, global = true, value_name = "DIRECTORY")]
+    data_dir: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve MCP clients and the console (the default)
+    Serve,
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Bring the database to this version's schema
+    Migrate,
+    /// Print the REST API's OpenAPI document
+    Openapi,
+    /// Ask a gateway on this machine whether it lives: exit code 0 or 1
+    Healthcheck,
+    /// Print the version
+    Version,
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Check the environment and the bootstrap file; start nothing
+    Check,
+    /// Print every value in force and its origin, secrets masked
+    Show,
+}
+
+fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == SUPERVISE) {
+        // First, and alone: a supervisor forks, and so must never have a second thread. Not an affair
+        // of the argument parser either, since what follows belongs to the supervised command.
+        return proxy::upstream::supervise::run(words.collect());
+    }
+    let arguments = Arguments::parse();
+    // The panic hook has told what happened; what is left is an exit code that says whose fault it is.
+    let outcome = std::panic::catch_unwind(|| run(arguments)).unwrap_or_else(|_| Err(Failure::panicked()));
+    outcome.unwrap_or_else(|failure| failure.report())
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let config = || load(&arguments.options);
+    match arguments.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve(config()?),
+        Command::Config(ConfigCommand::Check) => commands::config::check(&config()?),
+        Command::Config(ConfigCommand::Show) => commands::config::show(&config()?),
+        Command::Migrate => commands::migrate::run(&config()?),
+        Command::Openapi => commands::openapi::run(),
+        Command::Healthcheck => commands::healthcheck::run(&config()?),
+        Command::Version => commands::version::run(),
+    }
+}
+
+fn serve(config: Config) -> Result<ExitCode, Failure> {
+    telemetry::init(&config.log);
+    telemetry::refuse_core_dumps();
+    app::serve(config)
+}
+
+fn load(options: &Options) -> Result<Config, Failure> {
+    let mut flags = Flags::default();
+    flags.set("MPG_BOOTSTRAP", "--bootstrap", options.bootstrap.as_ref());
+    flags.set("MPG_LISTEN", "--listen", options.listen.as_ref());
+    flags.set("MPG_DATA_DIR", "--data-dir", options.data_dir.as_ref());
+    Config::load(&Environment::of_process(), &flags).map_err(|problems| Failure::configuration(&problems))
+}

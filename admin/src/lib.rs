@@ -1,1 +1,79 @@
-//! Placeholder.
+//! The control plane: the REST API, and the embedded console.
+//!
+//! [`service`] makes one tower service of it, which the listener calls in process for every path
+//! that isn't MCP. It knows nothing of the listener; it changes what the store remembers, and asks
+//! the data plane through [`proxy::control::Control`].
+//!
+//! Reading order: `routes` is every route in one list; `api/<noun>/<operation>` is one operation;
+//! `extract` is what an operation is given (the `Admin` among it, which proves a token that holds);
+//! `error` is everything that can go wrong; `frame` stands around all of it.
+
+mod api;
+mod app;
+mod audit;
+pub mod declared;
+mod doc;
+mod error;
+mod extract;
+mod fields;
+pub mod first_admin;
+mod frame;
+mod idempotency;
+mod merge;
+mod password;
+mod query;
+mod routes;
+mod session;
+mod throttle;
+mod ui;
+
+#[cfg(test)]
+mod testing;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use proxy::control::Control;
+use sql::Store;
+use sql::model::{Secret, Settings};
+use tokio::sync::watch;
+use tower::util::BoxCloneSyncService;
+
+pub(crate) use crate::app::App;
+pub use crate::routes::openapi;
+/// The body of requests and answers of [`service`].
+pub use axum::body::Body;
+
+/// What the control plane stands on.
+pub struct Deps {
+    /// What the gateway remembers.
+    pub store: Store,
+    /// The data plane.
+    pub control: Control,
+    /// The settings in force.
+    pub settings: watch::Receiver<Arc<Settings>>,
+    /// What the first registration from another machine must show; without one it isn't possible.
+    pub setup_token: Option<Secret<String>>,
+    /// Where clients reach the gateway, if the operator says so.
+    pub public_url: Option<String>,
+    /// The version of the gateway.
+    pub version: &'static str,
+}
+
+/// The service that [`service`] makes. Each request carries a [`proxy::context::ClientContext`]
+/// among its extensions.
+pub type AdminService = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Infallible>;
+
+/// Why there is no service.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The password hasher does not work.
+    #[error("passwords can't be hashed")]
+    Password(#[from] bcrypt::BcryptError),
+}
+
+/// The control plane as one service.
+pub fn service(deps: Deps) -> Result<AdminService, StartError> {
+    let app = App::new(deps, password::COST)?;
+    Ok(BoxCloneSyncService::new(routes::router(app)))
+}

@@ -1,1 +1,367 @@
-//! The immutable snapshot that a request meets.
+//! The immutable snapshot that a request meets: what exists, and what one caller sees of it.
+//!
+//! A [`Catalog`] is built off the request path and published whole. A definition is rendered once
+//! per exposed name, as bytes that every answer shares. A [`View`] is what the catalog looks like
+//! under one [`Policy`]: callers with equal policies share one view, and a view holds indices only.
+//! What a view doesn't list can't be routed through it, so a hidden name and an unknown one are the
+//! same to a client.
+
+pub mod follow;
+pub mod lists;
+pub mod naming;
+mod uri_template;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use ring::digest::{Context, SHA256};
+use sql::model::{
+    ApiKey, Definition, Kind, ListState, Settings, Timestamp, Upstream, UpstreamId, UpstreamInfo,
+};
+
+use crate::wire::compose;
+use crate::wire::edit::Object;
+use crate::wire::headers::ParamHeaders;
+
+/// Views kept of one catalog. More different policies than this are built again on demand.
+const VIEWS_MAX: usize = 1024;
+
+/// One definition as clients meet it.
+pub struct Item {
+    /// The stored definition: upstream name, body as it came, hash.
+    pub definition: Arc<Definition>,
+    /// The upstream that has it.
+    pub upstream: Arc<Upstream>,
+    /// The name, or URI, that clients use.
+    pub exposed_name: Arc<str>,
+    /// The definition as it goes out: as it came but for the name.
+    pub rendered: Bytes,
+    /// The parameters of a tool that are mirrored into HTTP headers (2026-07-28, `x-mcp-header`).
+    pub param_headers: ParamHeaders,
+}
+
+impl Item {
+    fn new(upstream: &Arc<Upstream>, definition: Arc<Definition>) -> Option<Self> {
+        let exposed_name: Arc<str> = definition.exposed_name.as_str().into();
+        let rendered = render(&definition)?;
+        let param_headers = match definition.kind {
+            Kind::Tool => param_headers(&definition)?,
+            _ => ParamHeaders::default(),
+        };
+        Some(Self { upstream: Arc::clone(upstream), exposed_name, rendered, param_headers, definition })
+    }
+
+    /// What the upstream calls what a client asks for under `subject`: the item's own name, or for a
+    /// template the URI itself, without the scheme of ours that a contested template puts in front.
+    pub fn subject_upstream<'a>(&'a self, subject: &'a str) -> &'a str {
+        if self.definition.kind != Kind::ResourceTemplate {
+            return &self.definition.upstream_name;
+        }
+        let own_scheme =
+            self.exposed_name.strip_suffix(self.definition.upstream_name.as_str()).unwrap_or_default();
+        subject.strip_prefix(own_scheme).unwrap_or(subject)
+    }
+
+    /// Where the item stands among all: stable, and the same on every replica.
+    pub(crate) fn place(&self) -> Place<'_> {
+        Place {
+            upstream: (self.upstream.sort_order, self.upstream.id),
+            item: (self.definition.sort_order.unwrap_or(i64::MAX), self.definition.position),
+            name: &self.exposed_name,
+        }
+    }
+}
+
+/// The order of a list: by upstream, then the admin's order, then the upstream's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place<'a> {
+    pub(crate) upstream: (i64, UpstreamId),
+    pub(crate) item: (i64, i64),
+    pub(crate) name: &'a str,
+}
+
+/// The definition with the exposed name in place of the upstream's, where they differ.
+fn render(definition: &Definition) -> Option<Bytes> {
+    if definition.exposed_name == definition.upstream_name {
+        return Some(definition.body.clone());
+    }
+    let mut object = Object::parse(&definition.body).ok()?;
+    object.set(name_field(definition.kind), compose::string(&definition.exposed_name));
+    Some(object.into_bytes())
+}
+
+/// Where a definition of a kind has its name.
+pub(crate) fn name_field(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Tool | Kind::Prompt => "name",
+        Kind::Resource => "uri",
+        Kind::ResourceTemplate => "uriTemplate",
+    }
+}
+
+fn param_headers(definition: &Definition) -> Option<ParamHeaders> {
+    let schema = Object::parse(&definition.body).ok()?.get("inputSchema")?;
+    ParamHeaders::of_schema(&schema).ok()
+}
+
+/// What is known of one upstream's lists; shared between catalogs, so that a change of one upstream
+/// rebuilds no other.
+pub struct UpstreamLists {
+    /// The upstream's configuration.
+    pub upstream: Arc<Upstream>,
+    /// What the upstream said of itself when it was last connected.
+    pub info: Option<UpstreamInfo>,
+    items: BTreeMap<Kind, Vec<Arc<Item>>>,
+    states: Vec<ListState>,
+}
+
+impl UpstreamLists {
+    /// Renders the definitions of one upstream. Switched-off ones are left out; a definition that
+    /// can't be read (a damaged row) is named in the log and left out.
+    pub fn new(
+        upstream: Arc<Upstream>,
+        info: Option<UpstreamInfo>,
+        definitions: Vec<Definition>,
+        states: Vec<ListState>,
+    ) -> Self {
+        let mut items: BTreeMap<Kind, Vec<Arc<Item>>> = BTreeMap::new();
+        for definition in definitions.into_iter().filter(|definition| definition.enabled) {
+            let (kind, id) = (definition.kind, definition.id);
+            match Item::new(&upstream, Arc::new(definition)) {
+                Some(item) => items.entry(kind).or_default().push(Arc::new(item)),
+                None => tracing::error!(definition.id = %id, "stored definition can't be read, left out"),
+            }
+        }
+        Self { upstream, info, items, states }
+    }
+
+    /// How long the list of `kind` stays fresh, and whether anybody may share it: what a modern
+    /// upstream said of it; an upstream that said nothing promises nothing.
+    fn freshness(&self, kind: Kind) -> Freshness {
+        self.states.iter().find(|state| state.kind == kind).map_or(Freshness::NONE, |state| Freshness {
+            ttl_ms: state.ttl_ms.unwrap_or(0),
+            public: state.cache_scope_public,
+        })
+    }
+}
+
+/// The caching hints of a list (2026-07-28, caching).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freshness {
+    /// How long a client may keep the list, in milliseconds.
+    pub ttl_ms: i64,
+    /// Whether a cache may serve it to other callers.
+    pub public: bool,
+}
+
+impl Freshness {
+    const NONE: Self = Self { ttl_ms: 0, public: false };
+
+    fn and(self, other: Self) -> Self {
+        Self { ttl_ms: self.ttl_ms.min(other.ttl_ms), public: self.public && other.public }
+    }
+}
+
+/// What decides which part of the catalog a caller sees.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Policy {
+    upstream_ids: Option<Vec<UpstreamId>>,
+}
+
+impl Policy {
+    /// The policy of a key. Equal policies give the same value, whatever order they were written in.
+    pub fn of(key: &ApiKey) -> Self {
+        let mut upstream_ids = key.upstream_ids.clone();
+        if let Some(ids) = &mut upstream_ids {
+            ids.sort_unstable();
+            ids.dedup();
+        }
+        Self { upstream_ids }
+    }
+
+    fn admits(&self, upstream: UpstreamId) -> bool {
+        self.upstream_ids.as_ref().is_none_or(|ids| ids.binary_search(&upstream).is_ok())
+    }
+}
+
+/// Everything that exists, at one revision of the configuration.
+pub struct Catalog {
+    /// The revision it was built from.
+    pub revision: i64,
+    /// The settings in force.
+    pub settings: Arc<Settings>,
+    upstreams: Vec<Arc<UpstreamLists>>,
+    kinds: BTreeMap<Kind, Index>,
+}
+
+#[derive(Default)]
+struct Index {
+    items: Vec<Arc<Item>>,
+    by_name: HashMap<Arc<str>, Arc<Item>>,
+}
+
+impl Catalog {
+    /// Joins the lists of all enabled upstreams. Names are unique by their claims; should a damaged
+    /// store hold one name twice, the first in order keeps it and the other is left out.
+    pub fn new(revision: i64, settings: Arc<Settings>, mut upstreams: Vec<Arc<UpstreamLists>>) -> Self {
+        upstreams.retain(|lists| lists.upstream.enabled);
+        upstreams.sort_by_key(|lists| (lists.upstream.sort_order, lists.upstream.id));
+        let mut kinds: BTreeMap<Kind, Index> = BTreeMap::new();
+        for (kind, items) in upstreams.iter().flat_map(|lists| &lists.items) {
+            kinds.entry(*kind).or_default().items.extend(items.iter().cloned());
+        }
+        for index in kinds.values_mut() {
+            index.settle();
+        }
+        Self { revision, settings, upstreams, kinds }
+    }
+
+    /// The catalog before the first load: nothing at all.
+    pub fn empty() -> Self {
+        Self::new(0, Arc::default(), Vec::new())
+    }
+
+    /// The enabled upstreams, in order.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.upstreams.iter().map(|lists| &lists.upstream)
+    }
+
+    /// All items of a kind, in order.
+    pub fn items(&self, kind: Kind) -> &[Arc<Item>] {
+        self.kinds.get(&kind).map_or(&[], |index| &index.items)
+    }
+}
+
+/// A catalog together with the views made of it so far. Views point at the catalog and not back, so
+/// both go when the last request that met them has ended.
+pub struct Snapshot {
+    /// The catalog.
+    pub catalog: Arc<Catalog>,
+    /// When it was published.
+    pub published_at: Timestamp,
+    views: Mutex<HashMap<Policy, Arc<View>>>,
+}
+
+impl Snapshot {
+    /// A catalog without views; each is made when the first caller with its policy comes.
+    pub fn new(catalog: Catalog, published_at: Timestamp) -> Self {
+        Self { catalog: Arc::new(catalog), published_at, views: Mutex::default() }
+    }
+
+    /// What a caller with `policy` sees.
+    pub fn view(&self, policy: &Policy) -> Arc<View> {
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(view) = views.get(policy) {
+            return Arc::clone(view);
+        }
+        if views.len() >= VIEWS_MAX {
+            views.clear();
+        }
+        let view = Arc::new(View::new(Arc::clone(&self.catalog), policy));
+        views.insert(policy.clone(), Arc::clone(&view));
+        view
+    }
+}
+
+impl Index {
+    fn settle(&mut self) {
+        self.items.sort_by(|a, b| a.place().cmp(&b.place()));
+        let by_name = &mut self.by_name;
+        self.items.retain(|item| {
+            let name = Arc::clone(&item.exposed_name);
+            let free = !by_name.contains_key(&name);
+            if free {
+                by_name.insert(name, Arc::clone(item));
+            } else {
+                tracing::error!(definition.id = %item.definition.id, "two definitions hold one name, the later is left out");
+            }
+            free
+        });
+    }
+}
+
+/// The catalog as one policy shows it.
+pub struct View {
+    catalog: Arc<Catalog>,
+    policy: Policy,
+    visible: BTreeMap<Kind, Vec<u32>>,
+    fingerprints: BTreeMap<Kind, [u8; 32]>,
+}
+
+impl View {
+    fn new(catalog: Arc<Catalog>, policy: &Policy) -> Self {
+        let mut visible = BTreeMap::new();
+        let mut fingerprints = BTreeMap::new();
+        for (kind, index) in &catalog.kinds {
+            let mut hash = Context::new(&SHA256);
+            let mut seen = Vec::new();
+            for (i, item) in (0u32..).zip(&index.items) {
+                if policy.admits(item.upstream.id) {
+                    hash.update(item.exposed_name.as_bytes());
+                    hash.update(&item.definition.hash);
+                    seen.push(i);
+                }
+            }
+            let mut fingerprint = [0; 32];
+            fingerprint.copy_from_slice(hash.finish().as_ref());
+            fingerprints.insert(*kind, fingerprint);
+            visible.insert(*kind, seen);
+        }
+        Self { policy: policy.clone(), visible, fingerprints, catalog }
+    }
+
+    /// The item behind an exposed name, if this view shows it.
+    pub fn route(&self, kind: Kind, exposed_name: &str) -> Option<&Arc<Item>> {
+        let item = self.catalog.kinds.get(&kind)?.by_name.get(exposed_name)?;
+        self.policy.admits(item.upstream.id).then_some(item)
+    }
+
+    /// The resource with this URI, or the template that it is an instance of, if this view shows one.
+    pub fn route_uri(&self, uri: &str) -> Option<&Arc<Item>> {
+        self.route(Kind::Resource, uri).or_else(|| {
+            self.items(Kind::ResourceTemplate).find(|item| uri_template::matches(&item.exposed_name, uri))
+        })
+    }
+
+    /// The visible items of a kind, in order.
+    pub fn items(&self, kind: Kind) -> impl Iterator<Item = &Arc<Item>> {
+        let items = self.catalog.items(kind);
+        self.visible.get(&kind).into_iter().flatten().map(move |i| &items[*i as usize])
+    }
+
+    /// Changes exactly when the list of a kind, as this view shows it, changes.
+    pub fn fingerprint(&self, kind: Kind) -> [u8; 32] {
+        self.fingerprints.get(&kind).copied().unwrap_or_default()
+    }
+
+    /// The caching hints for a list: the least that any visible upstream promises. A view that a
+    /// policy narrows is private.
+    pub fn freshness(&self, kind: Kind) -> Freshness {
+        let open = Freshness { ttl_ms: i64::MAX, public: self.policy.upstream_ids.is_none() };
+        let least = self.upstreams_with(kind).map(|lists| lists.freshness(kind)).fold(open, Freshness::and);
+        if least.ttl_ms == i64::MAX { Freshness::NONE } else { least }
+    }
+
+    /// Whether the view has anything of a kind.
+    pub fn has(&self, kind: Kind) -> bool {
+        self.visible.get(&kind).is_some_and(|visible| !visible.is_empty())
+    }
+
+    /// The visible upstreams, in order, with what is known of each.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<UpstreamLists>> {
+        self.catalog.upstreams.iter().filter(|lists| self.policy.admits(lists.upstream.id))
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.catalog.settings
+    }
+
+    fn upstreams_with(&self, kind: Kind) -> impl Iterator<Item = &Arc<UpstreamLists>> {
+        self.catalog
+            .upstreams
+            .iter()
+            .filter(move |lists| lists.items.contains_key(&kind) && self.policy.admits(lists.upstream.id))
+    }
+}

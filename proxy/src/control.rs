@@ -1,1 +1,250 @@
 //! What the control plane may ask of the data plane.
+//!
+//! One handle, [`Control`], over one trait, [`ControlPlane`]: the data plane implements it, and the
+//! tests of the control plane script it. What passes here is data for a person: no credential, and
+//! no address beyond what the admin wrote himself.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Serialize;
+use sql::model::{DefinitionId, Era, FieldError, Finding, Timestamp, Upstream, UpstreamId};
+
+/// The handle. Cheap to clone.
+#[derive(Clone)]
+pub struct Control(Arc<dyn ControlPlane>);
+
+impl Control {
+    /// A handle to `plane`.
+    pub fn new(plane: Arc<dyn ControlPlane>) -> Self {
+        Self(plane)
+    }
+}
+
+impl Deref for Control {
+    type Target = dyn ControlPlane;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+/// The questions.
+#[async_trait]
+pub trait ControlPlane: Send + Sync {
+    /// How an upstream fares; `None` while the data plane hasn't heard of it.
+    fn status(&self, id: UpstreamId) -> Option<UpstreamStatus>;
+
+    /// How all upstreams fare, in no particular order.
+    fn statuses(&self) -> Vec<UpstreamStatus>;
+
+    /// Tries a configuration that need not be stored: connects, lists, and hangs up.
+    async fn test(&self, upstream: Upstream) -> TestReport;
+
+    /// Fetches the lists of an upstream now, or joins a fetch that runs already.
+    async fn sync(&self, id: UpstreamId) -> Result<SyncReport, SyncError>;
+
+    /// Drops the connection, if there is one, and connects anew without waiting for a backoff.
+    fn reconnect(&self, id: UpstreamId);
+
+    /// The last lines that a child process wrote to stderr, oldest first; empty for other transports.
+    fn stderr(&self, id: UpstreamId) -> Vec<String>;
+
+    /// The last attempts and probes, oldest first.
+    fn checks(&self, id: UpstreamId) -> Vec<Check>;
+
+    /// The tools of the current catalog, before the rules of any key, sorted by exposed name.
+    fn tools(&self) -> Arc<[ToolRow]>;
+
+    /// What forbids this configuration: the stdio policy, the egress policy. Looks nothing up.
+    fn check_spec(&self, upstream: &Upstream) -> Vec<FieldError>;
+
+    /// How the data plane as a whole fares.
+    fn health(&self) -> Health;
+}
+
+/// Where a connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConnectionState {
+    /// Being made.
+    Connecting,
+    /// Calls pass.
+    Available,
+    /// Broken; the next attempt waits for its backoff.
+    Unavailable,
+    /// Failed often; probed rarely until something wakes it.
+    Suspended,
+    /// Switched off by an admin.
+    Disabled,
+}
+
+impl ConnectionState {
+    /// Every state's word.
+    pub const WORDS: &'static [&'static str] =
+        &["connecting", "available", "unavailable", "suspended", "disabled"];
+
+    /// Its word, as it is serialised.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Available => "available",
+            Self::Unavailable => "unavailable",
+            Self::Suspended => "suspended",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+/// How one upstream fares.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpstreamStatus {
+    /// Whose status it is.
+    pub id: UpstreamId,
+    /// Where its connection stands.
+    pub state: ConnectionState,
+    /// When that state began.
+    pub since: Timestamp,
+    /// Why the last attempt failed, in words for a person.
+    pub last_error: Option<String>,
+    /// The era it is spoken to in, once known.
+    pub era: Option<Era>,
+    /// The version both sides agreed on.
+    pub protocol_version: Option<String>,
+    /// What the upstream says of itself.
+    pub server_info: Option<serde_json::Value>,
+    /// What it can do.
+    pub capabilities: Option<serde_json::Value>,
+    /// Calls that wait for its answer.
+    pub calls_in_flight: u64,
+    /// Requests and log messages that could not be attributed to one client.
+    pub unattributed: u64,
+    /// Lines and messages that were not JSON-RPC.
+    pub dropped_lines: u64,
+}
+
+/// One attempt or probe.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Check {
+    /// When it ended.
+    pub at: Timestamp,
+    /// Whether it succeeded.
+    pub ok: bool,
+    /// How long it took.
+    pub ms: u64,
+    /// Why it failed, in words for a person.
+    pub reason: Option<String>,
+}
+
+/// What came of trying a configuration.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TestReport {
+    /// Whether every stage succeeded.
+    pub ok: bool,
+    /// The stages that were tried, in order; the last one failed unless `ok`.
+    pub stages: Vec<Stage>,
+    /// How many tools it lists, if it got that far.
+    pub tools: Option<u64>,
+    /// What the upstream says of itself, if it got that far.
+    pub server_info: Option<serde_json::Value>,
+    /// The version both sides agreed on, if they got that far.
+    pub protocol_version: Option<String>,
+}
+
+/// One stage of a test.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stage {
+    /// `resolve`, `connect`, `tls`, `initialize`, `list` (stdio: `start`, `initialize`, `list`).
+    pub stage: &'static str,
+    /// Whether it succeeded.
+    pub ok: bool,
+    /// How long it took.
+    pub ms: u64,
+    /// Why it failed, in words for a person.
+    pub reason: Option<String>,
+}
+
+/// What a sync changed, by upstream name.
+#[derive(Debug, Clone, Default)]
+pub struct SyncReport {
+    /// Listed now and not before.
+    pub added: Vec<String>,
+    /// Defined differently than before.
+    pub changed: Vec<String>,
+    /// No longer listed.
+    pub removed: Vec<String>,
+    /// What was left out or altered, and why.
+    pub findings: Vec<Finding>,
+}
+
+/// Why there was no sync.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// The data plane doesn't know it (yet).
+    #[error("no such upstream")]
+    Unknown,
+    /// It is switched off.
+    #[error("the upstream is disabled")]
+    Disabled,
+    /// It could not be reached, or what it sent is no list.
+    #[error("the upstream is unavailable: {reason}")]
+    Unavailable {
+        /// In words for a person.
+        reason: String,
+    },
+    /// It did not answer within the deadline of a sync.
+    #[error("the upstream did not answer in time")]
+    TimedOut,
+    /// The lists came, but could not be kept.
+    #[error("the lists could not be stored")]
+    Store(#[source] Arc<sql::StoreError>),
+}
+
+/// A tool as the catalog has it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ToolRow {
+    /// The stored definition.
+    pub id: DefinitionId,
+    /// Whose tool it is.
+    pub upstream_id: UpstreamId,
+    /// That upstream's name.
+    pub upstream_name: String,
+    /// The tool's name at its upstream.
+    pub name: String,
+    /// The name clients call it by.
+    pub exposed_name: String,
+    /// Its display name, if it has one.
+    pub title: Option<String>,
+    /// What the upstream says it does.
+    pub description: Option<String>,
+    /// Whether clients see it.
+    pub enabled: bool,
+    /// Whether the list it stands in is the last good one of an upstream that is away.
+    pub stale: bool,
+}
+
+/// How the data plane fares.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    /// Whether a catalog is published.
+    pub ready: bool,
+    /// The revision of configuration that the catalog shows.
+    pub revision: i64,
+    /// When the catalog was published.
+    pub published_at: Option<Timestamp>,
+    /// Why the newest configuration isn't served, if it isn't.
+    pub problem: Option<String>,
+    /// Tools in the catalog.
+    pub tools: u64,
+    /// Calls that wait for an upstream.
+    pub calls_in_flight: u64,
+    /// Streams that clients hold open.
+    pub streams: u64,
+}

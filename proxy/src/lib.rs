@@ -31,6 +31,8 @@ pub mod upstream;
 
 pub mod sync;
 
+pub mod data_plane;
+
 pub mod control;
 
 pub mod tasks;

@@ -1,1 +1,268 @@
 //! Fetching the lists of an upstream.
+//!
+//! A sync has a cause: the first connection, `list_changed`, or the admin's button. Runs for one
+//! upstream are folded: who asks while one runs gets the next. Pages are bounded in count, bytes and
+//! time. Each definition is kept as it came; a bad one is a finding and not a failure of the list. Only
+//! a difference is written, and the last good list survives every failure.
+
+mod diff;
+mod fetch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use sql::model::{Definition, Era, Finding, Kind, ListDiff, ListState, Settings, Upstream, UpstreamId};
+use sql::{Store, StoreError, leases, lists, names, upstreams};
+use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
+
+use crate::catalog::naming::{Claims, Settled};
+use crate::control::SyncReport;
+use crate::tasks::Tasks;
+use crate::upstream::call::CallError;
+use crate::upstream::{Peer, Upstreams};
+
+/// Who may wait for one upstream's next sync; more share what the waiting ones get.
+const WAITING_MAX: usize = 16;
+
+/// How much longer than a sync its lease lasts, so that a slow commit still holds it.
+const LEASE_MARGIN: Duration = Duration::from_secs(10);
+
+/// Why a sync failed; the last good list stays.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SyncError {
+    /// No such upstream, or it is switched off.
+    #[error("the upstream is unknown or disabled")]
+    Unknown,
+    /// The upstream did not answer.
+    #[error("the upstream did not answer: {0}")]
+    Upstream(#[source] Arc<CallError>),
+    /// A list is larger or longer than is taken, or isn't one.
+    #[error("the list of {kind} is refused: {reason}", kind = .kind.as_str())]
+    Refused {
+        /// Which list.
+        kind: Kind,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another replica is at it.
+    #[error("another replica is syncing this upstream")]
+    Elsewhere,
+    /// The store could not be written.
+    #[error("the lists could not be stored")]
+    Store(#[source] Arc<StoreError>),
+}
+
+impl From<StoreError> for SyncError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+impl From<CallError> for SyncError {
+    fn from(error: CallError) -> Self {
+        Self::Upstream(Arc::new(error))
+    }
+}
+
+type Reply = oneshot::Sender<Result<SyncReport, SyncError>>;
+
+/// Runs syncs, one at a time for each upstream.
+#[derive(Clone)]
+pub struct Syncs(Arc<Shared>);
+
+struct Shared {
+    store: Store,
+    upstreams: Upstreams,
+    settings: watch::Receiver<Arc<Settings>>,
+    tasks: Tasks,
+    /// This replica, as a holder of leases.
+    holder: Uuid,
+    workers: DashMap<UpstreamId, mpsc::Sender<Option<Reply>>>,
+}
+
+impl Syncs {
+    /// Nothing runs until it is asked for.
+    pub fn new(
+        store: Store,
+        upstreams: Upstreams,
+        settings: watch::Receiver<Arc<Settings>>,
+        tasks: Tasks,
+    ) -> Self {
+        let holder = Uuid::now_v7();
+        Self(Arc::new(Shared { store, upstreams, settings, tasks, holder, workers: DashMap::new() }))
+    }
+
+    /// Asks for a sync without waiting for it.
+    pub fn request(&self, id: UpstreamId) {
+        // A full queue means that a run is due which will see what this one would.
+        let _ = self.worker(id).try_send(None);
+    }
+
+    /// Syncs and says what changed.
+    pub async fn run(&self, id: UpstreamId) -> Result<SyncReport, SyncError> {
+        let (reply, report) = oneshot::channel();
+        self.worker(id).send(Some(reply)).await.map_err(|_| SyncError::Unknown)?;
+        report.await.map_err(|_| SyncError::Unknown)?
+    }
+
+    /// Ends the workers of upstreams that no longer exist.
+    pub fn keep(&self, exists: impl Fn(UpstreamId) -> bool) {
+        self.0.workers.retain(|id, _| exists(*id));
+    }
+
+    fn worker(&self, id: UpstreamId) -> mpsc::Sender<Option<Reply>> {
+        let entry = self.0.workers.entry(id).or_insert_with(|| {
+            let (requests, waiting) = mpsc::channel(WAITING_MAX);
+            let shared = Arc::clone(&self.0);
+            self.0.tasks.spawn("upstream sync", work(shared, id, waiting));
+            requests
+        });
+        entry.clone()
+    }
+}
+
+async fn work(shared: Arc<Shared>, id: UpstreamId, mut waiting: mpsc::Receiver<Option<Reply>>) {
+    let stopping = shared.tasks.stopping().clone();
+    loop {
+        let first = tokio::select! {
+            first = waiting.recv() => first,
+            () = stopping.cancelled() => return,
+        };
+        let Some(first) = first else { return };
+        let mut replies = vec![first];
+        while let Ok(also) = waiting.try_recv() {
+            replies.push(also);
+        }
+        let report = tokio::select! {
+            report = shared.sync(id) => report,
+            () = stopping.cancelled() => return,
+        };
+        if let Err(error) = &report {
+            tracing::warn!(upstream.id = %id, error = error as &dyn std::error::Error, "sync failed, the last good list stays");
+        }
+        for reply in replies.into_iter().flatten() {
+            let _ = reply.send(report.clone());
+        }
+    }
+}
+
+impl Shared {
+    async fn sync(&self, id: UpstreamId) -> Result<SyncReport, SyncError> {
+        let settings = Arc::clone(&self.settings.borrow());
+        let timeout = Duration::from_secs(u64::from(settings.sync.timeout_s));
+        let lease = format!("sync:{id}");
+        let mut tx = self.store.begin().await?;
+        let upstream = upstreams::get(&mut tx, id).await?.filter(|upstream| upstream.enabled);
+        let upstream = upstream.ok_or(SyncError::Unknown)?;
+        if !leases::acquire(&mut tx, &lease, self.holder, timeout + LEASE_MARGIN).await? {
+            return Err(SyncError::Elsewhere);
+        }
+        tx.commit().await?;
+        let report = tokio::time::timeout(timeout, self.fetch_and_apply(&upstream, &settings)).await;
+        let mut tx = self.store.begin().await?;
+        leases::release(&mut tx, &lease, self.holder).await?;
+        tx.commit().await?;
+        report.unwrap_or_else(|_| Err(CallError::TimedOut { after: timeout }.into()))
+    }
+
+    async fn fetch_and_apply(
+        &self,
+        upstream: &Upstream,
+        settings: &Settings,
+    ) -> Result<SyncReport, SyncError> {
+        let peer = self.upstreams.peer(upstream.id).await?;
+        let mut report = SyncReport::default();
+        for kind in kinds_of(upstream) {
+            let fetched = if fetch::offers(&peer, kind) {
+                fetch::list(&self.upstreams, upstream.id, &peer, kind, settings).await?
+            } else {
+                fetch::Fetched::default()
+            };
+            self.apply(upstream, kind, fetched, settings, &mut report).await?;
+        }
+        Ok(report)
+    }
+
+    /// Writes the difference between what was fetched and what is stored, names claimed, in one
+    /// transaction.
+    async fn apply(
+        &self,
+        upstream: &Upstream,
+        kind: Kind,
+        fetched: fetch::Fetched,
+        settings: &Settings,
+        report: &mut SyncReport,
+    ) -> Result<(), SyncError> {
+        let mut tx = self.store.begin().await?;
+        let stored = lists::of_upstream(&mut tx, upstream.id, kind).await?;
+        let claimed = names::claims(&mut tx, kind).await?;
+        let mut claims = Claims::new(kind, settings.naming.length_max as usize, claimed);
+        let mut new_claims = Vec::new();
+        let source = diff::Source { upstream_id: upstream.id, kind, clock: self.store.clock() };
+        let difference = diff::diff(&source, &stored, fetched.items, |name| {
+            let settled = claims.settle(&upstream.name_prefix, upstream.id, name);
+            if let Settled::New(claim) = &settled {
+                new_claims.push(claim.clone());
+            }
+            settled.exposed_name().to_owned()
+        });
+        let state = ListState {
+            upstream_id: upstream.id,
+            kind,
+            synced_at: self.store.clock().now(),
+            ttl_ms: fetched.ttl_ms,
+            cache_scope_public: fetched.public,
+            findings: fetched.findings.clone(),
+        };
+        let states = lists::states(&mut tx).await?;
+        let former =
+            states.into_iter().find(|former| (former.upstream_id, former.kind) == (upstream.id, kind));
+        note(report, &difference, &stored, fetched.findings);
+        if difference.is_empty() && former.is_some_and(|former| same_but_for_time(&former, &state)) {
+            return Ok(());
+        }
+        for claim in &new_claims {
+            names::release(&mut tx, kind, upstream.id, &claim.upstream_name).await?;
+            if !names::claim(&mut tx, claim).await? {
+                // Another replica took the name between our read and now; the next sync settles it.
+                return Err(SyncError::Elsewhere);
+            }
+        }
+        lists::apply(&mut tx, &difference, &state).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+fn note(report: &mut SyncReport, difference: &ListDiff, stored: &[Definition], findings: Vec<Finding>) {
+    report.added.extend(difference.added.iter().map(|item| item.upstream_name.clone()));
+    report.changed.extend(difference.changed.iter().map(|item| item.upstream_name.clone()));
+    let gone = stored.iter().filter(|item| difference.removed.contains(&item.id));
+    report.removed.extend(gone.map(|item| item.upstream_name.clone()));
+    report.findings.extend(findings);
+}
+
+fn kinds_of(upstream: &Upstream) -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    if upstream.sync.tools {
+        kinds.push(Kind::Tool);
+    }
+    if upstream.sync.prompts {
+        kinds.push(Kind::Prompt);
+    }
+    if upstream.sync.resources {
+        kinds.extend([Kind::Resource, Kind::ResourceTemplate]);
+    }
+    kinds
+}
+
+fn same_but_for_time(a: &ListState, b: &ListState) -> bool {
+    (a.ttl_ms, a.cache_scope_public, &a.findings) == (b.ttl_ms, b.cache_scope_public, &b.findings)
+}
+
+/// The era of a peer as the store has it.
+pub(crate) fn is_modern(peer: &Peer) -> bool {
+    peer.era == Era::Modern
+}

@@ -34,6 +34,18 @@ impl Tasks {
         self.runtime.spawn(self.tracker.track_future(future).instrument(span))
     }
 
+    /// Starts `future` on the runtime of the caller instead of the group's own: for what serves one
+    /// connection and should stay on the threads that drive it.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
+    pub fn spawn_here<F>(&self, name: &'static str, future: F) -> tokio::task::JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let span = tracing::info_span!("task", task.name = name);
+        tokio::spawn(self.tracker.track_future(future).instrument(span))
+    }
+
     /// Cancelled when the group is told to stop.
     pub fn stopping(&self) -> &CancellationToken {
         &self.stop

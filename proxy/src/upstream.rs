@@ -1,3 +1,270 @@
-//! The MCP servers we call.
+//! The MCP servers we call: one supervised connection each, and the way to all of them.
+//!
+//! Reading order: [`call`] is what is asked; `isolation` chooses the session that a
+//! call goes over; `connection` keeps one session connected by the pure
+//! `states` (`backoff`, `breaker`) and shakes hands (`handshake`) over a `link`, which is Streamable HTTP
+//! (`streamable_http` on `pool`, `dial` and [`egress`]) or a child process ([`stdio`], `channel`,
+//! [`supervise`]). [`status`], [`news`] and `trial` are what others get to see of it.
 
 pub mod call;
+
+pub mod egress;
+
+pub(crate) mod link;
+
+pub(crate) mod frame;
+
+pub mod states;
+
+pub(crate) mod backoff;
+
+pub(crate) mod breaker;
+
+pub(crate) mod dial;
+
+pub(crate) mod pool;
+
+pub(crate) mod streamable_http;
+
+pub mod supervise;
+
+pub(crate) mod channel;
+
+pub mod stdio;
+
+pub(crate) mod handshake;
+
+pub mod status;
+
+pub mod news;
+
+pub(crate) mod connection;
+
+pub(crate) mod isolation;
+
+mod trial;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use sql::clock::Clock;
+use sql::model::{Settings, Transport, Upstream, UpstreamId};
+use tokio::sync::{mpsc, watch};
+
+use self::call::{Answer, Call, CallError};
+use self::connection::{Opener, Surroundings};
+use self::dial::Dialler;
+use self::egress::Egress;
+use self::isolation::Served;
+use self::link::{Link, OpenError, Stage, Wiring};
+use self::pool::Pool;
+use self::status::{Check, Status, TestReport};
+use self::stdio::Launcher;
+use crate::tasks::Tasks;
+
+pub use self::connection::Peer;
+pub use self::news::UpstreamEvent;
+pub use self::states::ConnectionState;
+
+/// What the upstreams need of the process.
+pub struct UpstreamDeps {
+    /// The settings, as they change.
+    pub settings: watch::Receiver<Arc<Settings>>,
+    /// Which addresses may be dialled.
+    pub egress: Egress,
+    /// How children are started.
+    pub launcher: Launcher,
+    /// The wall clock, for what admins are shown.
+    pub clock: Clock,
+    /// Owner of all that lives as long as a connection; its runtime is where connections are kept.
+    pub tasks: Tasks,
+    /// Takes the news of all upstreams.
+    pub events: mpsc::Sender<UpstreamEvent>,
+}
+
+/// All upstreams. Clones share them.
+#[derive(Clone)]
+pub struct Upstreams {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    connections: ArcSwap<HashMap<UpstreamId, Arc<Served>>>,
+    /// One change at a time; never taken on the path of a call.
+    applying: Mutex<()>,
+    surroundings: Surroundings,
+    transports: Arc<Transports>,
+}
+
+/// The real transports.
+struct Transports {
+    pool: Pool,
+    launcher: Launcher,
+}
+
+#[async_trait::async_trait]
+impl Opener for Transports {
+    async fn open(&self, spec: &Upstream, wiring: Wiring) -> Result<Arc<dyn Link>, OpenError> {
+        match spec.transport {
+            Transport::StreamableHttp => streamable_http::open(spec, &self.pool, wiring),
+            Transport::Stdio => stdio::open(spec, &self.launcher, wiring).await,
+            Transport::Sse | Transport::Websocket => {
+                Err(OpenError::new(Stage::Connect, "this transport is not available in this release"))
+            }
+        }
+    }
+}
+
+impl Upstreams {
+    /// None yet: [`Upstreams::apply`] brings them.
+    pub fn new(deps: UpstreamDeps) -> Self {
+        let connect_timeout = connect_timeout(&deps.settings, &deps.tasks);
+        let pool = Pool::new(Dialler::new(deps.egress, connect_timeout));
+        let transports = Arc::new(Transports { pool, launcher: deps.launcher });
+        let surroundings = Surroundings {
+            opener: Arc::clone(&transports) as Arc<dyn Opener>,
+            settings: deps.settings,
+            clock: deps.clock,
+            tasks: deps.tasks,
+            events: deps.events,
+        };
+        let shared =
+            Shared { connections: ArcSwap::default(), applying: Mutex::new(()), surroundings, transports };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Makes these the upstreams: starts what is new, ends what is gone or switched off, replaces what is to
+    /// be reached in another way, and leaves the rest alone. Returns at once.
+    pub fn apply(&self, upstreams: &[Arc<Upstream>]) {
+        let _one_at_a_time = self.shared.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.shared.connections.load_full();
+        let mut after = HashMap::with_capacity(upstreams.len());
+        for spec in upstreams {
+            let served = match before.get(&spec.id) {
+                Some(served) if same_connection(&served.shared().spec(), spec) => {
+                    served.shared().update(Arc::clone(spec));
+                    Arc::clone(served)
+                }
+                _ => Arc::new(Served::start(spec, &self.shared.surroundings)),
+            };
+            after.insert(spec.id, served);
+        }
+        let after = Arc::new(after);
+        self.shared.connections.store(Arc::clone(&after));
+        for (id, served) in before.iter() {
+            if !after.get(id).is_some_and(|kept| Arc::ptr_eq(kept, served)) {
+                served.end();
+            }
+        }
+    }
+
+    /// Sends one call to one upstream.
+    pub async fn call(&self, id: UpstreamId, call: Call) -> Result<Answer, CallError> {
+        self.served(id)?.call(call).await
+    }
+
+    /// Sends one notification to one upstream, if it is connected.
+    pub async fn notify(&self, id: UpstreamId, method: &str, params: Option<Bytes>) -> Result<(), CallError> {
+        self.served(id)?.notify(method, params).await
+    }
+
+    /// What is spoken with an upstream; wakes it, and waits for that at most 8 s, if it isn't available.
+    pub async fn peer(&self, id: UpstreamId) -> Result<Peer, CallError> {
+        self.served(id)?.shared().peer().await
+    }
+
+    /// How one upstream fares.
+    pub fn status(&self, id: UpstreamId) -> Option<Status> {
+        self.shared.connections.load().get(&id).map(|served| served.status())
+    }
+
+    /// How all of them fare.
+    pub fn statuses(&self) -> HashMap<UpstreamId, Status> {
+        self.shared.connections.load().iter().map(|(id, served)| (*id, served.status())).collect()
+    }
+
+    /// What the child of an upstream wrote to stderr, newest last.
+    pub fn stderr(&self, id: UpstreamId) -> Vec<String> {
+        self.served(id).map(|served| served.shared().stderr()).unwrap_or_default()
+    }
+
+    /// The last attempts and pings of an upstream, newest last.
+    pub fn checks(&self, id: UpstreamId) -> Vec<Check> {
+        self.served(id).map(|served| served.shared().checks()).unwrap_or_default()
+    }
+
+    /// Ends the connection of an upstream and connects anew at once; `false` if there is no such upstream.
+    pub fn reconnect(&self, id: UpstreamId) -> bool {
+        self.served(id).is_ok_and(|served| {
+            served.reconnect();
+            true
+        })
+    }
+
+    /// Tries an upstream that may not be stored yet; nothing of it stays.
+    pub async fn test(&self, spec: &Upstream) -> TestReport {
+        let (transports, surroundings) = (&self.shared.transports, &self.shared.surroundings);
+        let limit = seconds(surroundings.settings.borrow().connection.connect_timeout_s);
+        trial::run(spec, &transports.pool, &surroundings.tasks, limit, |wiring| transports.open(spec, wiring))
+            .await
+    }
+
+    /// Which addresses may be dialled, for checks before anything is stored.
+    pub fn egress(&self) -> Egress {
+        self.shared.transports.pool.dialler().egress()
+    }
+
+    /// How children are started, for checks before anything is stored.
+    pub fn launcher(&self) -> &Launcher {
+        &self.shared.transports.launcher
+    }
+
+    /// Ends all connections, each in the way of its transport, and waits for that in bounded time.
+    pub async fn shutdown(&self) {
+        let connections = self.shared.connections.swap(Arc::default());
+        futures::future::join_all(connections.values().map(|served| served.ended())).await;
+    }
+
+    fn served(&self, id: UpstreamId) -> Result<Arc<Served>, CallError> {
+        let connections = self.shared.connections.load();
+        let served = connections.get(&id).cloned();
+        served.ok_or_else(|| CallError::Unavailable { reason: "it no longer exists".into() })
+    }
+}
+
+/// The one setting that the dialler needs, as it changes.
+fn connect_timeout(settings: &watch::Receiver<Arc<Settings>>, tasks: &Tasks) -> watch::Receiver<Duration> {
+    let mut settings = settings.clone();
+    let (sender, receiver) =
+        watch::channel(seconds(settings.borrow_and_update().connection.connect_timeout_s));
+    let stopping = tasks.stopping().clone();
+    tasks.spawn("upstream settings", async move {
+        let follow = async {
+            while settings.changed().await.is_ok() {
+                sender.send_replace(seconds(settings.borrow_and_update().connection.connect_timeout_s));
+            }
+        };
+        stopping.run_until_cancelled(follow).await;
+    });
+    receiver
+}
+
+fn seconds(count: u32) -> Duration {
+    Duration::from_secs(count.into())
+}
+
+/// Whether two records of one upstream mean the same connection.
+fn same_connection(before: &Upstream, after: &Upstream) -> bool {
+    before.enabled == after.enabled
+        && before.transport == after.transport
+        && before.conn_params == after.conn_params
+        && before.credential == after.credential
+        && before.isolation == after.isolation
+        && before.protocol == after.protocol
+}

@@ -1,7 +1,41 @@
 //! What the gateway remembers: the model, the store, and both SQL dialects.
 //!
 //! Reading order: [`model`] has the values, [`store`] opens the database, [`tx`] is one transaction,
-//! and each table family has a module of functions that take it.
+//! and each table family has a module of functions that take it. Below them lie the seam to the two
+//! databases (`db`), the migrations, and [`seal`], which no secret leaves but to a dialler.
+
+pub mod model;
+
+pub mod store;
+pub mod tx;
+
+pub mod admin_users;
+pub mod api_keys;
+pub mod audit_log;
+pub mod lists;
+pub mod names;
+pub mod sessions;
+pub mod settings;
+pub mod upstreams;
+
+pub mod changes;
+pub mod leases;
 
 pub mod clock;
-pub mod model;
+pub mod error;
+pub mod seal;
+
+mod db;
+mod keyset;
+mod migrate;
+
+pub use self::changes::{Change, ChangeKind, Changes, ChangesSince, Entries};
+pub use self::clock::Clock;
+pub use self::db::Database;
+pub use self::error::StoreError;
+pub use self::seal::{KeyError, MasterKey, Place, Sealer, Warning};
+pub use self::store::{Store, StoreOptions};
+pub use self::tx::Tx;
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! What the gateway remembers, as plain values: no driver, no runtime, no protocol.
 
-mod closed_set;
+pub(crate) mod closed_set;
 
 pub mod admin_user;
 pub mod api_key;

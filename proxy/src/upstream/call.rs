@@ -5,8 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::downstream::conversation::Conversation;
+use crate::downstream::conversation::{self, Conversation, Owner};
+
+/// The owner of the gateway's own calls (handshake, liveness, lists): nothing is attributed to it, and
+/// it neither waits in an upstream's queue nor is refused by its breaker.
+pub const GATEWAY: Owner = Owner(Uuid::nil());
 
 /// A request for an upstream, written in the era that the upstream speaks.
 #[derive(Clone)]
@@ -28,6 +33,24 @@ pub struct Call {
     pub response_bytes_max: usize,
     /// Cancelled when the client no longer wants the answer.
     pub cancel: CancellationToken,
+}
+
+impl Call {
+    /// A call of the gateway itself: nobody listens to what the upstream says meanwhile.
+    pub fn own(method: &'static str, params: Bytes, timeout: Duration, response_bytes_max: usize) -> Self {
+        let cancel = CancellationToken::new();
+        let (conversation, _) = conversation::open(GATEWAY, cancel.clone());
+        Self {
+            method,
+            params,
+            headers: Vec::new(),
+            conversation,
+            idle_timeout: timeout,
+            total_timeout: timeout,
+            response_bytes_max,
+            cancel,
+        }
+    }
 }
 
 /// What an upstream answered: raw JSON, a slice of what came over the wire.
@@ -69,6 +92,16 @@ pub enum CallError {
         /// In bytes.
         limit: usize,
     },
+    /// It answered with an HTTP status instead of an answer; nothing was carried out.
+    #[error("the upstream answered with HTTP status {status}{}", meaning(*status))]
+    Refused {
+        /// The status.
+        status: u16,
+    },
+    /// It doesn't know our session; nothing was carried out. Callers see it only if that happens
+    /// twice in a row: after the first time the session is made anew and the call repeated.
+    #[error("the upstream does not keep its session")]
+    SessionUnknown,
     /// What came isn't a valid answer.
     #[error("the answer isn't valid: {reason}")]
     Invalid {
@@ -78,4 +111,16 @@ pub enum CallError {
     /// The client cancelled; the upstream was told.
     #[error("cancelled by the client")]
     Cancelled,
+}
+
+/// What a status says that an admin should know.
+fn meaning(status: u16) -> &'static str {
+    match status {
+        300..=399 => ": redirects are not followed",
+        401 => ": it wants another credential",
+        403 => ": the credential does not suffice",
+        407 => ": a proxy wants a credential",
+        429 => ": it limits our calls",
+        _ => "",
+    }
 }

@@ -1,0 +1,88 @@
+//! `GET /api/admin/health`: how the gateway fares, in detail.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use sql::model::Timestamp;
+use utoipa::ToSchema;
+
+use crate::App;
+use crate::extract::Admin;
+
+/// How the gateway fares.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct HealthView {
+    /// `ok`, or `degraded` if something below isn't as it should be.
+    status: &'static str,
+    /// The gateway's version.
+    version: &'static str,
+    /// Where clients reach the gateway, if the operator says so.
+    public_url: Option<String>,
+    /// Whether the store answers.
+    store: bool,
+    /// Whether a catalog is published: whether calls are served.
+    ready: bool,
+    /// The revision of configuration that is served.
+    revision: i64,
+    /// Since when.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    published_at: Option<Timestamp>,
+    /// Why the newest configuration isn't served, if it isn't.
+    problem: Option<String>,
+    /// Upstreams by the state of their connection.
+    upstreams: BTreeMap<String, u64>,
+    /// Tools in the catalog.
+    tools: u64,
+    /// Calls that wait for an upstream.
+    calls_in_flight: u64,
+    /// Streams that clients hold open.
+    streams: u64,
+}
+
+/// Read how the gateway fares
+#[utoipa::path(get, path = "/api/admin/health", tag = "health", responses((status = 200, body = HealthView)))]
+pub(crate) async fn health(_admin: Admin, State(app): State<App>) -> Json<HealthView> {
+    let store = app.store.healthy().await.is_ok();
+    let data_plane = app.control.health();
+    let mut upstreams = BTreeMap::new();
+    for status in app.control.statuses() {
+        *upstreams.entry(status.state.as_str().to_owned()).or_insert(0) += 1;
+    }
+    // An upstream that is away is its own matter, and shown; it degrades nothing else.
+    let well = store && data_plane.ready && data_plane.problem.is_none();
+    Json(HealthView {
+        status: if well { "ok" } else { "degraded" },
+        version: app.version,
+        public_url: app.public_url.clone(),
+        store,
+        ready: data_plane.ready,
+        revision: data_plane.revision,
+        published_at: data_plane.published_at,
+        problem: data_plane.problem,
+        upstreams,
+        tools: data_plane.tools,
+        calls_in_flight: data_plane.calls_in_flight,
+        streams: data_plane.streams,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::testing::{Scene, status};
+
+    #[tokio::test]
+    async fn counts_upstreams_by_state() {
+        let scene = Scene::logged_in().await;
+        let id = scene.upstream("a").await;
+        scene.plane.set_status(status(id.parse().unwrap()));
+        let answer = scene.get("/api/admin/health").await;
+        assert_eq!((answer.status, &answer.json["status"]), (200, &json!("ok")));
+        assert_eq!(answer.json["upstreams"], json!({"unavailable": 1}));
+        assert_eq!(answer.json["store"], true);
+    }
+}

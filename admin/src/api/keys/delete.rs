@@ -1,0 +1,45 @@
+//! `DELETE /api/admin/keys/{id}`: the key works no more, and its calls and streams end.
+
+use axum::extract::State;
+use http::StatusCode;
+use sql::api_keys;
+use sql::model::ApiKeyId;
+
+use super::wire;
+use crate::App;
+use crate::audit::{self, Act};
+use crate::error::ApiError;
+use crate::extract::{Admin, Id};
+
+/// Delete a key
+#[utoipa::path(delete, path = "/api/admin/keys/{id}", tag = "keys", params(("id" = uuid::Uuid, Path)),
+    responses((status = 204)))]
+pub(crate) async fn delete(
+    admin: Admin,
+    State(app): State<App>,
+    Id(id): Id<ApiKeyId>,
+) -> Result<StatusCode, ApiError> {
+    let now = app.store.clock().now();
+    let mut tx = app.store.begin().await?;
+    let key = super::find(&mut tx, id).await?;
+    api_keys::delete(&mut tx, id).await?;
+    let diff = audit::diff(Some(&wire::audited(&key)), None);
+    audit::record(&mut tx, now, &admin, Act::on("key.delete", id, key.name.as_str(), diff)).await?;
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Scene;
+
+    #[tokio::test]
+    async fn what_is_deleted_is_gone() {
+        let scene = Scene::logged_in().await;
+        let path = format!("/api/admin/keys/{}", scene.key("k").await.0);
+        assert_eq!(scene.delete(&path).await.status, 204);
+        assert_eq!(scene.get(&path).await.status, 404);
+        assert_eq!(scene.delete(&path).await.status, 404);
+        assert_eq!(scene.audited("key.delete").await.len(), 1);
+    }
+}

@@ -1,0 +1,22 @@
+//! The settings that take effect while the gateway runs.
+
+pub(crate) mod get;
+pub(crate) mod update;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::header;
+use sql::model::Settings;
+use sql::{Tx, settings};
+
+use crate::error::ApiError;
+use crate::extract;
+
+/// What is stored, and its version; the defaults have version 0.
+async fn load(tx: &mut Tx) -> Result<(Settings, i64), ApiError> {
+    Ok(settings::load(tx).await?.unwrap_or_default())
+}
+
+fn answer(settings: &Settings, version: i64) -> Response {
+    ([(header::ETAG, extract::etag(version))], Json(settings.document())).into_response()
+}

@@ -1,0 +1,92 @@
+//! The MCP servers behind the gateway.
+
+pub(crate) mod checks;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod disable;
+pub(crate) mod enable;
+pub(crate) mod findings;
+pub(crate) mod get;
+pub(crate) mod list;
+pub(crate) mod logs;
+pub(crate) mod reconnect;
+pub(crate) mod reorder;
+pub(crate) mod sync;
+pub(crate) mod test;
+pub(crate) mod tools;
+pub(crate) mod update;
+
+mod conn_params;
+mod input;
+mod wire;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::header;
+use sql::model::{NewUpstream, Timestamp, Upstream, UpstreamId};
+use sql::{StoreError, Tx, upstreams};
+
+use crate::App;
+use crate::audit::{self, Act};
+use crate::error::ApiError;
+use crate::extract::{self, Admin};
+
+/// The upstream, if there is one with this id.
+async fn find(tx: &mut Tx, id: UpstreamId) -> Result<Upstream, ApiError> {
+    upstreams::get(tx, id).await?.ok_or(ApiError::NotFound("upstream"))
+}
+
+/// Refuses an id that nothing has.
+async fn exists(app: &App, id: UpstreamId) -> Result<(), ApiError> {
+    let mut tx = app.store.read().await?;
+    find(&mut tx, id).await.map(drop)
+}
+
+/// Writes `after` in place of `before`, with its audit event; what doesn't differ isn't written.
+async fn save(
+    tx: &mut Tx,
+    app: &App,
+    admin: &Admin,
+    now: Timestamp,
+    action: &'static str,
+    before: &Upstream,
+    mut after: Upstream,
+) -> Result<Upstream, ApiError> {
+    if after == *before {
+        return Ok(after);
+    }
+    after.version = before.version + 1;
+    after.updated_at = now;
+    let fresh = upstreams::update(tx, &after, before.version).await.map_err(name_taken)?;
+    if !fresh {
+        return Err(ApiError::PreconditionFailed);
+    }
+    let (old, new) = (wire::audited(before, &app.fingerprint), wire::audited(&after, &app.fingerprint));
+    let act = Act::on(action, after.id, after.name.as_str(), audit::diff(Some(&old), Some(&new)));
+    audit::record(tx, now, admin, act).await?;
+    Ok(after)
+}
+
+/// The one thing about an upstream that can clash is its name.
+fn name_taken(error: StoreError) -> ApiError {
+    match error {
+        StoreError::Conflict { .. } => ApiError::taken("/name", "another upstream has this name"),
+        error => error.into(),
+    }
+}
+
+/// The upstream as it is answered, with its ETag.
+fn answer(app: &App, upstream: &Upstream) -> Response {
+    let view = wire::view(upstream, app.control.status(upstream.id));
+    ([(header::ETAG, extract::etag(upstream.version))], Json(view)).into_response()
+}
+
+/// Reads an upstream that a file declares. The data plane's policy is for whoever applies it to ask.
+pub(crate) fn declared(body: serde_json::Value) -> Result<NewUpstream, ApiError> {
+    input::parse_unasked(body).map(|input| input.new)
+}
+
+/// The upstream as the audit log keeps it.
+pub(crate) fn audited(upstream: &Upstream, fingerprint: &audit::Fingerprint) -> serde_json::Value {
+    wire::audited(upstream, fingerprint)
+}

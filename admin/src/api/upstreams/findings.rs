@@ -1,0 +1,79 @@
+//! `GET /api/admin/upstreams/{id}/findings`: what was left out of its lists or altered, and why.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use sql::lists;
+use sql::model::{Finding, Kind, UpstreamId};
+use utoipa::ToSchema;
+
+use crate::App;
+use crate::doc;
+use crate::error::ApiError;
+use crate::extract::{Admin, Id};
+
+/// What was left out or altered.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Findings {
+    /// In the order of the lists.
+    items: Vec<FindingRow>,
+}
+
+/// One item, and what is wrong with it.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FindingRow {
+    /// Of which list.
+    #[schema(schema_with = doc::kind)]
+    kind: Kind,
+    /// Which item, as the upstream names it.
+    upstream_name: String,
+    /// A stable word for what is wrong.
+    code: String,
+    /// The same for a person.
+    message: String,
+}
+
+/// Read what is wrong with an upstream's lists
+#[utoipa::path(get, path = "/api/admin/upstreams/{id}/findings", tag = "upstreams",
+    params(("id" = uuid::Uuid, Path)), responses((status = 200, body = Findings)))]
+pub(crate) async fn findings(
+    _admin: Admin,
+    State(app): State<App>,
+    Id(id): Id<UpstreamId>,
+) -> Result<Json<Findings>, ApiError> {
+    let mut tx = app.store.read().await?;
+    super::find(&mut tx, id).await?;
+    let states = lists::states_of(&mut tx, id).await?;
+    Ok(Json(Findings {
+        items: states.into_iter().flat_map(|state| state.findings).map(FindingRow::from).collect(),
+    }))
+}
+
+impl From<Finding> for FindingRow {
+    fn from(finding: Finding) -> Self {
+        Self {
+            kind: finding.kind,
+            upstream_name: finding.upstream_name,
+            code: finding.code,
+            message: finding.message,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::testing::Scene;
+
+    #[tokio::test]
+    async fn shows_what_the_last_sync_found() {
+        let scene = Scene::logged_in().await;
+        let id = scene.upstream("a").await;
+        scene.tool(&id, "add").await;
+        let answer = scene.get(&format!("/api/admin/upstreams/{id}/findings")).await;
+        let expected = json!({"kind": "tool", "upstreamName": "bad", "code": "no-schema", "message": "has no usable schema"});
+        assert_eq!(answer.json["items"], json!([expected]));
+    }
+}

@@ -1,0 +1,77 @@
+//! What every operation can reach.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proxy::control::Control;
+use sql::Store;
+use sql::model::{Secret, Settings};
+use tokio::sync::{Mutex, watch};
+
+use crate::Deps;
+use crate::audit::Fingerprint;
+use crate::idempotency::Idempotency;
+use crate::password::Hasher;
+use crate::session::Tokens;
+use crate::throttle::Throttle;
+
+/// The state of the router. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct App(Arc<Parts>);
+
+/// See the fields of [`Deps`] for those that come from outside.
+pub(crate) struct Parts {
+    pub(crate) store: Store,
+    pub(crate) control: Control,
+    settings: watch::Receiver<Arc<Settings>>,
+    pub(crate) setup_token: Option<Secret<String>>,
+    pub(crate) public_url: Option<String>,
+    pub(crate) version: &'static str,
+    /// Signs and verifies tokens.
+    pub(crate) tokens: Tokens,
+    /// Hashes and verifies passwords.
+    pub(crate) hasher: Hasher,
+    /// Counts guesses of passwords.
+    pub(crate) throttle: Throttle,
+    /// Remembers answers to creates.
+    pub(crate) idempotency: Idempotency,
+    /// Tells secrets apart without showing them.
+    pub(crate) fingerprint: Fingerprint,
+    /// Held while somebody registers, so that strangers at once cost one hash and not fifty.
+    pub(crate) registering: Mutex<()>,
+}
+
+impl App {
+    /// The state, with passwords hashed at `password_cost`.
+    pub(crate) fn new(deps: Deps, password_cost: u32) -> Result<Self, bcrypt::BcryptError> {
+        let clock = deps.store.clock().clone();
+        Ok(Self(Arc::new(Parts {
+            tokens: Tokens::new(deps.store.sealer(), deps.store.instance_id(), clock.clone()),
+            hasher: Hasher::new(password_cost)?,
+            throttle: Throttle::new(clock.clone()),
+            idempotency: Idempotency::new(clock),
+            fingerprint: Fingerprint::new(deps.store.sealer()),
+            registering: Mutex::new(()),
+            store: deps.store,
+            control: deps.control,
+            settings: deps.settings,
+            setup_token: deps.setup_token,
+            public_url: deps.public_url,
+            version: deps.version,
+        })))
+    }
+
+    /// How long a new token lives.
+    pub(crate) fn session_timeout(&self) -> Duration {
+        Duration::from_secs(self.settings.borrow().auth.session_timeout_s.into())
+    }
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

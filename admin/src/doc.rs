@@ -1,0 +1,41 @@
+//! Schemas of values that the model owns, for the OpenAPI document.
+
+use proxy::control::ConnectionState;
+use sql::model::{Isolation, KeyMode, Kind, OnToolChange, Outcome, Protocol, Transport};
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+
+fn words(words: &'static [&'static str]) -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words.iter().copied())).build()
+}
+
+pub(crate) fn transport() -> Object {
+    words(Transport::WORDS)
+}
+
+pub(crate) fn isolation() -> Object {
+    words(Isolation::WORDS)
+}
+
+pub(crate) fn protocol() -> Object {
+    words(Protocol::WORDS)
+}
+
+pub(crate) fn on_tool_change() -> Object {
+    words(OnToolChange::WORDS)
+}
+
+pub(crate) fn key_mode() -> Object {
+    words(KeyMode::WORDS)
+}
+
+pub(crate) fn kind() -> Object {
+    words(Kind::WORDS)
+}
+
+pub(crate) fn outcome() -> Object {
+    words(Outcome::WORDS)
+}
+
+pub(crate) fn connection_state() -> Object {
+    words(ConnectionState::WORDS)
+}

@@ -1,0 +1,165 @@
+//! Every route, in one list, with who may use it.
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::handler::Handler;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::PartialSchema;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Components, Content, InfoBuilder, OpenApi, PathItem, Ref, ResponseBuilder};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::{audit, auth, document, health, keys, settings, tools, upstreams};
+use crate::error::{ApiError, Problem, ProblemField};
+use crate::{App, extract, frame, ui};
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// Everybody.
+    Open,
+    /// Whoever shows an admin token that holds.
+    Admin,
+}
+
+/// How long a route may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// As long as the store takes.
+    Store,
+    /// As long as an upstream takes.
+    Upstream,
+}
+
+/// Every route, by who may use it and how long it may take.
+fn groups() -> [(Access, Patience, OpenApiRouter<App>); 3] {
+    let open = OpenApiRouter::new()
+        .routes(routes!(auth::status::status))
+        .routes(routes!(auth::register::register))
+        .routes(routes!(auth::login::login))
+        .routes(routes!(document::document));
+    let admin = OpenApiRouter::new()
+        .routes(routes!(auth::me::me))
+        .routes(routes!(auth::refresh::refresh))
+        .routes(routes!(auth::logout::logout))
+        .routes(routes!(auth::change_password::change_password))
+        .routes(routes!(
+            auth::list_sessions::list_sessions,
+            auth::revoke_other_sessions::revoke_other_sessions
+        ))
+        .routes(routes!(auth::revoke_session::revoke_session))
+        .routes(routes!(upstreams::list::list, upstreams::create::create))
+        .routes(routes!(upstreams::reorder::reorder))
+        .routes(routes!(upstreams::get::get, upstreams::update::update, upstreams::delete::delete))
+        .routes(routes!(upstreams::enable::enable))
+        .routes(routes!(upstreams::disable::disable))
+        .routes(routes!(upstreams::reconnect::reconnect))
+        .routes(routes!(upstreams::tools::tools))
+        .routes(routes!(upstreams::logs::logs))
+        .routes(routes!(upstreams::findings::findings))
+        .routes(routes!(upstreams::checks::checks))
+        .routes(routes!(keys::list::list, keys::create::create))
+        .routes(routes!(keys::get::get, keys::update::update, keys::delete::delete))
+        .routes(routes!(keys::enable::enable))
+        .routes(routes!(keys::disable::disable))
+        .routes(routes!(keys::rotate::rotate))
+        .routes(routes!(tools::list::list))
+        .routes(routes!(tools::get::get))
+        .routes(routes!(settings::get::get, settings::update::update))
+        .routes(routes!(audit::list::list))
+        .routes(routes!(health::health));
+    let waiting =
+        OpenApiRouter::new().routes(routes!(upstreams::test::test)).routes(routes!(upstreams::sync::sync));
+    [
+        (Access::Open, Patience::Store, open),
+        (Access::Admin, Patience::Store, admin),
+        (Access::Admin, Patience::Upstream, waiting),
+    ]
+}
+
+/// The whole control plane.
+pub(crate) fn router(app: App) -> Router {
+    let mut router = Router::new();
+    for (access, patience, group) in groups() {
+        let (mut group, _) = group.split_for_parts();
+        if access == Access::Admin {
+            group = group.route_layer(from_fn_with_state(app.clone(), extract::authenticate));
+        }
+        group = match patience {
+            Patience::Store => group.route_layer(from_fn(frame::limit_time)),
+            Patience::Upstream => group.route_layer(from_fn(frame::limit_upstream_time)),
+        };
+        router = router.merge(group);
+    }
+    router
+        .fallback_service(ui::serve.with_state(()))
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(DefaultBodyLimit::max(extract::BODY_BYTES_MAX))
+        // A panic is one 500 for one client; inside what dresses the answer.
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn(frame::dress))
+        .with_state(app)
+}
+
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    ApiError::Panicked.into_response()
+}
+
+/// The OpenAPI document, pretty-printed: what `admin/openapi.json` holds.
+pub fn openapi() -> String {
+    let mut whole = OpenApi::new(info(), utoipa::openapi::Paths::new());
+    for (access, _, group) in groups() {
+        let mut part = group.into_openapi();
+        for item in part.paths.paths.values_mut() {
+            for operation in operations(item) {
+                complete(operation, access);
+            }
+        }
+        whole.merge(part);
+    }
+    let components = whole.components.get_or_insert_with(Components::new);
+    components.schemas.insert("Problem".into(), Problem::schema());
+    components.schemas.insert("ProblemField".into(), ProblemField::schema());
+    components.add_security_scheme("admin", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+    let mut text = whole.to_pretty_json().expect("a document of text keys serialises");
+    text.push('\n');
+    text
+}
+
+fn info() -> utoipa::openapi::Info {
+    InfoBuilder::new()
+        .title("MCP Proxy Gateway")
+        .description(Some(
+            "Administers a gateway. Lists take `limit`, `cursor`, `search` and `sort`; a PATCH is a \
+             merge patch and needs `If-Match`; what isn't a success answers a `Problem`.",
+        ))
+        .version("1")
+        .build()
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.post, &mut item.patch, &mut item.put, &mut item.delete].into_iter().flatten()
+}
+
+/// What all operations of a class have in common.
+fn complete(operation: &mut Operation, access: Access) {
+    // Handlers of different nouns have the same names; an operation of the document has its own.
+    if let (Some(id), Some(tag)) = (&mut operation.operation_id, operation.tags.iter().flatten().next()) {
+        *id = format!("{tag}_{id}");
+    }
+    if access == Access::Admin {
+        operation.security = Some(vec![SecurityRequirement::new("admin", Vec::<String>::new())]);
+    }
+    let problem = ResponseBuilder::new()
+        .description("What went wrong")
+        .content("application/problem+json", Content::new(Some(Ref::from_schema_name("Problem"))))
+        .build();
+    operation.responses.responses.insert("default".into(), problem.into());
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,411 @@
+//! A control plane for tests: the real router on a real store in memory, with a scripted data plane.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::Body;
+use http::{HeaderMap, Request};
+use proxy::context::ClientContext;
+use proxy::control::{
+    Check, ConnectionState, Control, ControlPlane, Health, Stage, SyncError, SyncReport, TestReport, ToolRow,
+    UpstreamStatus,
+};
+use serde_json::{Value, json};
+use sql::audit_log::{self, AuditFilter};
+use sql::clock::Clock;
+use sql::model::{
+    ApiKey, AuditEvent, Definition, DefinitionId, FieldError, Finding, Kind, ListDiff, ListState,
+    PageRequest, Secret, Settings, Timestamp, Upstream, UpstreamId,
+};
+use sql::seal::MasterKey;
+use sql::{Database, Store, StoreOptions, api_keys, lists, names, upstreams};
+use tokio::sync::watch;
+use tower::ServiceExt;
+
+use crate::{App, Deps, routes};
+
+/// The password of `root`.
+pub(crate) const PASSWORD: &str = "correct horse";
+
+/// What strangers register with.
+pub(crate) const SETUP_TOKEN: &str = "setup-token";
+
+/// What the store is sealed with.
+pub(crate) const MASTER_KEY: &str = "9f3c71e25ab84d06c8e7f1a2b3945d6e07c18f29a4be53d0617298acfe4b0d35";
+
+/// The cheapest bcrypt: what is tested is what happens, not how long it takes.
+const PASSWORD_COST: u32 = 4;
+
+/// A client of a control plane. Clones talk to the same one.
+#[derive(Clone)]
+pub(crate) struct Scene {
+    router: Router,
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) plane: Arc<ScriptedPlane>,
+    address: IpAddr,
+    token: Option<String>,
+}
+
+impl Scene {
+    /// Nobody has registered yet.
+    pub(crate) async fn new() -> Self {
+        let clock = Clock::manual(Timestamp::from_millis(1_750_000_000_000));
+        let (master_key, _) = MasterKey::from_env_text(MASTER_KEY).unwrap();
+        let options = StoreOptions {
+            database: Database::SqliteMemory,
+            master_key,
+            clock: clock.clone(),
+            start_timeout: Duration::from_secs(5),
+        };
+        let store = Store::open(options).await.unwrap();
+        let plane = Arc::new(ScriptedPlane::default());
+        let deps = Deps {
+            store: store.clone(),
+            control: Control::new(Arc::clone(&plane) as Arc<dyn ControlPlane>),
+            settings: watch::channel(Arc::new(Settings::default())).1,
+            setup_token: Some(Secret::from(SETUP_TOKEN)),
+            public_url: None,
+            version: "test",
+        };
+        let router = routes::router(App::new(deps, PASSWORD_COST).unwrap());
+        Self { router, store, clock, plane, address: "127.0.0.1".parse().unwrap(), token: None }
+    }
+
+    /// `root` has registered and logged in.
+    pub(crate) async fn logged_in() -> Self {
+        let scene = Self::new().await;
+        scene.register().await;
+        scene.logged_in_again().await
+    }
+
+    /// The same client at another address.
+    pub(crate) fn from(mut self, address: &str) -> Self {
+        self.address = address.parse().unwrap();
+        self
+    }
+
+    /// The same client with another token.
+    pub(crate) fn with_token(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    /// The same client in a session of its own.
+    pub(crate) async fn logged_in_again(self) -> Self {
+        let login = self.post("/api/auth/login", json!({"username": "root", "password": PASSWORD})).await;
+        assert_eq!(login.status, 200, "{}", login.json);
+        self.with_token(login.json["token"].as_str().unwrap())
+    }
+
+    /// The same client without a token.
+    pub(crate) fn logged_out(mut self) -> Self {
+        self.token = None;
+        self
+    }
+
+    /// Registers `root`.
+    pub(crate) async fn register(&self) {
+        let answer = self.post("/api/auth/register", json!({"username": "root", "password": PASSWORD})).await;
+        assert_eq!(answer.status, 201, "{}", answer.json);
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, None, &[]).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send("POST", path, Some(body), &[]).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.send("DELETE", path, None, &[]).await
+    }
+
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let mut headers = headers.to_vec();
+        if body.is_some() {
+            headers.push(("content-type", "application/json"));
+        }
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        self.send_raw(method, path, &body, &headers).await
+    }
+
+    pub(crate) async fn send_raw(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let context = ClientContext { address: self.address, request_id: "request-1".into() };
+        let request = request.extension(context).body(Body::from(body.to_owned())).unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, 16 << 20).await.unwrap();
+        let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Answer { status: parts.status.as_u16(), headers: parts.headers, json }
+    }
+
+    /// Creates an upstream and gives its id.
+    pub(crate) async fn upstream(&self, name: &str) -> String {
+        let url = format!("https://{name}.example/mcp");
+        let body = json!({"name": name, "transport": "streamable-http", "connParams": {"url": url}});
+        let answer = self.post("/api/admin/upstreams", body).await;
+        assert_eq!(answer.status, 201, "{}", answer.json);
+        answer.json["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Creates a key and gives its id and secret.
+    pub(crate) async fn key(&self, name: &str) -> (String, String) {
+        let answer = self.post("/api/admin/keys", json!({"name": name})).await;
+        assert_eq!(answer.status, 201, "{}", answer.json);
+        let text = |member: &str| answer.json[member].as_str().unwrap().to_owned();
+        (text("id"), text("plaintextKey"))
+    }
+
+    /// Stores a tool of an upstream, behind those it has.
+    pub(crate) async fn tool(&self, upstream_id: &str, name: &str) -> DefinitionId {
+        let upstream_id: UpstreamId = upstream_id.parse().unwrap();
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await.unwrap();
+        let position = lists::of_upstream(&mut tx, upstream_id, Kind::Tool).await.unwrap().len();
+        let claim = sql::model::Claim {
+            kind: Kind::Tool,
+            exposed_name: name.into(),
+            upstream_id,
+            upstream_name: name.into(),
+            wanted: name.into(),
+        };
+        assert!(names::claim(&mut tx, &claim).await.unwrap());
+        let body = json!({"name": name, "inputSchema": {"type": "object"}}).to_string();
+        let definition = Definition {
+            id: DefinitionId::at(now),
+            upstream_id,
+            kind: Kind::Tool,
+            upstream_name: name.into(),
+            exposed_name: name.into(),
+            hash: ring::digest::digest(&ring::digest::SHA256, body.as_bytes()).as_ref().try_into().unwrap(),
+            body: body.into(),
+            position: i64::try_from(position).unwrap(),
+            enabled: true,
+            sort_order: None,
+            first_seen_at: now,
+            changed_at: now,
+        };
+        let id = definition.id;
+        let diff = ListDiff { added: vec![definition], ..ListDiff::none(upstream_id, Kind::Tool) };
+        let state = ListState {
+            upstream_id,
+            kind: Kind::Tool,
+            synced_at: now,
+            ttl_ms: None,
+            cache_scope_public: false,
+            findings: vec![Finding {
+                kind: Kind::Tool,
+                upstream_name: "bad".into(),
+                code: "no-schema".into(),
+                message: "has no usable schema".into(),
+            }],
+        };
+        lists::apply(&mut tx, &diff, &state).await.unwrap();
+        tx.commit().await.unwrap();
+        id
+    }
+
+    /// The audit events of one action, newest first.
+    pub(crate) async fn audited(&self, action: &str) -> Vec<AuditEvent> {
+        let mut tx = self.store.read().await.unwrap();
+        let request = PageRequest { limit: 200, ..PageRequest::default() };
+        let filter = AuditFilter { action: Some(action.into()), ..AuditFilter::default() };
+        audit_log::page(&mut tx, &request, &filter).await.unwrap().items
+    }
+
+    /// The upstream as it is stored, secrets and all.
+    pub(crate) async fn stored(&self, id: &str) -> Upstream {
+        let mut tx = self.store.read().await.unwrap();
+        upstreams::get(&mut tx, id.parse().unwrap()).await.unwrap().unwrap()
+    }
+
+    /// The key as it is stored.
+    pub(crate) async fn stored_key(&self, name: &str) -> ApiKey {
+        let mut tx = self.store.read().await.unwrap();
+        api_keys::by_name(&mut tx, name).await.unwrap().unwrap()
+    }
+}
+
+/// The token that a client of [`Scene`] sends.
+pub(crate) fn token_of(scene: &Scene) -> String {
+    scene.token.clone().unwrap()
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) json: Value,
+}
+
+impl Answer {
+    /// The pointers of the fields that are said to be wrong, in order.
+    pub(crate) fn pointers(&self) -> Vec<String> {
+        let errors = self.json["errors"].as_array().into_iter().flatten();
+        errors.map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Status and body, but for what differs from request to request.
+    pub(crate) fn without_request_id(&self) -> Value {
+        let mut body = self.json.clone();
+        body.as_object_mut().unwrap().remove("requestId");
+        json!({"status": self.status, "body": body})
+    }
+}
+
+/// A data plane that answers what it was told to.
+#[derive(Default)]
+pub(crate) struct ScriptedPlane(Mutex<Script>);
+
+#[derive(Default)]
+struct Script {
+    statuses: Vec<UpstreamStatus>,
+    forbidden: Vec<FieldError>,
+    sync: Option<Result<SyncReport, SyncError>>,
+    tools: Vec<ToolRow>,
+    tested: Vec<Upstream>,
+    reconnected: Vec<UpstreamId>,
+    broken: bool,
+}
+
+impl ScriptedPlane {
+    pub(crate) fn set_status(&self, status: UpstreamStatus) {
+        self.0.lock().unwrap().statuses.push(status);
+    }
+
+    pub(crate) fn forbid(&self, pointer: &str, message: &str) {
+        self.0.lock().unwrap().forbidden.push(FieldError::new(pointer, message));
+    }
+
+    pub(crate) fn next_sync(&self, outcome: Result<SyncReport, SyncError>) {
+        self.0.lock().unwrap().sync = Some(outcome);
+    }
+
+    pub(crate) fn set_tools(&self, tools: Vec<ToolRow>) {
+        self.0.lock().unwrap().tools = tools;
+    }
+
+    /// Makes the next question about its health a panic.
+    pub(crate) fn break_down(&self) {
+        self.0.lock().unwrap().broken = true;
+    }
+
+    pub(crate) fn tested(&self) -> Vec<Upstream> {
+        self.0.lock().unwrap().tested.clone()
+    }
+
+    pub(crate) fn reconnected(&self) -> Vec<UpstreamId> {
+        self.0.lock().unwrap().reconnected.clone()
+    }
+}
+
+#[async_trait]
+impl ControlPlane for ScriptedPlane {
+    fn status(&self, id: UpstreamId) -> Option<UpstreamStatus> {
+        self.0.lock().unwrap().statuses.iter().find(|status| status.id == id).cloned()
+    }
+
+    fn statuses(&self) -> Vec<UpstreamStatus> {
+        self.0.lock().unwrap().statuses.clone()
+    }
+
+    async fn test(&self, upstream: Upstream) -> TestReport {
+        self.0.lock().unwrap().tested.push(upstream);
+        let stage = Stage { stage: "resolve", ok: false, ms: 3, reason: Some("address not allowed".into()) };
+        TestReport { ok: false, stages: vec![stage], tools: None, server_info: None, protocol_version: None }
+    }
+
+    async fn sync(&self, _: UpstreamId) -> Result<SyncReport, SyncError> {
+        self.0.lock().unwrap().sync.take().unwrap_or(Err(SyncError::Unknown))
+    }
+
+    fn reconnect(&self, id: UpstreamId) {
+        self.0.lock().unwrap().reconnected.push(id);
+    }
+
+    fn stderr(&self, _: UpstreamId) -> Vec<String> {
+        vec!["a line".into()]
+    }
+
+    fn checks(&self, _: UpstreamId) -> Vec<Check> {
+        vec![Check { at: Timestamp::from_millis(0), ok: true, ms: 7, reason: None }]
+    }
+
+    fn tools(&self) -> Arc<[ToolRow]> {
+        self.0.lock().unwrap().tools.clone().into()
+    }
+
+    fn check_spec(&self, _: &Upstream) -> Vec<FieldError> {
+        self.0.lock().unwrap().forbidden.clone()
+    }
+
+    fn health(&self) -> Health {
+        let broken = std::mem::take(&mut self.0.lock().unwrap().broken);
+        assert!(!broken, "CANARY: the data plane broke down");
+        Health {
+            ready: true,
+            revision: 7,
+            published_at: Some(Timestamp::from_millis(0)),
+            problem: None,
+            tools: 1,
+            calls_in_flight: 0,
+            streams: 0,
+        }
+    }
+}
+
+/// An upstream that could not be reached.
+pub(crate) fn status(id: UpstreamId) -> UpstreamStatus {
+    UpstreamStatus {
+        id,
+        state: ConnectionState::Unavailable,
+        since: Timestamp::from_millis(0),
+        last_error: Some("connection refused".into()),
+        era: None,
+        protocol_version: None,
+        server_info: None,
+        capabilities: None,
+        calls_in_flight: 0,
+        unattributed: 0,
+        dropped_lines: 0,
+    }
+}
+
+/// A tool of the catalog.
+pub(crate) fn tool_row(upstream_name: &str, upstream_id: &str, name: &str) -> ToolRow {
+    ToolRow {
+        id: DefinitionId::at(Timestamp::from_millis(1_750_000_000_000)),
+        upstream_id: upstream_id.parse().unwrap(),
+        upstream_name: upstream_name.into(),
+        name: name.into(),
+        exposed_name: name.into(),
+        title: None,
+        description: Some(format!("what {name} does")),
+        enabled: true,
+        stale: false,
+    }
+}

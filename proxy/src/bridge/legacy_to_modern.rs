@@ -1,0 +1,207 @@
+//! A legacy client's call at a modern upstream.
+//!
+//! What the client said once, in `initialize` and `logging/setLevel`, is said again in each request's
+//! `_meta`. Where the upstream answers that it needs input (multi round-trip requests, 2026-07-28), the
+//! client is asked by real requests and the call is made again with its answers.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{ErrorObject, implementation};
+use crate::downstream::conversation::{AskRefused, Conversation};
+use crate::upstream::call::Answer;
+use crate::wire::compose;
+use crate::wire::edit::Object;
+use crate::wire::meta::{self, LogLevel};
+
+/// Rounds of input that one call may take: a person fills few forms, a broken upstream asks for ever.
+pub const ROUNDS_MAX: usize = 10;
+
+const RESOURCE_NOT_FOUND: i64 = -32002;
+const MODERN_CODES: std::ops::RangeInclusive<i64> = -32022..=-32020;
+const MISSING_CAPABILITY: i64 = -32021;
+const INVALID_PARAMS: i64 = -32602;
+const INTERNAL_ERROR: i64 = -32603;
+
+/// What a legacy client said before the call.
+pub struct Said<'a> {
+    /// Its capabilities: the raw JSON object.
+    pub capabilities: &'a RawValue,
+    /// Its name, if the session carries it.
+    pub client_info: Option<&'a RawValue>,
+    /// The least severe log message that it wants.
+    pub log_level: LogLevel,
+}
+
+/// Params as the modern upstream takes them: with the per-request protocol fields.
+pub fn params(params: &Bytes, said: &Said<'_>) -> Bytes {
+    let mut object = Object::parse(params).unwrap_or_else(|_| Object::empty());
+    let mut meta = object.get("_meta").and_then(|raw| Object::parse(&raw).ok()).unwrap_or_else(Object::empty);
+    meta.set(meta::PROTOCOL_VERSION, compose::string(meta::MODERN_VERSION.as_str()));
+    meta.set(meta::CLIENT_CAPABILITIES, Bytes::copy_from_slice(said.capabilities.get().as_bytes()));
+    let client_info = said.client_info.map(|info| Bytes::copy_from_slice(info.get().as_bytes()));
+    meta.set(meta::CLIENT_INFO, client_info.unwrap_or_else(implementation));
+    meta.set(meta::LOG_LEVEL, compose::string(said.log_level.as_str()));
+    object.set("_meta", meta.into_bytes());
+    object.into_bytes()
+}
+
+/// What the upstream needs before it can go on.
+pub struct InputRequired {
+    requests: BTreeMap<String, InputRequest>,
+    state: Option<Bytes>,
+}
+
+#[derive(Deserialize)]
+struct InputRequest {
+    method: String,
+    params: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawResult<'a> {
+    #[serde(borrow)]
+    result_type: Option<Cow<'a, str>>,
+    #[serde(default)]
+    input_requests: BTreeMap<String, InputRequest>,
+    #[serde(borrow)]
+    request_state: Option<&'a RawValue>,
+}
+
+/// How a modern result goes on.
+pub enum Next {
+    /// It is final, in the form the legacy client takes.
+    Done(Answer),
+    /// The client is to be asked.
+    Ask(InputRequired),
+}
+
+/// Reads a modern upstream's answer to a legacy client's call of `method`.
+pub fn next(answer: Answer, method: &str) -> Next {
+    let raw = match answer {
+        Answer::Error(raw) => return Next::Done(error(raw, method)),
+        Answer::Result(raw) => raw,
+    };
+    // Most results are complete and large: what isn't said to need input is not parsed further.
+    let result_type = Object::parse(&raw).ok().and_then(|object| object.get("resultType"));
+    if result_type.as_deref() != Some(br#""input_required""#) {
+        return Next::Done(Answer::Result(result(&raw)));
+    }
+    match serde_json::from_slice::<RawResult<'_>>(&raw) {
+        Ok(parsed) if parsed.result_type.as_deref() == Some("input_required") => Next::Ask(InputRequired {
+            requests: parsed.input_requests,
+            state: parsed.request_state.map(|state| Bytes::copy_from_slice(state.get().as_bytes())),
+        }),
+        _ => Next::Done(internal_error("the upstream asked for input in a form that isn't valid")),
+    }
+}
+
+/// Puts every input request to the client, side by side, and gives the params of the next round: the
+/// same with the answers, and with the state exactly as the upstream made it.
+pub async fn retry_params(
+    params: &Bytes,
+    required: InputRequired,
+    conversation: &Conversation,
+) -> Result<Bytes, Answer> {
+    let answers = required.requests.into_iter().map(|(key, request)| async move {
+        let asked = request.params.map(|params| Bytes::copy_from_slice(params.get().as_bytes()));
+        match conversation.ask(&request.method, asked).await {
+            Ok(Answer::Result(raw)) => Ok((key, raw)),
+            Ok(Answer::Error(raw)) => Err(declined(&request.method, &raw)),
+            Err(refused) => Err(refused_error(&refused)),
+        }
+    });
+    let answers = try_join_all(answers).await?;
+    let mut object = Object::parse(params).unwrap_or_else(|_| Object::empty());
+    let mut responses = Object::empty();
+    for (key, raw) in answers {
+        responses.set(&key, raw);
+    }
+    object.set("inputResponses", responses.into_bytes());
+    match required.state {
+        Some(state) => object.set("requestState", state),
+        None => {
+            object.remove("requestState");
+        }
+    }
+    Ok(object.into_bytes())
+}
+
+fn result(raw: &Bytes) -> Bytes {
+    let Ok(mut object) = Object::parse(raw) else { return raw.clone() };
+    for key in ["resultType", "ttlMs", "cacheScope"] {
+        object.remove(key);
+    }
+    if let Some(mut meta) = object.get("_meta").and_then(|raw| Object::parse(&raw).ok()) {
+        meta.remove(meta::SERVER_INFO);
+        if meta.is_empty() {
+            object.remove("_meta");
+        } else {
+            object.set("_meta", meta.into_bytes());
+        }
+    }
+    object.into_bytes()
+}
+
+fn error(raw: Bytes, method: &str) -> Answer {
+    let Some(mut object) = ErrorObject::read(&raw) else { return Answer::Error(raw) };
+    match object.code {
+        MISSING_CAPABILITY if method == "tools/call" => return Answer::Result(missing_capability(&object)),
+        code if MODERN_CODES.contains(&code) => object.code = INTERNAL_ERROR,
+        INVALID_PARAMS if method == "resources/read" => object.code = RESOURCE_NOT_FOUND,
+        _ => return Answer::Error(raw.clone()),
+    }
+    Answer::Error(object.to_bytes())
+}
+
+/// A tool that needs what the client never declared has failed, in words that a model can act on.
+fn missing_capability(error: &ErrorObject<'_>) -> Bytes {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Data {
+        required_capabilities: BTreeMap<String, serde_json::Value>,
+    }
+    let names = error
+        .data
+        .and_then(|data| serde_json::from_str::<Data>(data.get()).ok())
+        .map(|data| data.required_capabilities.into_keys().collect::<Vec<_>>().join(", "))
+        .filter(|names| !names.is_empty())
+        .unwrap_or_else(|| error.message.to_string());
+    tool_error(&format!("This tool needs a capability that the client does not have: {names}."))
+}
+
+fn tool_error(text: &str) -> Bytes {
+    #[derive(Serialize)]
+    struct Content<'a> {
+        r#type: &'a str,
+        text: &'a str,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct ToolResult<'a> {
+        content: [Content<'a>; 1],
+        is_error: bool,
+    }
+    let result = ToolResult { content: [Content { r#type: "text", text }], is_error: true };
+    serde_json::to_vec(&result).expect("texts and a flag").into()
+}
+
+fn declined(method: &str, raw: &[u8]) -> Answer {
+    let said = ErrorObject::read(raw).map(|object| object.message.into_owned()).unwrap_or_default();
+    internal_error(&format!("the client refused {method}: {said}"))
+}
+
+fn refused_error(refused: &AskRefused) -> Answer {
+    internal_error(&refused.message)
+}
+
+/// The call can't go on for a reason on the gateway's side of the bridge.
+pub fn internal_error(message: &str) -> Answer {
+    Answer::Error(ErrorObject { code: INTERNAL_ERROR, message: message.into(), data: None }.to_bytes())
+}

@@ -1,0 +1,299 @@
+//! The data plane as a whole: what lives as long as the process and serves requests from memory.
+//!
+//! It owns the connections to upstreams, the catalog and its follower, the syncs, and what flushes to
+//! the store. Everything runs in one task group, on the runtime it was started on; requests hold
+//! handles. Start-up reads the store and publishes a catalog; upstreams connect afterwards, so that it
+//! takes no longer with dead ones.
+
+mod control;
+
+pub use self::control::check_spec;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sql::model::{Settings, UpstreamId, UpstreamInfo};
+use sql::{Store, StoreError, api_keys, sessions, upstreams};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::access::Keys;
+use crate::catalog::follow::{Follower, Published, SettingsFollower};
+use crate::control::Control;
+use crate::downstream::dispatch::Dispatch;
+use crate::downstream::in_flight::CallsInFlight;
+use crate::downstream::live::LiveSessions;
+use crate::downstream::log_levels::LogLevels;
+use crate::downstream::session::SessionSealer;
+use crate::downstream::session_log::SessionLog;
+use crate::downstream::streamable_http::StreamableHttp;
+use crate::downstream::subscriptions::Subscriptions;
+use crate::http_bridge::McpService;
+use crate::sync::Syncs;
+use crate::tasks::Tasks;
+use crate::upstream::egress::Egress;
+use crate::upstream::stdio::Launcher;
+use crate::upstream::{UpstreamDeps, UpstreamEvent, Upstreams};
+
+/// What upstreams report that isn't handled yet. Each upstream has few events at a time; a full queue
+/// makes an upstream's own task wait, and nothing else.
+const EVENTS_MAX: usize = 1024;
+
+/// How often the last use of keys is written: it is shown to an admin, and nothing hangs on it.
+const LAST_USED_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often keys are looked through for expired ones: a stream outlives its key by no more than this.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the state of expired sessions is dropped.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// What the data plane is started with.
+pub struct Options {
+    /// The opened store.
+    pub store: Store,
+    /// Lays what the environment fixes over the stored settings.
+    pub overlay: Box<dyn Fn(Settings) -> Settings + Send + Sync>,
+    /// Which addresses upstreams may be dialled at.
+    pub egress: Egress,
+    /// How children are started.
+    pub launcher: Launcher,
+    /// Owner of every long-lived task.
+    pub tasks: Tasks,
+    /// Cancelled when no more requests are accepted: streams end in the way their era asks.
+    pub draining: CancellationToken,
+}
+
+/// Handles to the running data plane. Clones share it.
+#[derive(Clone)]
+pub struct DataPlane(Arc<Parts>);
+
+struct Parts {
+    store: Store,
+    published: Published,
+    keys: Keys,
+    upstreams: Upstreams,
+    syncs: Syncs,
+    live: LiveSessions,
+    session_log: SessionLog,
+    log_levels: LogLevels,
+    streams: CallsInFlight,
+    settings: watch::Receiver<Arc<Settings>>,
+    tasks: Tasks,
+    draining: CancellationToken,
+}
+
+impl DataPlane {
+    /// Reads the store, publishes the first catalog and sets everything going.
+    pub async fn start(options: Options) -> Result<Self, StoreError> {
+        let Options { store, overlay, egress, launcher, tasks, draining } = options;
+        let in_force = watch::Sender::new(Arc::new(Settings::default()));
+        let settings = in_force.subscribe();
+        let (events, reported) = mpsc::channel(EVENTS_MAX);
+        let upstreams = Upstreams::new(UpstreamDeps {
+            settings: settings.clone(),
+            clock: store.clock().clone(),
+            egress,
+            launcher,
+            tasks: tasks.clone(),
+            events,
+        });
+        let (published, keys) = (Published::new(store.clock().clone()), Keys::default());
+        let live = LiveSessions::default();
+        let session_log = SessionLog::new(live.clone(), store.clone());
+        let mut follower = Follower::new(
+            store.clone(),
+            published.clone(),
+            keys.clone(),
+            upstreams.clone(),
+            session_log.clone(),
+            SettingsFollower { overlay, in_force },
+        );
+        follower.load().await?;
+        let parts = Arc::new(Parts {
+            syncs: Syncs::new(store.clone(), upstreams.clone(), settings.clone(), tasks.clone()),
+            log_levels: LogLevels::new(upstreams.clone(), live.clone(), tasks.clone()),
+            streams: CallsInFlight::default(),
+            store,
+            published,
+            keys,
+            upstreams,
+            live,
+            session_log,
+            settings,
+            tasks: tasks.clone(),
+            draining,
+        });
+        tasks.spawn("catalog follower", follower.run(tasks.stopping().clone()));
+        tasks.spawn("upstream events", Arc::clone(&parts).handle_events(reported));
+        tasks.spawn("last use of keys", Arc::clone(&parts).flush_last_used());
+        tasks.spawn("expired keys", Arc::clone(&parts).end_expired_keys());
+        tasks.spawn("expired sessions", Arc::clone(&parts).sweep_sessions());
+        Ok(Self(parts))
+    }
+
+    /// The keys in force, for the checks of the gateway.
+    pub fn keys(&self) -> Keys {
+        self.0.keys.clone()
+    }
+
+    /// The settings in force, and word of new ones.
+    pub fn settings(&self) -> watch::Receiver<Arc<Settings>> {
+        self.0.settings.clone()
+    }
+
+    /// What answers clients of the protocol.
+    pub fn mcp_service(&self) -> Arc<dyn McpService> {
+        let parts = &self.0;
+        let dispatch = Dispatch {
+            published: parts.published.clone(),
+            upstreams: parts.upstreams.clone(),
+            live: parts.live.clone(),
+            log_levels: parts.log_levels.clone(),
+            in_flight: CallsInFlight::default(),
+        };
+        Arc::new(StreamableHttp {
+            dispatch: Arc::new(dispatch),
+            sealer: SessionSealer::new(parts.store.sealer().clone(), parts.store.clock().clone()),
+            session_log: parts.session_log.clone(),
+            subscriptions: Subscriptions {
+                published: parts.published.clone(),
+                live: parts.live.clone(),
+                streams: parts.streams.clone(),
+                draining: parts.draining.clone(),
+                tasks: parts.tasks.clone(),
+            },
+            tasks: parts.tasks.clone(),
+        })
+    }
+
+    /// What the control plane may ask.
+    pub fn control(&self) -> Control {
+        Control::new(Arc::clone(&self.0) as Arc<dyn crate::control::ControlPlane>)
+    }
+
+    /// Ends streams and connections, stops children, writes what is not yet written.
+    pub async fn shutdown(&self) {
+        self.0.tasks.stopping().cancel();
+        self.0.upstreams.shutdown().await;
+        self.0.write_last_used().await;
+        self.0.tasks.stop().await;
+    }
+}
+
+impl Parts {
+    async fn handle_events(self: Arc<Self>, mut reported: mpsc::Receiver<UpstreamEvent>) {
+        let stopping = self.tasks.stopping().clone();
+        loop {
+            let event = tokio::select! {
+                event = reported.recv() => event,
+                () = stopping.cancelled() => return,
+            };
+            match event {
+                None => return,
+                Some(UpstreamEvent::Connected { id, info }) => self.connected(id, info).await,
+                Some(UpstreamEvent::ListChanged { id, .. }) => self.sync_if_automatic(id),
+                // Subscriptions and messages outside calls are not served yet; states are asked for.
+                Some(
+                    UpstreamEvent::ResourceUpdated { .. }
+                    | UpstreamEvent::Log { .. }
+                    | UpstreamEvent::StateChanged { .. },
+                ) => {}
+            }
+        }
+    }
+
+    async fn connected(&self, id: UpstreamId, info: UpstreamInfo) {
+        if let Err(error) = self.keep_info(&info).await {
+            tracing::warn!(upstream.id = %id, error = &error as &dyn std::error::Error, "what the upstream says of itself could not be kept");
+        }
+        self.log_levels.tell(id);
+        self.sync_if_automatic(id);
+    }
+
+    /// Writes what an upstream says of itself where it says something new.
+    async fn keep_info(&self, info: &UpstreamInfo) -> Result<(), StoreError> {
+        let mut tx = self.store.begin().await?;
+        let known = upstreams::info(&mut tx, info.upstream_id).await?;
+        let same = known.is_some_and(|known| UpstreamInfo { seen_at: info.seen_at, ..known } == *info);
+        if same || upstreams::get(&mut tx, info.upstream_id).await?.is_none() {
+            return Ok(());
+        }
+        upstreams::save_info(&mut tx, info).await?;
+        tx.commit().await
+    }
+
+    fn sync_if_automatic(&self, id: UpstreamId) {
+        let snapshot = self.published.current();
+        let automatic = snapshot.catalog.upstreams().any(|upstream| upstream.id == id && upstream.auto_sync);
+        if automatic {
+            self.syncs.request(id);
+        }
+    }
+
+    async fn flush_last_used(self: Arc<Self>) {
+        let stopping = self.tasks.stopping().clone();
+        let mut due = tokio::time::interval(LAST_USED_INTERVAL);
+        loop {
+            tokio::select! {
+                _ = due.tick() => self.write_last_used().await,
+                () = stopping.cancelled() => return,
+            }
+        }
+    }
+
+    /// Ends what expired keys have opened; new requests find the expiry by themselves.
+    async fn end_expired_keys(self: Arc<Self>) {
+        let stopping = self.tasks.stopping().clone();
+        let mut due = tokio::time::interval(EXPIRY_INTERVAL);
+        loop {
+            tokio::select! {
+                _ = due.tick() => self.keys.end_expired(self.store.clock().now()),
+                () = stopping.cancelled() => return,
+            }
+        }
+    }
+
+    async fn write_last_used(&self) {
+        let used = self.keys.drain_used();
+        if used.is_empty() {
+            return;
+        }
+        let written = async {
+            let mut tx = self.store.begin().await?;
+            api_keys::touch(&mut tx, used).await?;
+            tx.commit().await
+        };
+        if let Err(error) = written.await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the last use of keys could not be written"
+            );
+        }
+    }
+
+    async fn sweep_sessions(self: Arc<Self>) {
+        let stopping = self.tasks.stopping().clone();
+        let mut due = tokio::time::interval(SWEEP_INTERVAL);
+        loop {
+            tokio::select! {
+                _ = due.tick() => {}
+                () = stopping.cancelled() => return,
+            }
+            if let Err(error) = self.drop_expired_sessions().await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "expired sessions could not be dropped"
+                );
+            }
+        }
+    }
+
+    async fn drop_expired_sessions(&self) -> Result<(), StoreError> {
+        let now = self.store.clock().now();
+        self.session_log.load().await?;
+        let mut tx = self.store.begin().await?;
+        sessions::sweep(&mut tx, now).await?;
+        tx.commit().await
+    }
+}

@@ -1,0 +1,240 @@
+//! What of a legacy session lives in memory on this replica.
+//!
+//! The session itself is in the client's token. What hangs off it here is what needs a socket or a
+//! waiting call: requests put to the client, calls that can be cancelled, the GET stream. An entry
+//! exists only while one of these does. Beside it stand the two things that change and outlive a
+//! connection, ended sessions and log levels, kept in the store and loaded at start.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::conversation::AskRefused;
+use crate::upstream::call::Answer;
+use crate::wire::ids::Id;
+use crate::wire::meta::LogLevel;
+
+type AskReply = oneshot::Sender<Result<Answer, AskRefused>>;
+
+/// All sessions that something hangs off. Clones share them.
+#[derive(Clone, Default)]
+pub struct LiveSessions {
+    live: Arc<DashMap<Uuid, Weak<Live>>>,
+    ended: Arc<DashMap<Uuid, ()>>,
+    levels: Arc<DashMap<Uuid, LogLevel>>,
+}
+
+/// What hangs off one session; it leaves the map with the last holder.
+pub struct Live {
+    id: Uuid,
+    registry: Arc<DashMap<Uuid, Weak<Live>>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    asks: HashMap<u64, AskReply>,
+    calls: HashMap<Id, CancellationToken>,
+    stream: Option<Stream>,
+}
+
+struct Stream {
+    events: mpsc::Sender<Bytes>,
+    replaced: CancellationToken,
+}
+
+impl LiveSessions {
+    /// The live part of a session, made if there is none.
+    pub fn of(&self, id: Uuid) -> Arc<Live> {
+        let mut entry = self.live.entry(id).or_default();
+        if let Some(live) = entry.upgrade() {
+            return live;
+        }
+        let live = Arc::new(Live { id, registry: Arc::clone(&self.live), state: Mutex::default() });
+        *entry = Arc::downgrade(&live);
+        live
+    }
+
+    /// The live part of a session, if it has one.
+    pub fn get(&self, id: Uuid) -> Option<Arc<Live>> {
+        self.live.get(&id)?.upgrade()
+    }
+
+    /// Ends a session: its calls are cancelled, its stream closes, its token is unknown from now on.
+    pub fn end(&self, id: Uuid) {
+        self.ended.insert(id, ());
+        self.levels.remove(&id);
+        if let Some(live) = self.get(id) {
+            live.end();
+        }
+    }
+
+    /// Whether the session was ended by its client.
+    pub fn is_ended(&self, id: Uuid) -> bool {
+        self.ended.contains_key(&id)
+    }
+
+    /// Sets the least severe log message that a session wants.
+    pub fn set_level(&self, id: Uuid, level: LogLevel) {
+        self.levels.insert(id, level);
+    }
+
+    /// The least severe log message that a session wants, if it said so.
+    pub fn level(&self, id: Uuid) -> Option<LogLevel> {
+        self.levels.get(&id).map(|level| *level)
+    }
+
+    /// The least severe log message that any session wants.
+    pub fn least_level(&self) -> Option<LogLevel> {
+        self.levels.iter().map(|level| *level).min()
+    }
+
+    /// Forgets what is kept of a session whose lifetime is over.
+    pub fn forget(&self, id: Uuid) {
+        self.ended.remove(&id);
+        self.levels.remove(&id);
+    }
+}
+
+impl Live {
+    /// Enters a request to the client under an id of its own; the answer goes to `reply`.
+    pub fn ask(self: &Arc<Self>, reply: AskReply) -> u64 {
+        // Unique in the process, so that an answer that comes late can't meet another request.
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let id = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+        self.state().asks.insert(id, reply);
+        id
+    }
+
+    /// Hands on a client's answer. `false`: nothing with this id was asked of this session.
+    pub fn answer(&self, id: u64, answer: Answer) -> bool {
+        let reply = self.state().asks.remove(&id);
+        reply.is_some_and(|reply| reply.send(Ok(answer)).is_ok())
+    }
+
+    /// Withdraws a request whose call is over.
+    pub fn withdraw(&self, id: u64) {
+        self.state().asks.remove(&id);
+    }
+
+    /// Enters a call that the client may cancel; it leaves with the guard.
+    pub fn enter_call(self: &Arc<Self>, id: Id, cancel: CancellationToken) -> CallGuard {
+        self.state().calls.insert(id.clone(), cancel);
+        CallGuard { live: Arc::clone(self), id }
+    }
+
+    /// Cancels a call in flight (`notifications/cancelled`). An unknown id is ignored, as the
+    /// specification says: the call may be over.
+    pub fn cancel(&self, id: &Id) {
+        if let Some(cancel) = self.state().calls.get(id) {
+            cancel.cancel();
+        }
+    }
+
+    /// Makes `events` the stream for what belongs to no call. A stream that was there before is told
+    /// to end: its client has come back before we noticed that it left.
+    pub fn attach(self: &Arc<Self>, events: mpsc::Sender<Bytes>) -> CancellationToken {
+        let replaced = CancellationToken::new();
+        let former = self.state().stream.replace(Stream { events, replaced: replaced.clone() });
+        if let Some(former) = former {
+            former.replaced.cancel();
+        }
+        replaced
+    }
+
+    /// Puts an event on the stream. `false`: there is none, or its client doesn't read.
+    pub fn push(&self, event: Bytes) -> bool {
+        self.state().stream.as_ref().is_some_and(|stream| stream.events.try_send(event).is_ok())
+    }
+
+    fn end(&self) {
+        let mut state = self.state();
+        state.asks.clear();
+        for cancel in state.calls.values() {
+            cancel.cancel();
+        }
+        if let Some(stream) = state.stream.take() {
+            stream.replaced.cancel();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change is one map operation, so a panic elsewhere can't leave it half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.registry.remove_if(&self.id, |_, live| live.strong_count() == 0);
+    }
+}
+
+/// A call's presence among those that its client may cancel.
+pub struct CallGuard {
+    live: Arc<Live>,
+    id: Id,
+}
+
+impl Drop for CallGuard {
+    fn drop(&mut self) {
+        self.live.state().calls.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_kept_of_a_session_that_nothing_hangs_off() {
+        let sessions = LiveSessions::default();
+        let id = Uuid::from_u128(1);
+        let live = sessions.of(id);
+        assert!(Arc::ptr_eq(&live, &sessions.of(id)));
+        drop(live);
+        assert!(sessions.get(id).is_none());
+        assert!(sessions.live.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_answer_reaches_the_one_that_asked_and_once_only() {
+        let live = LiveSessions::default().of(Uuid::from_u128(1));
+        let (reply, answer) = oneshot::channel();
+        let id = live.ask(reply);
+        assert!(!live.answer(id + 1, Answer::Result(Bytes::from_static(b"{}"))));
+        assert!(live.answer(id, Answer::Result(Bytes::from_static(b"{}"))));
+        assert!(!live.answer(id, Answer::Result(Bytes::from_static(b"{}"))));
+        assert_eq!(answer.await, Ok(Ok(Answer::Result(Bytes::from_static(b"{}")))));
+    }
+
+    #[test]
+    fn an_ended_session_ends_what_hangs_off_it() {
+        let sessions = LiveSessions::default();
+        let live = sessions.of(Uuid::from_u128(1));
+        let cancel = CancellationToken::new();
+        let _call = live.enter_call(Id::number(1), cancel.clone());
+        let (events, _received) = mpsc::channel(1);
+        let replaced = live.attach(events);
+        sessions.end(Uuid::from_u128(1));
+        assert!(cancel.is_cancelled() && replaced.is_cancelled() && sessions.is_ended(Uuid::from_u128(1)));
+    }
+
+    #[test]
+    fn a_second_stream_replaces_the_first() {
+        let live = LiveSessions::default().of(Uuid::from_u128(1));
+        let (first, _a) = mpsc::channel(1);
+        let (second, mut b) = mpsc::channel(1);
+        let replaced = live.attach(first);
+        live.attach(second);
+        assert!(replaced.is_cancelled());
+        assert!(live.push(Bytes::from_static(b"x")));
+        assert_eq!(b.try_recv().ok(), Some(Bytes::from_static(b"x")));
+    }
+}

@@ -1,0 +1,295 @@
+//! A running call towards its client: as one JSON answer where nothing comes before it, else as an
+//! event stream.
+//!
+//! The stream is written by one task that drains the call's one queue, so that what came first goes
+//! first and the answer last (Streamable HTTP, sending messages to the server). What the end of the
+//! connection means differs: a modern client that leaves has cancelled, a legacy one has not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::conversation::{Ask, AskRefused, Outbound, Outbox};
+use super::dispatch::{Answered, Client, Running};
+use super::live::{Live, LiveSessions};
+use super::session::Session;
+use crate::access::Caller;
+use crate::http_bridge::{Reply, ReplyBody};
+use crate::tasks::Tasks;
+use crate::wire::compose;
+use crate::wire::edit::Object;
+use crate::wire::meta::{LogLevel, Version};
+use crate::wire::sse;
+
+/// A call that is silent for this long is answered by a stream, so that proxies in between see life.
+const QUIET_MAX: Duration = Duration::from_secs(10);
+
+/// Between two signs of life on a stream that has nothing to say. Below it lie the idle limits of
+/// common proxies (30 s and 60 s).
+pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Up to here copying an event costs less than writing it in pieces.
+const JOIN_BYTES_MAX: usize = 16 * 1024;
+
+/// Events that may wait for one connection, on top of what the call's queue holds.
+const EVENTS_MAX: usize = 32;
+
+/// What a stream needs to know of its surroundings.
+pub struct Surroundings {
+    /// Owner of the writing task.
+    pub tasks: Tasks,
+    /// What hangs off legacy sessions.
+    pub live: LiveSessions,
+    /// Cancelled when the client's connection closes.
+    pub gone: CancellationToken,
+}
+
+/// Answers a running call.
+pub async fn respond(mut running: Running, client: Client, caller: Caller, around: Surroundings) -> Reply {
+    let deadline = Instant::now() + QUIET_MAX;
+    let first = tokio::select! {
+        biased;
+        first = running.outbox.next() => first,
+        answered = &mut running.answer => return finished(answered, running.outbox, client, around),
+        () = tokio::time::sleep_until(deadline) => None,
+        () = leaves_by_closing(&client, &around.gone) => { running.cancel.cancel(); None }
+        () = caller.revoked().cancelled() => { running.cancel.cancel(); None }
+    };
+    streamed(first, running, client, caller, around)
+}
+
+/// The answer is there. What the upstream said just before it still goes first.
+fn finished(answered: Answered, mut outbox: Outbox, client: Client, around: Surroundings) -> Reply {
+    let Some(first) = outbox.next_ready() else { return json(answered) };
+    let running = Running { outbox, answer: Box::pin(async { answered }), cancel: CancellationToken::new() };
+    let (events, body) = mpsc::channel(EVENTS_MAX);
+    let tasks = around.tasks.clone();
+    let pump = Pump { running, events, client: Recipient::new(client, &around), gone: around.gone };
+    tasks.spawn_here("mcp answer stream", pump.run(Some(first), CancellationToken::new()));
+    event_stream(body)
+}
+
+fn streamed(
+    first: Option<Outbound>,
+    running: Running,
+    client: Client,
+    caller: Caller,
+    around: Surroundings,
+) -> Reply {
+    let (events, body) = mpsc::channel(EVENTS_MAX);
+    let tasks = around.tasks.clone();
+    let pump = Pump { running, events, client: Recipient::new(client, &around), gone: around.gone };
+    tasks.spawn_here("mcp answer stream", pump.run(first, caller.revoked().clone()));
+    event_stream(body)
+}
+
+/// Resolves when a client that means it leaves: for a modern client the end of the connection is the
+/// cancellation of its request; a legacy one cancels by a notification, and may come back.
+async fn leaves_by_closing(client: &Client, gone: &CancellationToken) {
+    match client {
+        Client::Modern(_) => gone.cancelled().await,
+        Client::Legacy(_) => std::future::pending().await,
+    }
+}
+
+/// An answer as one JSON message.
+pub fn json(answered: Answered) -> Reply {
+    http::Response::builder()
+        .status(answered.status)
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(ReplyBody::Chain(answered.message))
+        .expect("a status and a constant header")
+}
+
+/// The head of an event stream and its body.
+pub fn event_stream(body: mpsc::Receiver<Bytes>) -> Reply {
+    http::Response::builder()
+        .header(http::header::CONTENT_TYPE, "text/event-stream")
+        .header(http::header::CACHE_CONTROL, "no-cache")
+        .header("x-accel-buffering", "no")
+        .body(ReplyBody::Stream(body))
+        .expect("constant headers")
+}
+
+/// A short message as an event.
+pub fn event(message: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(message.len() + 32);
+    sse::write_event(&mut out, Some("message"), None, None, message);
+    out.freeze()
+}
+
+/// A message in pieces as an event: in one piece where that is cheap, since each piece is a write.
+fn event_of(message: Vec<Bytes>) -> Vec<Bytes> {
+    if message.iter().map(Bytes::len).sum::<usize>() <= JOIN_BYTES_MAX {
+        return vec![event(&message.concat())];
+    }
+    sse::event_chain(Some("message"), None, None, message)
+}
+
+/// A sign of life.
+pub fn keep_alive() -> Bytes {
+    Bytes::from_static(b": keep-alive\n\n")
+}
+
+/// Writes one call's stream.
+struct Pump {
+    running: Running,
+    events: mpsc::Sender<Bytes>,
+    client: Recipient,
+    gone: CancellationToken,
+}
+
+impl Pump {
+    async fn run(self, first: Option<Outbound>, revoked: CancellationToken) {
+        let Self { mut running, events, client, gone } = self;
+        if let Some(first) = first {
+            client.deliver(first, &events).await;
+        }
+        let mut silence = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
+        let answered = loop {
+            tokio::select! {
+                biased;
+                Some(message) = running.outbox.next() => client.deliver(message, &events).await,
+                answered = &mut running.answer => break answered,
+                _ = silence.tick() => { let _ = events.try_send(keep_alive()); }
+                () = client.leaves(&events, &gone) => running.cancel.cancel(),
+                () = revoked.cancelled() => { running.cancel.cancel(); break running.answer.await }
+            }
+        };
+        while let Some(message) = running.outbox.next_ready() {
+            client.deliver(message, &events).await;
+        }
+        client.withdraw();
+        for piece in event_of(answered.message) {
+            let _ = events.send(piece).await;
+        }
+    }
+}
+
+/// The client as the receiver of messages in the middle of a call.
+enum Recipient {
+    Legacy {
+        session: Arc<Session>,
+        sessions: LiveSessions,
+        live: Arc<Live>,
+        asked: std::sync::Mutex<Vec<u64>>,
+    },
+    Modern {
+        log_level: Option<LogLevel>,
+        left: CancellationToken,
+    },
+}
+
+impl Recipient {
+    fn new(client: Client, around: &Surroundings) -> Self {
+        match client {
+            Client::Legacy(session) => {
+                let live = around.live.of(session.id);
+                Self::Legacy {
+                    session,
+                    live,
+                    sessions: around.live.clone(),
+                    asked: std::sync::Mutex::default(),
+                }
+            }
+            Client::Modern(client) => {
+                Self::Modern { log_level: client.log_level, left: CancellationToken::new() }
+            }
+        }
+    }
+
+    async fn deliver(&self, message: Outbound, events: &mpsc::Sender<Bytes>) {
+        match message {
+            Outbound::Notification { method, params } => {
+                if self.wants(&method, params.as_ref()) {
+                    let message = compose::notification(&method, params.as_deref());
+                    let _ = events.send(event(&message)).await;
+                }
+            }
+            Outbound::Ask(ask) => self.ask(ask, events).await,
+        }
+    }
+
+    /// A log message goes to whom it concerns; anything else belongs to the call.
+    fn wants(&self, method: &str, params: Option<&Bytes>) -> bool {
+        if method != "notifications/message" {
+            return true;
+        }
+        let least = match self {
+            // A legacy client that named no level leaves the choice to the server.
+            Self::Legacy { session, sessions, .. } => match sessions.level(session.id) {
+                Some(level) => level,
+                None => return true,
+            },
+            Self::Modern { log_level: Some(level), .. } => *level,
+            Self::Modern { log_level: None, .. } => return false,
+        };
+        params.and_then(|raw| level_of(raw)).is_some_and(|level| level >= least)
+    }
+
+    async fn ask(&self, ask: Ask, events: &mpsc::Sender<Bytes>) {
+        let Self::Legacy { session, live, asked, .. } = self else {
+            tracing::info!(mcp.method = %ask.method, "a modern client can't be asked in the middle of a call");
+            let _ = ask.reply.send(Err(AskRefused::unsupported(&ask.method)));
+            return;
+        };
+        if !session.abilities().admit(&ask.method, ask.params.as_deref()) {
+            let _ = ask.reply.send(Err(AskRefused::unsupported(&ask.method)));
+            return;
+        }
+        let id = live.ask(ask.reply);
+        asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(id);
+        let params = ask.params.map(|params| without_mode(&ask.method, params, session.version));
+        let message = compose::request(id, &ask.method, params.as_deref());
+        if events.send(event(&message)).await.is_err() {
+            live.withdraw(id);
+        }
+    }
+
+    /// Resolves when the client has cancelled by leaving.
+    async fn leaves(&self, events: &mpsc::Sender<Bytes>, gone: &CancellationToken) {
+        match self {
+            Self::Modern { left, .. } if !left.is_cancelled() => {
+                tokio::select! {
+                    () = events.closed() => {}
+                    () = gone.cancelled() => {}
+                }
+                left.cancel();
+            }
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// The call is over: what it asked the client is no longer waited for.
+    fn withdraw(&self) {
+        if let Self::Legacy { live, asked, .. } = self {
+            for id in asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner).drain(..) {
+                live.withdraw(id);
+            }
+        }
+    }
+}
+
+fn level_of(params: &[u8]) -> Option<LogLevel> {
+    #[derive(Deserialize)]
+    struct Message<'a> {
+        #[serde(borrow)]
+        level: std::borrow::Cow<'a, str>,
+    }
+    LogLevel::parse(&serde_json::from_slice::<Message<'_>>(params).ok()?.level)
+}
+
+/// Before 2025-11-25 an elicitation had no `mode`, and a client may refuse what it doesn't know.
+fn without_mode(method: &str, params: Bytes, version: Version) -> Bytes {
+    if method != "elicitation/create" || version >= Version::V2025_11_25 {
+        return params;
+    }
+    let Ok(mut object) = Object::parse(&params) else { return params };
+    object.remove("mode");
+    object.into_bytes()
+}

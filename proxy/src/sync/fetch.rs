@@ -1,0 +1,238 @@
+//! One list of an upstream, page by page, within bounds.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use sql::model::definition::is_storable_name;
+use sql::model::{Finding, Kind, Settings, UpstreamId};
+
+use super::{SyncError, is_modern};
+use crate::bridge::{self, ErrorObject};
+use crate::catalog::name_field;
+use crate::upstream::call::{Answer, Call};
+use crate::upstream::{Peer, Upstreams};
+use crate::wire::compose::{self, Quoted};
+use crate::wire::edit::Object;
+use crate::wire::headers::ParamHeaders;
+use crate::wire::meta;
+use crate::wire::text::Text;
+
+/// Pages of one list: more is an upstream that never ends.
+const PAGES_MAX: usize = 1000;
+
+/// Items of one list: no client can use more, and each costs memory in every view.
+const ITEMS_MAX: usize = 10_000;
+
+/// Bytes of one list.
+const LIST_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+const METHOD_NOT_FOUND: i64 = -32601;
+
+/// A list as it came, without what can't be used.
+#[derive(Default)]
+pub(super) struct Fetched {
+    pub(super) items: Vec<FetchedItem>,
+    pub(super) findings: Vec<Finding>,
+    pub(super) ttl_ms: Option<i64>,
+    pub(super) public: bool,
+}
+
+/// One usable definition.
+pub(super) struct FetchedItem {
+    pub(super) name: String,
+    pub(super) body: Bytes,
+}
+
+/// Whether the upstream says that it has such a list.
+pub(super) fn offers(peer: &Peer, kind: Kind) -> bool {
+    let capability = match kind {
+        Kind::Tool => "tools",
+        Kind::Prompt => "prompts",
+        Kind::Resource | Kind::ResourceTemplate => "resources",
+    };
+    Object::parse(&peer.capabilities).is_ok_and(|capabilities| capabilities.get(capability).is_some())
+}
+
+/// Fetches the whole list of `kind`.
+pub(super) async fn list(
+    upstreams: &Upstreams,
+    id: UpstreamId,
+    peer: &Peer,
+    kind: Kind,
+    settings: &Settings,
+) -> Result<Fetched, SyncError> {
+    let timeout = Duration::from_secs(u64::from(settings.sync.timeout_s));
+    let mut list = Fetched {
+        ttl_ms: is_modern(peer).then_some(i64::MAX),
+        public: is_modern(peer),
+        ..Fetched::default()
+    };
+    let mut reader = Reader { kind, bytes: 0, names: HashSet::new() };
+    let mut cursors: HashSet<String> = HashSet::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let call = Call::own(method(kind), params(peer, cursor.as_deref()), timeout, LIST_BYTES_MAX);
+        let page = match upstreams.call(id, call).await? {
+            Answer::Result(page) => page,
+            // Many servers with resources have no templates and say so in this way.
+            Answer::Error(error) if is_not_found(&error) && kind == Kind::ResourceTemplate => break,
+            Answer::Error(error) => return Err(reader.refused(said(&error))),
+        };
+        cursor = reader.page(&page, &mut list)?;
+        match &cursor {
+            None => break,
+            Some(next) if !cursors.insert(next.clone()) => return Err(reader.refused("a cursor came twice")),
+            Some(_) if cursors.len() >= PAGES_MAX => {
+                return Err(reader.refused(format!("more than {PAGES_MAX} pages")));
+            }
+            Some(_) => {}
+        }
+    }
+    list.ttl_ms = list.ttl_ms.filter(|ttl_ms| *ttl_ms != i64::MAX);
+    Ok(list)
+}
+
+fn method(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Tool => "tools/list",
+        Kind::Prompt => "prompts/list",
+        Kind::Resource => "resources/list",
+        Kind::ResourceTemplate => "resources/templates/list",
+    }
+}
+
+fn list_field(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Tool => "tools",
+        Kind::Prompt => "prompts",
+        Kind::Resource => "resources",
+        Kind::ResourceTemplate => "resourceTemplates",
+    }
+}
+
+/// Params of a request of our own, in the upstream's era.
+fn params(peer: &Peer, cursor: Option<&str>) -> Bytes {
+    let mut params = Object::empty();
+    if let Some(cursor) = cursor {
+        params.set("cursor", compose::string(cursor));
+    }
+    if is_modern(peer) {
+        let mut meta = Object::empty();
+        meta.set(meta::PROTOCOL_VERSION, compose::string(&peer.protocol_version));
+        meta.set(meta::CLIENT_INFO, bridge::implementation());
+        meta.set(meta::CLIENT_CAPABILITIES, Bytes::from_static(b"{}"));
+        params.set("_meta", meta.into_bytes());
+    }
+    params.into_bytes()
+}
+
+fn is_not_found(error: &[u8]) -> bool {
+    ErrorObject::read(error).is_some_and(|error| error.code == METHOD_NOT_FOUND)
+}
+
+fn said(error: &[u8]) -> String {
+    let Some(error) = ErrorObject::read(error) else { return "the upstream answered with an error".into() };
+    format!("the upstream answered {}: {}", error.code, Quoted(&error.message))
+}
+
+/// Reads pages of one list.
+struct Reader {
+    kind: Kind,
+    bytes: usize,
+    names: HashSet<String>,
+}
+
+impl Reader {
+    fn refused(&self, reason: impl Into<String>) -> SyncError {
+        SyncError::Refused { kind: self.kind, reason: reason.into() }
+    }
+
+    /// Takes a page's items into the list; the answer is the next cursor.
+    fn page(&mut self, page: &Bytes, list: &mut Fetched) -> Result<Option<String>, SyncError> {
+        self.bytes += page.len();
+        if self.bytes > LIST_BYTES_MAX {
+            return Err(self.refused(format!("more than {LIST_BYTES_MAX} bytes")));
+        }
+        let object = Object::parse(page).map_err(|_| self.refused("the result is not an object"))?;
+        let field = list_field(self.kind);
+        let array = object.get(field).ok_or_else(|| self.refused(format!("the result has no {field}")))?;
+        let items: Vec<&RawValue> =
+            serde_json::from_slice(&array).map_err(|_| self.refused(format!("{field} is not an array")))?;
+        for item in items {
+            self.item(array.slice_ref(item.get().as_bytes()), list)?;
+        }
+        let ttl = object.get("ttlMs").and_then(|raw| serde_json::from_slice::<i64>(&raw).ok());
+        list.ttl_ms = list.ttl_ms.map(|least| least.min(ttl.unwrap_or(0).max(0)));
+        list.public &= object.get("cacheScope").as_deref() == Some(br#""public""#);
+        Ok(object.get("nextCursor").and_then(|raw| Text::read(&raw)).map(|text| text.to_string()))
+    }
+
+    fn item(&mut self, body: Bytes, list: &mut Fetched) -> Result<(), SyncError> {
+        if list.items.len() == ITEMS_MAX {
+            return Err(self.refused(format!("more than {ITEMS_MAX} items")));
+        }
+        match self.usable(&body) {
+            Ok(name) => {
+                self.names.insert(name.clone());
+                list.items.push(FetchedItem { name, body: one_line(&body) });
+            }
+            Err(finding) => list.findings.push(finding),
+        }
+        Ok(())
+    }
+
+    fn usable(&self, body: &Bytes) -> Result<String, Finding> {
+        let object = Object::parse(body)
+            .map_err(|_| self.finding("", "NOT_AN_OBJECT", "the definition is not an object"))?;
+        let field = name_field(self.kind);
+        let name = object
+            .get(field)
+            .and_then(|raw| Text::read(&raw))
+            .map(|text| text.to_string())
+            .unwrap_or_default();
+        if name.is_empty() || !is_storable_name(&name) {
+            let text = format!("{field} is missing, empty, or longer than can be kept");
+            return Err(self.finding("", "NO_NAME", &text));
+        }
+        if self.names.contains(&name) {
+            return Err(self.finding(&name, "DUPLICATE", "the list has this name twice; the first is kept"));
+        }
+        if self.kind == Kind::Tool {
+            self.usable_schema(&name, object.get("inputSchema"))?;
+        }
+        Ok(name)
+    }
+
+    fn usable_schema(&self, name: &str, schema: Option<Bytes>) -> Result<(), Finding> {
+        let schema = schema.filter(|raw| matches!(serde_json::from_slice(raw), Ok(Value::Object(_))));
+        let Some(schema) = schema else {
+            return Err(self.finding(name, "NO_SCHEMA", "inputSchema is missing or not an object"));
+        };
+        // Streamable HTTP, 2026-07-28: a client leaves out a tool whose x-mcp-header is invalid.
+        match ParamHeaders::of_schema(&schema) {
+            Ok(_) => Ok(()),
+            Err(invalid) => Err(self.finding(name, "INVALID_X_MCP_HEADER", &invalid.to_string())),
+        }
+    }
+
+    fn finding(&self, name: &str, code: &str, message: &str) -> Finding {
+        Finding { kind: self.kind, upstream_name: name.into(), code: code.into(), message: message.into() }
+    }
+}
+
+/// A definition without line breaks between its tokens, so that it fits a frame of any transport; a
+/// line break can't stand inside a JSON string.
+fn one_line(body: &Bytes) -> Bytes {
+    if !body.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        // A copy of its own, so that one kept definition doesn't keep the whole page alive.
+        return Bytes::copy_from_slice(body);
+    }
+    let mut line = BytesMut::from(&body[..]);
+    for byte in line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')) {
+        *byte = b' ';
+    }
+    line.freeze()
+}

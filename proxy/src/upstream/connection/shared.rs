@@ -1,0 +1,401 @@
+//! What the calls of one upstream and its supervisor share: the live link, the states, the counters.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use sql::clock::Clock;
+use sql::model::{Settings, Timestamp, Upstream, UpstreamId};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::Surroundings;
+use super::bulkhead::Bulkhead;
+use crate::upstream::backoff::Backoff;
+use crate::upstream::call::{Answer, Call, CallError};
+use crate::upstream::handshake::Greeting;
+use crate::upstream::link::{Dropped, Era, Link, Listener};
+use crate::upstream::news::News;
+use crate::upstream::states::{ConnectionState, Policy, States};
+use crate::upstream::status::{Check, CheckKind, History, Status, millis, raw_value};
+
+/// What is spoken with an upstream that is available.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// In which era calls are to be written.
+    pub era: Era,
+    /// The protocol version.
+    pub protocol_version: &'static str,
+    /// Its capabilities, a raw JSON object.
+    pub capabilities: Bytes,
+}
+
+/// A link that stands.
+pub(super) struct Live {
+    pub(super) link: Arc<dyn Link>,
+    pub(super) peer: Peer,
+    /// Tells one link of this upstream from the next.
+    pub(super) generation: u64,
+}
+
+/// What calls wait for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Pulse {
+    /// The generation of the live link.
+    pub(super) live: Option<u64>,
+    /// Grows when an attempt ends, and when a wish to wake isn't granted.
+    pub(super) answers: u64,
+    /// The supervisor is gone.
+    pub(super) ended: bool,
+}
+
+/// What the supervisor is asked for; wishes of one kind are folded.
+#[derive(Default)]
+pub(super) struct Wishes {
+    bell: Notify,
+    pub(super) wake: AtomicBool,
+    pub(super) reconnect: AtomicBool,
+    pub(super) suspect: AtomicBool,
+    /// The generation whose session is gone.
+    pub(super) expired: AtomicU64,
+}
+
+impl Wishes {
+    /// Waits until something is asked for.
+    pub(super) async fn rung(&self) {
+        self.bell.notified().await;
+    }
+}
+
+/// What admins are shown.
+struct Shown {
+    since: Timestamp,
+    last_error: Option<String>,
+    era: Option<Era>,
+    protocol_version: Option<String>,
+    server_info: Option<Arc<RawValue>>,
+    capabilities: Option<Arc<RawValue>>,
+    history: History,
+}
+
+#[derive(Default)]
+struct Counters {
+    in_flight: AtomicUsize,
+    unattributed: AtomicU64,
+    answers: AtomicU64,
+    progress: AtomicU64,
+    garbage: AtomicU64,
+}
+
+pub(super) struct Shared {
+    pub(super) id: UpstreamId,
+    pub(super) spec: ArcSwap<Upstream>,
+    pub(super) pulse: watch::Sender<Pulse>,
+    pub(super) bulkhead: Bulkhead,
+    pub(super) wishes: Wishes,
+    live: ArcSwapOption<Live>,
+    /// The link that stood last, for what its child wrote.
+    last: ArcSwapOption<Live>,
+    states: Mutex<States>,
+    /// Whether the breaker counts anything: spares calls the lock.
+    troubled: AtomicBool,
+    settings: watch::Receiver<Arc<Settings>>,
+    clock: Clock,
+    news: Mutex<News>,
+    shown: Mutex<Shown>,
+    counters: Counters,
+    started: Instant,
+    /// Milliseconds after `started`.
+    active_at: AtomicU64,
+}
+
+/// None of the locks here is held where a panic could leave its value half-changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(super) fn new(spec: Arc<Upstream>, surroundings: &Surroundings) -> Self {
+        let shown = Shown {
+            since: surroundings.clock.now(),
+            last_error: None,
+            era: None,
+            protocol_version: None,
+            server_info: None,
+            capabilities: None,
+            history: History::default(),
+        };
+        Self {
+            id: spec.id,
+            news: Mutex::new(News::of(spec.id)),
+            spec: ArcSwap::new(spec),
+            pulse: watch::Sender::default(),
+            bulkhead: Bulkhead::new(),
+            wishes: Wishes::default(),
+            live: ArcSwapOption::empty(),
+            last: ArcSwapOption::empty(),
+            states: Mutex::new(States::new()),
+            troubled: AtomicBool::new(false),
+            settings: surroundings.settings.clone(),
+            clock: surroundings.clock.clone(),
+            shown: Mutex::new(shown),
+            counters: Counters::default(),
+            started: Instant::now(),
+            active_at: AtomicU64::new(0),
+        }
+    }
+
+    /// The settings, as the state machine wants them.
+    pub(super) fn policy(&self) -> Policy {
+        let settings = self.settings.borrow();
+        let connection = &settings.connection;
+        let seconds = |count: u32| Duration::from_secs(count.into());
+        let backoff = Backoff {
+            initial: seconds(connection.retry_initial_backoff_s),
+            multiplier: connection.retry_multiplier,
+            max: seconds(connection.retry_max_backoff_s),
+        };
+        Policy { backoff, threshold: connection.failure_threshold }
+    }
+
+    /// How long an attempt may take, handshake included.
+    pub(super) fn connect_timeout(&self) -> Duration {
+        Duration::from_secs(self.settings.borrow().connection.connect_timeout_s.into())
+    }
+
+    // ---- calls
+
+    /// The live link, if its transport stands.
+    pub(super) fn live(&self) -> Option<Arc<Live>> {
+        self.live.load_full().filter(|live| !live.link.closed().is_cancelled())
+    }
+
+    /// Whether the breaker is open.
+    pub(super) fn is_open(&self) -> bool {
+        self.troubled.load(Ordering::Relaxed) && lock(&self.states).is_open(Instant::now(), &self.policy())
+    }
+
+    /// Sends a call over this link and learns from how it went.
+    pub(super) async fn send(&self, live: &Live, call: Call) -> Result<Answer, CallError> {
+        let in_flight = InFlightCount::enter(self);
+        let outcome = live.link.request(call).await;
+        drop(in_flight);
+        match &outcome {
+            Ok(_) => self.answered(),
+            // Whether the upstream or only this call is in trouble, a ping will tell.
+            Err(CallError::Unavailable { .. } | CallError::ClosedMidCall | CallError::TimedOut { .. }) => {
+                self.suspect();
+            }
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    fn answered(&self) {
+        self.active();
+        if self.troubled.load(Ordering::Relaxed) {
+            let mut states = lock(&self.states);
+            states.answered();
+            self.troubled.store(!states.is_clear(), Ordering::Relaxed);
+        }
+    }
+
+    /// An error for a caller: why there is no connection, if that is known.
+    pub(super) fn unavailable(&self, otherwise: &str) -> CallError {
+        let reason = lock(&self.shown).last_error.clone();
+        CallError::Unavailable { reason: reason.unwrap_or_else(|| otherwise.to_owned()) }
+    }
+
+    // ---- wishes
+
+    /// Has the supervisor look.
+    pub(super) fn ring(&self) {
+        self.wishes.bell.notify_one();
+    }
+
+    pub(super) fn wake(&self) {
+        self.wishes.wake.store(true, Ordering::SeqCst);
+        self.ring();
+    }
+
+    pub(super) fn reconnect(&self) {
+        self.wishes.reconnect.store(true, Ordering::SeqCst);
+        self.ring();
+    }
+
+    pub(super) fn expired(&self, generation: u64) {
+        self.wishes.expired.fetch_max(generation, Ordering::SeqCst);
+        self.wake();
+    }
+
+    // ---- the supervisor's side
+
+    /// One step of the states; `shown` learns of it if the state is another one.
+    pub(super) fn step<T>(&self, step: impl FnOnce(&mut States, &Policy) -> T) -> T {
+        let policy = self.policy();
+        let mut states = lock(&self.states);
+        let before = states.view(&policy);
+        let outcome = step(&mut states, &policy);
+        let after = states.view(&policy);
+        self.troubled.store(!states.is_clear(), Ordering::Relaxed);
+        drop(states);
+        if before != after {
+            lock(&self.shown).since = self.clock.now();
+            lock(&self.news).state_changed();
+            tracing::info!(upstream.id = %self.id, upstream.state = ?after, "upstream changed its state");
+        }
+        outcome
+    }
+
+    pub(super) fn publish(&self, live: Option<Arc<Live>>) {
+        let generation = live.as_ref().map(|live| live.generation);
+        if live.is_some() {
+            self.last.store(live.clone());
+        }
+        self.live.store(live);
+        self.pulse.send_modify(|pulse| pulse.live = generation);
+    }
+
+    /// The link that is published, standing or not.
+    pub(super) fn published(&self) -> Option<Arc<Live>> {
+        self.live.load_full()
+    }
+
+    /// Those who wait for a wish to wake learn that it is decided.
+    pub(super) fn answer(&self) {
+        self.pulse.send_modify(|pulse| pulse.answers += 1);
+    }
+
+    /// Nobody keeps this connected any longer.
+    pub(super) fn end(&self) {
+        self.pulse.send_modify(|pulse| pulse.ended = true);
+    }
+
+    pub(super) fn greeted(&self, greeting: &Greeting) {
+        let mut shown = lock(&self.shown);
+        shown.last_error = None;
+        shown.era = Some(greeting.spoken.era());
+        shown.protocol_version = Some(greeting.spoken.version.to_string());
+        shown.server_info = raw_value(&greeting.server_info);
+        shown.capabilities = raw_value(&greeting.spoken.capabilities);
+        drop(shown);
+        let info = sql::model::UpstreamInfo {
+            upstream_id: self.id,
+            era: greeting.spoken.era(),
+            protocol_version: greeting.spoken.version.to_string(),
+            server_info: greeting.server_info.clone(),
+            capabilities: greeting.spoken.capabilities.clone(),
+            instructions: greeting.instructions.clone(),
+            seen_at: self.clock.now(),
+        };
+        lock(&self.news).connected(info);
+    }
+
+    pub(super) fn record(&self, kind: CheckKind, took: Duration, reason: Option<String>) {
+        let check = Check { at: self.clock.now(), kind, ok: reason.is_none(), ms: millis(took), reason };
+        let mut shown = lock(&self.shown);
+        if check.reason.is_some() {
+            shown.last_error.clone_from(&check.reason);
+        }
+        shown.history.add(check);
+    }
+
+    pub(super) fn news(&self) -> MutexGuard<'_, News> {
+        lock(&self.news)
+    }
+
+    /// Something came from the upstream.
+    pub(super) fn active(&self) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.active_at.fetch_max(now, Ordering::Relaxed);
+    }
+
+    pub(super) fn active_at(&self) -> Instant {
+        self.started + Duration::from_millis(self.active_at.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn calls_in_flight(&self) -> usize {
+        self.counters.in_flight.load(Ordering::Relaxed)
+    }
+
+    // ---- what admins are shown
+
+    pub(super) fn status(&self) -> Status {
+        let policy = self.policy();
+        let states = lock(&self.states);
+        let (state, failures) = (states.view(&policy), states.failures());
+        let breaker_open = states.is_open(Instant::now(), &policy);
+        drop(states);
+        let shown = lock(&self.shown);
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Status {
+            state,
+            since: shown.since,
+            last_error: shown.last_error.clone(),
+            failures,
+            breaker_open: breaker_open && state != ConnectionState::Disabled,
+            era: shown.era,
+            protocol_version: shown.protocol_version.clone(),
+            server_info: shown.server_info.clone(),
+            capabilities: shown.capabilities.clone(),
+            sessions: 1,
+            calls_in_flight: self.bulkhead.taken().max(self.calls_in_flight()),
+            unattributed: count(&self.counters.unattributed),
+            late_answers: count(&self.counters.answers),
+            late_progress: count(&self.counters.progress),
+            dropped_lines: count(&self.counters.garbage),
+        }
+    }
+
+    pub(super) fn checks(&self) -> Vec<Check> {
+        lock(&self.shown).history.list()
+    }
+
+    pub(super) fn stderr(&self) -> Vec<String> {
+        self.last.load().as_ref().map(|live| live.link.stderr()).unwrap_or_default()
+    }
+}
+
+impl Listener for Shared {
+    fn notification(&self, method: &str, params: Option<Bytes>) {
+        self.active();
+        if !self.news().notification(method, params) {
+            tracing::debug!(upstream.id = %self.id, "a message outside calls was dropped, too many wait");
+        }
+        self.ring();
+    }
+
+    fn dropped(&self, what: Dropped) {
+        let counter = match what {
+            Dropped::Unattributed => &self.counters.unattributed,
+            Dropped::Answer => &self.counters.answers,
+            Dropped::Progress => &self.counters.progress,
+            Dropped::Garbage => &self.counters.garbage,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn suspect(&self) {
+        self.wishes.suspect.store(true, Ordering::SeqCst);
+        self.ring();
+    }
+}
+
+/// Counts a call while it is in flight, however it ends.
+struct InFlightCount<'a>(&'a Shared);
+
+impl<'a> InFlightCount<'a> {
+    fn enter(shared: &'a Shared) -> Self {
+        shared.counters.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+}
+
+impl Drop for InFlightCount<'_> {
+    fn drop(&mut self) {
+        self.0.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,159 @@
+//! What an upstream's connection tells the rest of the data plane, folded while nobody listens.
+//!
+//! The one who takes the news may be busy for a while. Facts are then folded (a list that changed
+//! twice has changed), messages are bounded and their overflow counted, and the connection never waits.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use sql::model::{Kind, UpstreamId, UpstreamInfo};
+
+/// Messages and updates that wait: beyond it the oldest are dropped.
+const WAITING_MAX: usize = 256;
+
+/// News of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamEvent {
+    /// It is connected; its lists should be fetched.
+    Connected {
+        /// Which.
+        id: UpstreamId,
+        /// What it says of itself.
+        info: UpstreamInfo,
+    },
+    /// It says that a list changed, or may have. Resources stand for their templates too.
+    ListChanged {
+        /// Which.
+        id: UpstreamId,
+        /// Which of its lists.
+        kind: Kind,
+    },
+    /// A resource that was subscribed to changed.
+    ResourceUpdated {
+        /// Which.
+        id: UpstreamId,
+        /// The raw params of the notification.
+        params: Bytes,
+    },
+    /// A log message outside any call.
+    Log {
+        /// Which.
+        id: UpstreamId,
+        /// The raw params of the notification.
+        params: Bytes,
+    },
+    /// Its state is another one.
+    StateChanged {
+        /// Which.
+        id: UpstreamId,
+    },
+}
+
+/// The news that wait.
+#[derive(Debug)]
+pub(crate) struct News {
+    id: UpstreamId,
+    connected: Option<UpstreamInfo>,
+    lists: BTreeSet<Kind>,
+    messages: VecDeque<UpstreamEvent>,
+    state_changed: bool,
+}
+
+impl News {
+    /// Nothing new.
+    pub(crate) fn of(id: UpstreamId) -> Self {
+        Self { id, connected: None, lists: BTreeSet::new(), messages: VecDeque::new(), state_changed: false }
+    }
+
+    /// It connected.
+    pub(crate) fn connected(&mut self, info: UpstreamInfo) {
+        self.connected = Some(info);
+    }
+
+    /// Its state changed.
+    pub(crate) fn state_changed(&mut self) {
+        self.state_changed = true;
+    }
+
+    /// A list changed.
+    pub(crate) fn list_changed(&mut self, kind: Kind) {
+        self.lists.insert(kind);
+    }
+
+    /// Takes a notification outside any call; `false` if something had to be dropped.
+    pub(crate) fn notification(&mut self, method: &str, params: Option<Bytes>) -> bool {
+        let id = self.id;
+        match (method, params) {
+            ("notifications/tools/list_changed", _) => self.list_changed(Kind::Tool),
+            ("notifications/prompts/list_changed", _) => self.list_changed(Kind::Prompt),
+            ("notifications/resources/list_changed", _) => self.list_changed(Kind::Resource),
+            ("notifications/resources/updated", Some(params)) => {
+                let event = UpstreamEvent::ResourceUpdated { id, params };
+                return self.messages.contains(&event) || self.message(event);
+            }
+            ("notifications/message", Some(params)) => {
+                return self.message(UpstreamEvent::Log { id, params });
+            }
+            // Acknowledgements say nothing new, and methods we don't know have no one to go to.
+            _ => {}
+        }
+        true
+    }
+
+    fn message(&mut self, event: UpstreamEvent) -> bool {
+        let full = self.messages.len() == WAITING_MAX;
+        if full {
+            self.messages.pop_front();
+        }
+        self.messages.push_back(event);
+        !full
+    }
+
+    /// Whether anything waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.connected.is_none() && self.lists.is_empty() && self.messages.is_empty() && !self.state_changed
+    }
+
+    /// The next event: what a listener must know first comes first.
+    pub(crate) fn next(&mut self) -> Option<UpstreamEvent> {
+        let id = self.id;
+        if std::mem::take(&mut self.state_changed) {
+            return Some(UpstreamEvent::StateChanged { id });
+        }
+        if let Some(info) = self.connected.take() {
+            return Some(UpstreamEvent::Connected { id, info });
+        }
+        if let Some(kind) = self.lists.pop_first() {
+            return Some(UpstreamEvent::ListChanged { id, kind });
+        }
+        self.messages.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sql::model::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn facts_are_folded_and_messages_bounded() {
+        let id = UpstreamId::at(Timestamp::from_millis(0));
+        let mut news = News::of(id);
+        for _ in 0..3 {
+            assert!(news.notification("notifications/tools/list_changed", None));
+        }
+        let updated = Bytes::from_static(br#"{"uri":"a"}"#);
+        for _ in 0..2 {
+            assert!(news.notification("notifications/resources/updated", Some(updated.clone())));
+        }
+        assert_eq!(news.next(), Some(UpstreamEvent::ListChanged { id, kind: Kind::Tool }));
+        assert_eq!(news.next(), Some(UpstreamEvent::ResourceUpdated { id, params: updated }));
+        assert!(news.is_empty() && news.next().is_none());
+        let dropped = (0..WAITING_MAX + 5)
+            .filter(|count| !news.notification("notifications/message", Some(count.to_string().into())))
+            .count();
+        assert_eq!(dropped, 5);
+        assert_eq!(news.next(), Some(UpstreamEvent::Log { id, params: "5".into() }));
+    }
+}

@@ -1,0 +1,152 @@
+//! The one seam between the SQL of this crate and the two databases.
+//!
+//! SQL is written once, with `$1` parameters: Postgres numbers them, and SQLite is given them **by
+//! name** (it would bind `$2` to whichever comes first). A statement that only one dialect has
+//! stands beside its twin in a `match`. What crosses the seam is a [`Cell`]: a 64-bit integer, a
+//! text, bytes, or nothing; both schemas know no other type.
+
+mod cell;
+mod listen;
+mod postgres;
+mod row;
+mod sqlite;
+
+use std::path::PathBuf;
+
+pub(crate) use self::cell::{Cell, cells};
+pub(crate) use self::row::Row;
+use crate::error::StoreError;
+use crate::model::secret::Secret;
+
+/// Which database.
+#[derive(Debug, Clone)]
+pub enum Database {
+    /// Embedded, in a file.
+    Sqlite {
+        /// The file; it is made if there is none.
+        path: PathBuf,
+    },
+    /// Embedded, in memory, gone with the store. One connection serves readers and the writer in
+    /// turn, so a task must not begin a second transaction while it holds one.
+    SqliteMemory,
+    /// A server.
+    Postgres {
+        /// A connection string or URL, with its password.
+        dsn: Secret<String>,
+    },
+}
+
+/// Whether a transaction may write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// One consistent snapshot, no writes.
+    Read,
+    /// Reads and writes.
+    Write,
+}
+
+/// Which SQL a database speaks, where the two differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+/// What a statement is run with and answered by.
+pub(crate) struct Outcome {
+    /// The rows it returned.
+    pub(crate) rows: Vec<Row>,
+    /// The rows it wrote.
+    pub(crate) affected: u64,
+}
+
+/// An open database.
+pub(crate) enum Db {
+    Sqlite(sqlite::Sqlite),
+    Postgres(Box<postgres::Postgres>),
+}
+
+impl Db {
+    /// Opens a database. SQLite's file is made; a Postgres that doesn't answer is an error.
+    pub(crate) async fn open(database: &Database) -> Result<Self, StoreError> {
+        match database {
+            Database::Sqlite { path } => sqlite::Sqlite::open_file(path).await.map(Self::Sqlite),
+            Database::SqliteMemory => sqlite::Sqlite::open_memory().await.map(Self::Sqlite),
+            Database::Postgres { dsn } => {
+                postgres::Postgres::open(dsn).await.map(|postgres| Self::Postgres(Box::new(postgres)))
+            }
+        }
+    }
+
+    /// Begins a transaction; dropping it rolls it back.
+    pub(crate) async fn begin(&self, access: Access) -> Result<Transaction, StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.begin(access).await.map(Transaction::Sqlite),
+            Self::Postgres(postgres) => {
+                postgres.begin(access).await.map(|begun| Transaction::Postgres(Box::new(begun)))
+            }
+        }
+    }
+
+    /// Calls `hint` whenever another process says that it changed something, or may have.
+    pub(crate) fn listen(&self, instance: String, hint: impl Fn() + Send + 'static) {
+        if let Self::Postgres(postgres) = self {
+            postgres.listen(instance, hint);
+        }
+    }
+
+    /// Closes every connection and waits for them.
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.close().await,
+            Self::Postgres(postgres) => postgres.close().await,
+        }
+    }
+}
+
+/// A transaction of either database.
+pub(crate) enum Transaction {
+    Sqlite(sqlite::Transaction),
+    Postgres(Box<postgres::Transaction>),
+}
+
+impl Transaction {
+    pub(crate) fn dialect(&self) -> Dialect {
+        match self {
+            Self::Sqlite(_) => Dialect::Sqlite,
+            Self::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
+    /// Runs one statement. `table` is the one that errors name.
+    pub(crate) async fn run(
+        &mut self,
+        table: &'static str,
+        sql: &str,
+        cells: Vec<Cell>,
+    ) -> Result<Outcome, StoreError> {
+        // Postgres takes no NUL in a text; neither does SQLite here, so that both refuse the same.
+        if cells.iter().any(Cell::has_nul) {
+            return Err(StoreError::Unstorable { table });
+        }
+        match self {
+            Self::Sqlite(transaction) => transaction.run(table, sql, cells).await,
+            Self::Postgres(transaction) => transaction.run(table, sql, cells).await,
+        }
+    }
+
+    /// Runs several statements without parameters: migrations, and nothing else.
+    pub(crate) async fn run_script(&mut self, script: &'static str) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(transaction) => transaction.run_script(script).await,
+            Self::Postgres(transaction) => transaction.run_script(script).await,
+        }
+    }
+
+    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(transaction) => transaction.commit().await,
+            Self::Postgres(transaction) => transaction.commit().await,
+        }
+    }
+}

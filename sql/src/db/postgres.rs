@@ -1,0 +1,235 @@
+//! Postgres: a pool whose every wait has an end, and one connection of its own that listens.
+//!
+//! A transaction holds a pooled connection. Dropping it queues a `ROLLBACK` behind whatever runs,
+//! so locks go at once; a connection that failed is taken out of the pool instead.
+
+mod error;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use futures::{FutureExt as _, TryStreamExt as _};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::types::Type;
+use tokio_postgres::{Config, NoTls};
+
+use super::{Access, Cell, Outcome, Row, listen};
+use crate::error::{GaveUp, StoreError};
+use crate::model::secret::Secret;
+
+/// Connections: the admin API, the follower and the jobs; no call of a client waits for one.
+const CONNECTIONS_MAX: usize = 16;
+/// How long a free connection is waited for.
+const FREE_WAIT: Duration = Duration::from_secs(1);
+/// How long making a connection may take, with its log-in.
+const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// How long a pooled connection has to prove that it lives.
+const RECYCLE_WAIT: Duration = Duration::from_secs(2);
+/// How long an answer may take: above the server's own limit, for a server that says nothing any more.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// Idle time, distance and number of the probes that find a dead peer.
+const KEEPALIVES: (Duration, Duration, u32) = (Duration::from_secs(10), Duration::from_secs(5), 3);
+/// How long sent bytes may stay unacknowledged.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
+/// Limits that the server keeps: a statement's time, and how long a transaction may idle on its locks.
+const SESSION_LIMITS: &str = "SET statement_timeout = 5000; SET idle_in_transaction_session_timeout = 30000";
+
+/// A pool of connections to Postgres.
+pub(crate) struct Postgres {
+    config: Config,
+    pool: Pool,
+    /// True ends the listener; so does dropping it.
+    stop: watch::Sender<bool>,
+    listener: Mutex<Option<mpsc::Receiver<()>>>,
+}
+
+impl Postgres {
+    pub(super) async fn open(dsn: &Secret<String>) -> Result<Self, StoreError> {
+        let config = configure(dsn)?;
+        let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Verified };
+        let manager = Manager::from_config(config.clone(), NoTls, manager_config);
+        let limit_session = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
+            Box::pin(async { client.batch_execute(SESSION_LIMITS).await.map_err(HookError::Backend) })
+        });
+        let pool = Pool::builder(manager)
+            .max_size(CONNECTIONS_MAX)
+            .wait_timeout(Some(FREE_WAIT))
+            .create_timeout(Some(CONNECT_WAIT))
+            .recycle_timeout(Some(RECYCLE_WAIT))
+            .runtime(Runtime::Tokio1)
+            .post_create(limit_session)
+            .build()
+            .map_err(|error| StoreError::Unavailable(Box::new(error)))?;
+        let postgres = Self { config, pool, stop: watch::Sender::new(false), listener: Mutex::new(None) };
+        drop(postgres.connection().await?);
+        Ok(postgres)
+    }
+
+    async fn connection(&self) -> Result<Object, StoreError> {
+        self.pool.get().await.map_err(|error| StoreError::Unavailable(Box::new(error)))
+    }
+
+    pub(super) async fn begin(&self, access: Access) -> Result<Transaction, StoreError> {
+        let mut transaction = Transaction { connection: Some(self.connection().await?), state: State::Open };
+        let begin = match access {
+            Access::Read => "START TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+            Access::Write => "START TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE",
+        };
+        transaction.batch(begin).await?;
+        Ok(transaction)
+    }
+
+    pub(super) fn listen(&self, instance: String, hint: impl Fn() + Send + 'static) {
+        let ended = listen::start(self.config.clone(), instance, hint, self.stop.subscribe());
+        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = ended;
+    }
+
+    pub(super) async fn close(&self) {
+        self.pool.close();
+        self.stop.send_replace(true);
+        let ended = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut ended) = ended {
+            ended.recv().await;
+        }
+    }
+}
+
+fn configure(dsn: &Secret<String>) -> Result<Config, StoreError> {
+    // The parser's own error may quote the DSN, and with it the password.
+    let mut config: Config = dsn.expose().parse().map_err(|_| StoreError::InvalidDsn)?;
+    if config.get_ssl_mode() == SslMode::Require {
+        return Err(StoreError::TlsUnsupported);
+    }
+    let (idle, interval, retries) = KEEPALIVES;
+    config
+        .connect_timeout(CONNECT_WAIT)
+        .keepalives(true)
+        .keepalives_idle(idle)
+        .keepalives_interval(interval)
+        .keepalives_retries(retries)
+        .tcp_user_timeout(UNACKNOWLEDGED_MAX)
+        .target_session_attrs(TargetSessionAttrs::ReadWrite);
+    if config.get_application_name().is_none() {
+        config.application_name("mcp-proxy-gateway");
+    }
+    Ok(config)
+}
+
+/// What dropping a transaction has to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Roll back.
+    Open,
+    /// Nothing: it was committed.
+    Ended,
+    /// Throw the connection away.
+    Broken,
+}
+
+/// A transaction on a pooled connection.
+pub(crate) struct Transaction {
+    /// There until it is dropped.
+    connection: Option<Object>,
+    state: State,
+}
+
+impl Transaction {
+    pub(super) async fn run(
+        &mut self,
+        table: &'static str,
+        sql: &str,
+        cells: Vec<Cell>,
+    ) -> Result<Outcome, StoreError> {
+        let outcome = timeout(ANSWER_WAIT, run_statement(self.connection(), table, sql, cells)).await;
+        self.judge(outcome)
+    }
+
+    pub(super) async fn run_script(&mut self, script: &'static str) -> Result<(), StoreError> {
+        // A migration may take its time; it is another process's start that waits.
+        let script = format!("SET LOCAL statement_timeout = 0;\n{script}");
+        let outcome = self.connection().batch_execute(&script).await;
+        self.judge(Ok(outcome))
+    }
+
+    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
+        let outcome = self.batch("COMMIT").await;
+        if outcome.is_ok() {
+            self.state = State::Ended;
+        }
+        outcome
+    }
+
+    async fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
+        let outcome = timeout(ANSWER_WAIT, self.connection().batch_execute(sql)).await;
+        self.judge(outcome)
+    }
+
+    fn connection(&self) -> &Object {
+        self.connection.as_ref().expect("the connection is there until the drop")
+    }
+
+    /// The error of a statement; one that the connection won't get over breaks it.
+    fn judge<T>(
+        &mut self,
+        outcome: Result<Result<T, tokio_postgres::Error>, tokio::time::error::Elapsed>,
+    ) -> Result<T, StoreError> {
+        match outcome {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => {
+                if error::breaks_connection(&error) {
+                    self.state = State::Broken;
+                }
+                Err(error::from_postgres(error))
+            }
+            Err(_) => {
+                self.state = State::Broken;
+                Err(StoreError::gave_up(GaveUp::Slow))
+            }
+        }
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        match self.state {
+            State::Ended => {}
+            State::Broken => drop(Object::take(connection)),
+            // The first poll puts the request into the connection's queue; the answer interests nobody,
+            // and the pool's check before the next use waits behind it.
+            State::Open => drop(connection.batch_execute("ROLLBACK").now_or_never()),
+        }
+    }
+}
+
+async fn run_statement(
+    connection: &Object,
+    table: &'static str,
+    sql: &str,
+    cells: Vec<Cell>,
+) -> Result<Outcome, tokio_postgres::Error> {
+    let statement = connection.prepare_cached(sql).await?;
+    let columns: Arc<[String]> = statement.columns().iter().map(|column| column.name().to_owned()).collect();
+    let stream = connection.query_raw(&statement, cells).await?;
+    tokio::pin!(stream);
+    let mut rows = Vec::new();
+    while let Some(row) = stream.try_next().await? {
+        let cells = (0..row.len()).map(|at| read_cell(&row, at)).collect::<Result<_, _>>()?;
+        rows.push(Row::new(table, Arc::clone(&columns), cells));
+    }
+    Ok(Outcome { rows, affected: stream.rows_affected().unwrap_or_default() })
+}
+
+fn read_cell(row: &tokio_postgres::Row, at: usize) -> Result<Cell, tokio_postgres::Error> {
+    let ty = row.columns()[at].type_();
+    Ok(match *ty {
+        Type::INT8 => row.try_get::<_, Option<i64>>(at)?.into(),
+        Type::INT4 => row.try_get::<_, Option<i32>>(at)?.map(i64::from).into(),
+        Type::BYTEA => row.try_get::<_, Option<Vec<u8>>>(at)?.into(),
+        // Of any other type this is the driver's own error, which names the type.
+        _ => row.try_get::<_, Option<String>>(at)?.into(),
+    })
+}

@@ -1,0 +1,182 @@
+//! The threads that block so that the runtime doesn't.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Statement};
+use tokio::sync::{mpsc, oneshot};
+
+use super::connection::{self, Place};
+use super::{WAITING_MAX, error};
+use crate::db::{Access, Cell, Outcome, Row};
+use crate::error::StoreError;
+
+/// How long a transaction may be idle before it is rolled back: it keeps all others from writing.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+
+/// A transaction that somebody wants.
+pub(super) struct Session {
+    pub(super) access: Access,
+    pub(super) jobs: Receiver<Job>,
+    pub(super) ready: oneshot::Sender<Result<(), StoreError>>,
+}
+
+/// One thing to do in a transaction, and where its answer goes.
+pub(super) struct Job {
+    pub(super) work: Work,
+    pub(super) reply: oneshot::Sender<Result<Outcome, StoreError>>,
+}
+
+pub(super) enum Work {
+    Statement { table: &'static str, sql: Arc<str>, cells: Vec<Cell> },
+    Script(&'static str),
+    Commit,
+}
+
+type Inbox = Arc<Mutex<mpsc::Receiver<Session>>>;
+
+/// Starts `count` threads with a connection each, all fed by one queue. They end when it does.
+pub(super) async fn start(
+    name: &str,
+    count: usize,
+    place: &Place,
+    access: Access,
+    alive: &mpsc::Sender<()>,
+) -> Result<mpsc::Sender<Session>, StoreError> {
+    let (queue, inbox) = mpsc::channel(WAITING_MAX);
+    let inbox: Inbox = Arc::new(Mutex::new(inbox));
+    for _ in 0..count {
+        let (opened, outcome) = oneshot::channel();
+        let (place, inbox, alive) = (place.clone(), Arc::clone(&inbox), alive.clone());
+        let work = move || {
+            match connection::open(&place, access) {
+                Ok(mut connection) => {
+                    // If nobody waits any more, the queue is gone as well and the loop ends at once.
+                    let _ = opened.send(Ok(()));
+                    serve(&mut connection, &inbox);
+                }
+                Err(error) => drop(opened.send(Err(error))),
+            }
+            drop(alive);
+        };
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(work)
+            .map_err(|error| StoreError::Unavailable(Box::new(error)))?;
+        outcome.await.map_err(|error| StoreError::Unavailable(Box::new(error)))??;
+    }
+    Ok(queue)
+}
+
+fn serve(connection: &mut Connection, inbox: &Inbox) {
+    loop {
+        // The guard is held while waiting: the other threads wait for their turn at the queue instead.
+        let session = inbox.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+        let Some(session) = session else { return };
+        serve_session(connection, session);
+        if !connection.is_autocommit()
+            && let Err(error) = connection.execute_batch("ROLLBACK")
+        {
+            tracing::warn!(error = %error, "rollback failed");
+        }
+    }
+}
+
+fn serve_session(connection: &mut Connection, session: Session) {
+    let Session { access, jobs, ready } = session;
+    let begun = begin(connection, access).map_err(error::from_sqlite);
+    let failed = begun.is_err();
+    // A caller that gave up waiting has dropped the other end; its transaction ends here.
+    if ready.send(begun).is_err() || failed {
+        return;
+    }
+    loop {
+        match jobs.recv_timeout(IDLE_MAX) {
+            Ok(Job { work, reply }) => {
+                let committing = matches!(work, Work::Commit);
+                // Nobody may be waiting for the answer any more: the transaction's end shows next.
+                let _ = reply.send(run(connection, work));
+                if committing {
+                    return;
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                tracing::warn!(idle.max_s = IDLE_MAX.as_secs(), "a transaction was idle and is rolled back");
+                return;
+            }
+        }
+    }
+}
+
+fn begin(connection: &Connection, access: Access) -> rusqlite::Result<()> {
+    connection::set_read_only(connection, access == Access::Read)?;
+    connection.execute_batch(match access {
+        Access::Read => "BEGIN DEFERRED",
+        // Takes the write lock at once, so that no later statement finds it taken.
+        Access::Write => "BEGIN IMMEDIATE",
+    })
+}
+
+fn run(connection: &Connection, work: Work) -> Result<Outcome, StoreError> {
+    match work {
+        Work::Statement { table, sql, cells } => run_statement(connection, table, &sql, &cells),
+        Work::Script(script) => {
+            connection.execute_batch(script).map_err(error::from_sqlite).map(|()| nothing())
+        }
+        Work::Commit => connection.execute_batch("COMMIT").map_err(error::from_sqlite).map(|()| nothing()),
+    }
+}
+
+fn nothing() -> Outcome {
+    Outcome { rows: Vec::new(), affected: 0 }
+}
+
+fn run_statement(
+    connection: &Connection,
+    table: &'static str,
+    sql: &str,
+    cells: &[Cell],
+) -> Result<Outcome, StoreError> {
+    let mut statement = connection.prepare_cached(sql).map_err(error::from_sqlite)?;
+    bind_by_name(&mut statement, cells)?;
+    let columns: Arc<[String]> = statement.column_names().map(str::to_owned).collect();
+    let mut rows = Vec::new();
+    let mut cursor = statement.raw_query();
+    while let Some(row) = cursor.next().map_err(error::from_sqlite)? {
+        let cells =
+            (0..columns.len()).map(|at| row.get_ref(at).map_err(error::from_sqlite).and_then(read_cell));
+        rows.push(Row::new(table, Arc::clone(&columns), cells.collect::<Result<_, _>>()?));
+    }
+    drop(cursor);
+    // Of a statement that writes; after a read it is the number of the last write, which nobody asks for.
+    Ok(Outcome { rows, affected: connection.changes() })
+}
+
+fn bind_by_name(statement: &mut Statement<'_>, cells: &[Cell]) -> Result<(), StoreError> {
+    if statement.parameter_count() != cells.len() {
+        return Err(error::defect("a statement has another number of parameters than it was given"));
+    }
+    for (at, cell) in cells.iter().enumerate() {
+        let index = statement.parameter_index(&format!("${}", at + 1)).map_err(error::from_sqlite)?;
+        let index = index.ok_or_else(|| error::defect("a statement lacks one of its parameters"))?;
+        statement.raw_bind_parameter(index, cell).map_err(error::from_sqlite)?;
+    }
+    Ok(())
+}
+
+fn read_cell(value: ValueRef<'_>) -> Result<Cell, StoreError> {
+    match value {
+        ValueRef::Null => Ok(Cell::Null),
+        ValueRef::Integer(number) => Ok(Cell::Integer(number)),
+        ValueRef::Text(text) => match std::str::from_utf8(text) {
+            Ok(text) => Ok(Cell::Text(text.to_owned())),
+            // Reads as a value of another type, and so as corrupt, with the column's name.
+            Err(_) => Ok(Cell::Bytes(text.to_vec())),
+        },
+        ValueRef::Blob(bytes) => Ok(Cell::Bytes(bytes.to_vec())),
+        ValueRef::Real(_) => Err(error::defect("a statement returned a fraction")),
+    }
+}

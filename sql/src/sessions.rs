@@ -1,0 +1,62 @@
+//! What changes about legacy MCP sessions: that one has ended, and its log level. Everything else
+//! lies sealed in the session's id, so a session that never said anything has no row.
+
+use uuid::Uuid;
+
+use crate::changes::ChangeKind;
+use crate::db::{Row, cells};
+use crate::error::StoreError;
+use crate::model::session::SessionState;
+use crate::model::time::Timestamp;
+use crate::tx::Tx;
+
+const TABLE: &str = "sessions";
+
+/// Ends a session for good: remembered until its token would expire anyway.
+pub async fn end(tx: &mut Tx, rid: Uuid, expires_at: Timestamp) -> Result<(), StoreError> {
+    let sql = "INSERT INTO sessions (rid, ended, log_level, expires_at) VALUES ($1, 1, NULL, $2)
+        ON CONFLICT (rid) DO UPDATE SET ended = 1, expires_at = excluded.expires_at";
+    tx.execute(TABLE, sql, cells![rid, expires_at]).await?;
+    tx.changed(ChangeKind::Session, rid);
+    Ok(())
+}
+
+/// Sets a session's log level. An ended session stays ended.
+pub async fn set_level(
+    tx: &mut Tx,
+    rid: Uuid,
+    level: Option<String>,
+    expires_at: Timestamp,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO sessions (rid, ended, log_level, expires_at) VALUES ($1, 0, $2, $3)
+        ON CONFLICT (rid) DO UPDATE SET log_level = excluded.log_level, expires_at = excluded.expires_at";
+    tx.execute(TABLE, sql, cells![rid, level, expires_at]).await?;
+    tx.changed(ChangeKind::Session, rid);
+    Ok(())
+}
+
+/// Every session that said something.
+pub async fn load(tx: &mut Tx) -> Result<Vec<SessionState>, StoreError> {
+    let sql = "SELECT rid, ended, log_level, expires_at FROM sessions ORDER BY rid";
+    tx.query(TABLE, sql, cells![]).await?.iter().map(read).collect()
+}
+
+/// One session, if it said something.
+pub async fn get(tx: &mut Tx, rid: Uuid) -> Result<Option<SessionState>, StoreError> {
+    let sql = "SELECT rid, ended, log_level, expires_at FROM sessions WHERE rid = $1";
+    tx.query_opt(TABLE, sql, cells![rid]).await?.as_ref().map(read).transpose()
+}
+
+/// Forgets sessions whose tokens have expired. Says how many.
+pub async fn sweep(tx: &mut Tx, now: Timestamp) -> Result<u64, StoreError> {
+    tx.execute(TABLE, "DELETE FROM sessions WHERE expires_at <= $1", cells![now]).await
+}
+
+fn read(row: &Row) -> Result<SessionState, StoreError> {
+    Ok(SessionState {
+        rid: row.get("rid")?,
+        ended: row.get("ended")?,
+        log_level: row.get("log_level")?,
+        expires_at: row.get("expires_at")?,
+    })
+}

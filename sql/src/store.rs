@@ -1,0 +1,179 @@
+//! Opening the database: connect, migrate, check the master key, and hand out transactions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::changes::{Changes, Hints};
+use crate::clock::Clock;
+use crate::db::{Access, Database, Db, Transaction, cells};
+use crate::error::StoreError;
+use crate::migrate;
+use crate::model::ids::uuid_at;
+use crate::seal::{MasterKey, Place, Sealer};
+use crate::tx::{Context, Tx};
+
+/// The first and the longest wait between two attempts to reach the database at start.
+const RETRY_WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// What the key check holds when it is opened.
+const KEY_CHECK: &[u8] = b"the master key of this installation";
+
+/// How to open a store.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Which database.
+    pub database: Database,
+    /// What seals its secrets.
+    pub master_key: MasterKey,
+    /// The time.
+    pub clock: Clock,
+    /// How long a database that doesn't answer is waited for.
+    pub start_timeout: Duration,
+}
+
+/// What the gateway remembers. Cheap to clone.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    db: Db,
+    context: Arc<Context>,
+}
+
+impl Store {
+    /// Connects, migrates, and checks that the master key is the one of this database.
+    pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
+        let db = connect(&options).await?;
+        migrate::run(&db, &options.clock).await?;
+        let sealer = Sealer::new(&options.master_key);
+        let instance_id = open_installation(&db, &sealer, &options.clock).await?;
+        let hints = Hints::default();
+        let giver = hints.clone();
+        db.listen(instance_id.to_string(), move || giver.give());
+        let context = Arc::new(Context { sealer, clock: options.clock, instance_id, hints });
+        Ok(Self(Arc::new(Inner { db, context })))
+    }
+
+    /// Brings a database to this release's schema and says which migrations that took.
+    pub async fn migrate(options: &StoreOptions) -> Result<Vec<&'static str>, StoreError> {
+        let db = connect(options).await?;
+        let applied = migrate::run(&db, &options.clock).await;
+        db.close().await;
+        applied
+    }
+
+    /// The migrations that [`Store::migrate`] would apply.
+    pub async fn pending_migrations(options: &StoreOptions) -> Result<Vec<&'static str>, StoreError> {
+        let db = connect(options).await?;
+        let pending = migrate::pending(&db).await;
+        db.close().await;
+        pending
+    }
+
+    /// Begins to read: one consistent snapshot.
+    pub async fn read(&self) -> Result<Tx, StoreError> {
+        self.transaction(Access::Read).await
+    }
+
+    /// Begins to read and write.
+    pub async fn begin(&self) -> Result<Tx, StoreError> {
+        self.transaction(Access::Write).await
+    }
+
+    /// Hints that something changed, from now on.
+    pub fn changes(&self) -> Changes {
+        self.0.context.hints.subscribe()
+    }
+
+    /// The clock that the store was opened with.
+    pub fn clock(&self) -> &Clock {
+        &self.0.context.clock
+    }
+
+    /// What seals and unseals, and derives keys for other purposes.
+    pub fn sealer(&self) -> &Sealer {
+        &self.0.context.sealer
+    }
+
+    /// Which installation this is; all replicas of one database are the same.
+    pub fn instance_id(&self) -> Uuid {
+        self.0.context.instance_id
+    }
+
+    /// Whether the database answers.
+    pub async fn healthy(&self) -> Result<(), StoreError> {
+        let mut tx = self.read().await?;
+        tx.query_one("revision", "SELECT value FROM revision WHERE id = 1", cells![]).await?;
+        tx.commit().await
+    }
+
+    /// Closes every connection and waits until they are closed. Transactions that are under way finish first.
+    pub async fn close(&self) {
+        self.0.db.close().await;
+    }
+
+    pub(crate) fn db(&self) -> &Db {
+        &self.0.db
+    }
+
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.0.context
+    }
+}
+
+/// Connects, again and again while the database can't be reached and time is left.
+async fn connect(options: &StoreOptions) -> Result<Db, StoreError> {
+    let deadline = Instant::now() + options.start_timeout;
+    let (mut wait, longest) = RETRY_WAITS;
+    loop {
+        let error = match Db::open(&options.database).await {
+            Ok(db) => return Ok(db),
+            Err(error) => error,
+        };
+        if !error.is_transient() || Instant::now() + wait > deadline {
+            return Err(error);
+        }
+        tracing::warn!(error = &error as &dyn std::error::Error, "database not reachable yet, trying again");
+        sleep(wait).await;
+        wait = (wait * 2).min(longest);
+    }
+}
+
+/// The installation's id, after the master key opened what it once sealed. The first start makes both.
+async fn open_installation(db: &Db, sealer: &Sealer, clock: &Clock) -> Result<Uuid, StoreError> {
+    let mut transaction = db.begin(Access::Write).await?;
+    insert_installation(&mut transaction, sealer, clock).await?;
+    let select = "SELECT instance_id, key_check FROM installation WHERE id = 1";
+    let outcome = transaction.run("installation", select, cells![]).await?;
+    let row = outcome.rows.first().expect("the row was inserted above if there was none");
+    let instance_id: Uuid = row.get("instance_id")?;
+    let sealed: String = row.get("key_check")?;
+    transaction.commit().await?;
+    match sealer.unseal(&sealed, key_check_place(&instance_id.to_string())) {
+        Ok(opened) if opened.expose() == KEY_CHECK => Ok(instance_id),
+        _ => Err(StoreError::WrongKey),
+    }
+}
+
+/// Inserts the rows of which there is exactly one, unless another start did.
+async fn insert_installation(
+    transaction: &mut Transaction,
+    sealer: &Sealer,
+    clock: &Clock,
+) -> Result<(), StoreError> {
+    let now = clock.now();
+    let instance_id = uuid_at(now).to_string();
+    let key_check = sealer.seal(KEY_CHECK, key_check_place(&instance_id));
+    let insert = "INSERT INTO installation (id, instance_id, key_check, created_at) VALUES (1, $1, $2, $3)
+                  ON CONFLICT (id) DO NOTHING";
+    transaction.run("installation", insert, cells![instance_id, key_check, now]).await?;
+    let insert = "INSERT INTO audit_head (id, seq, hash) VALUES (1, 0, $1) ON CONFLICT (id) DO NOTHING";
+    transaction.run("audit_head", insert, cells![&[0_u8; 32]]).await?;
+    Ok(())
+}
+
+fn key_check_place(instance_id: &str) -> Place<'_> {
+    Place { table: "installation", column: "key_check", row: instance_id }
+}

@@ -1,0 +1,135 @@
+//! One transaction: what the functions of the table modules take.
+//!
+//! Dropping it rolls everything back. After a statement failed it can only be dropped: Postgres would
+//! refuse the rest anyway, and SQLite would quietly commit the other half.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::changes::{self, ChangeKind, Hints};
+use crate::clock::Clock;
+use crate::db::{Access, Cell, Dialect, Outcome, Row, Transaction};
+use crate::error::StoreError;
+use crate::seal::Sealer;
+
+/// What every transaction of a store shares.
+pub(crate) struct Context {
+    pub(crate) sealer: Sealer,
+    pub(crate) clock: Clock,
+    pub(crate) instance_id: Uuid,
+    pub(crate) hints: Hints,
+}
+
+/// A transaction.
+pub struct Tx {
+    transaction: Transaction,
+    context: Arc<Context>,
+    failed: bool,
+    changed: Vec<(ChangeKind, Uuid)>,
+}
+
+impl Tx {
+    pub(crate) fn new(transaction: Transaction, context: Arc<Context>) -> Self {
+        Self { transaction, context, failed: false, changed: Vec::new() }
+    }
+
+    /// Makes everything permanent. What was noted by [`Tx::changed`] is appended to the changes, the
+    /// revision grows, and followers are hinted.
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        if self.failed {
+            return Err(StoreError::Aborted);
+        }
+        if self.changed.is_empty() {
+            return self.transaction.commit().await;
+        }
+        let changed = std::mem::take(&mut self.changed);
+        // Last of all statements: it locks the revision, which every other writer waits for.
+        changes::append(&mut self, &changed).await?;
+        self.transaction.commit().await?;
+        self.context.hints.give();
+        Ok(())
+    }
+
+    /// Notes that something followers know was changed. The functions that write call it themselves.
+    pub fn changed(&mut self, kind: ChangeKind, id: Uuid) {
+        if !self.changed.contains(&(kind, id)) {
+            self.changed.push((kind, id));
+        }
+    }
+
+    /// The store's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.context.clock
+    }
+
+    pub(crate) fn sealer(&self) -> Sealer {
+        self.context.sealer.clone()
+    }
+
+    pub(crate) fn instance_id(&self) -> Uuid {
+        self.context.instance_id
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.transaction.dialect()
+    }
+
+    /// The rows of a statement.
+    pub(crate) async fn query(
+        &mut self,
+        table: &'static str,
+        sql: &str,
+        cells: Vec<Cell>,
+    ) -> Result<Vec<Row>, StoreError> {
+        Ok(self.run(table, sql, cells).await?.rows)
+    }
+
+    /// The first row of a statement, if it has one.
+    pub(crate) async fn query_opt(
+        &mut self,
+        table: &'static str,
+        sql: &str,
+        cells: Vec<Cell>,
+    ) -> Result<Option<Row>, StoreError> {
+        Ok(self.run(table, sql, cells).await?.rows.into_iter().next())
+    }
+
+    /// The row of a statement that always has one.
+    pub(crate) async fn query_one(
+        &mut self,
+        table: &'static str,
+        sql: &str,
+        cells: Vec<Cell>,
+    ) -> Result<Row, StoreError> {
+        let row = self.query_opt(table, sql, cells).await?;
+        row.ok_or_else(|| StoreError::Corrupt { table, column: "*".into(), row: "none".into() })
+    }
+
+    /// How many rows a statement wrote.
+    pub(crate) async fn execute(
+        &mut self,
+        table: &'static str,
+        sql: &str,
+        cells: Vec<Cell>,
+    ) -> Result<u64, StoreError> {
+        Ok(self.run(table, sql, cells).await?.affected)
+    }
+
+    async fn run(&mut self, table: &'static str, sql: &str, cells: Vec<Cell>) -> Result<Outcome, StoreError> {
+        if self.failed {
+            return Err(StoreError::Aborted);
+        }
+        // Stays true if this future is dropped halfway: nobody knows what the statement did then.
+        self.failed = true;
+        let outcome = self.transaction.run(table, sql, cells).await?;
+        self.failed = false;
+        Ok(outcome)
+    }
+}
+
+impl crate::store::Store {
+    pub(crate) async fn transaction(&self, access: Access) -> Result<Tx, StoreError> {
+        Ok(Tx::new(self.db().begin(access).await?, Arc::clone(self.context())))
+    }
+}

@@ -1,0 +1,79 @@
+//! What the process tells about itself: its log, and what a panic leaves there.
+
+use std::panic::PanicHookInfo;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogConfig, LogFormat};
+
+/// The crates of this project, whose logs hold no secrets by our own rules.
+const OWN_TARGETS: [&str; 4] = ["mcp_proxy_gateway", "proxy", "admin", "sql"];
+
+/// Levels that let a dependency write headers, statements and frames.
+const VERBOSE_LEVELS: [&str; 2] = ["debug", "trace"];
+
+/// Starts the log on standard error and the panic hook. Once, before any thread starts.
+pub(crate) fn init(config: &LogConfig) {
+    let filter = EnvFilter::new(own_directives(&config.filter));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match config.format {
+        LogFormat::Json => subscriber.json().flatten_event(true).with_span_list(false).try_init(),
+        LogFormat::Text => subscriber.with_ansi(config.is_colored).try_init(),
+    };
+    // Only a second call can fail, and then a subscriber is there already.
+    drop(started);
+    std::panic::set_hook(Box::new(log_panic));
+}
+
+/// Keeps our memory, which holds unsealed secrets, out of core dumps and of other processes.
+pub(crate) fn refuse_core_dumps() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+        if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+            tracing::warn!(%error, "core dumps could not be refused");
+        }
+    }
+}
+
+/// A bare `debug` or `trace` is meant for us. Libraries write whole headers and statements at these
+/// levels, so one of theirs must be named to be heard: `debug,hyper=debug`.
+fn own_directives(filter: &str) -> String {
+    let directives = filter.split(',').map(str::trim).map(|directive| {
+        let is_bare_and_verbose = VERBOSE_LEVELS.iter().any(|level| directive.eq_ignore_ascii_case(level));
+        if !is_bare_and_verbose {
+            return directive.to_owned();
+        }
+        let ours = OWN_TARGETS.map(|target| format!("{target}={directive}"));
+        format!("info,{}", ours.join(","))
+    });
+    directives.collect::<Vec<_>>().join(",")
+}
+
+/// A panic is a line of the log like any other. Its text is told only where the compiler wrote it:
+/// one put together at run time may quote a value.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
+    let message = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("(message withheld)");
+    let thread = std::thread::current();
+    tracing::error!(
+        panic.location = location,
+        panic.thread = thread.name().unwrap_or_default(),
+        panic.message = message,
+        "panicked"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_verbose_level_is_ours_alone() {
+        let ours = "info,mcp_proxy_gateway=trace,proxy=trace,admin=trace,sql=trace";
+        assert_eq!(own_directives("trace"), ours);
+        assert_eq!(own_directives(" trace , hyper=debug"), format!("{ours},hyper=debug"));
+        assert_eq!(own_directives("info,proxy=debug"), "info,proxy=debug");
+        assert_eq!(own_directives("warn"), "warn");
+    }
+}

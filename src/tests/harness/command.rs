@@ -1,0 +1,83 @@
+//! A command of the binary that does one thing and ends.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+/// The binary under test.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_mcp-proxy-gateway");
+
+/// A command with an environment of its own: nothing of the machine's reaches it but `PATH`.
+pub(crate) struct GatewayCommand {
+    command: Command,
+    folder: TempDir,
+}
+
+/// How a command ended and what it said.
+pub(crate) struct CommandOutput {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl GatewayCommand {
+    /// `mcp-proxy-gateway ARGUMENTS`, in an empty folder.
+    pub(crate) fn new<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let mut command = clean_command(folder.path());
+        command.args(arguments);
+        Self { command, folder }
+    }
+
+    /// Sets a variable.
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Writes a file into the command's folder.
+    pub(crate) fn file(self, name: &str, content: &str) -> Self {
+        std::fs::write(self.path(name), content).expect("the folder is writable");
+        self
+    }
+
+    /// A path in the command's folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs it to its end. May be called again: the folder and the environment stay.
+    pub(crate) fn run(&mut self) -> CommandOutput {
+        let output = self.command.stdin(Stdio::null()).output().expect("the binary starts");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is UTF-8");
+        CommandOutput { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+impl CommandOutput {
+    /// It succeeded, saying nothing but its data.
+    #[track_caller]
+    pub(crate) fn assert_success(&self) -> &Self {
+        assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""));
+        self
+    }
+
+    /// It failed with this code and exactly these lines.
+    #[track_caller]
+    pub(crate) fn assert_failure(&self, code: i32, lines: &[&str]) -> &Self {
+        let told: Vec<&str> = self.stderr.lines().collect();
+        assert_eq!((self.code, told.as_slice()), (Some(code), lines));
+        assert_eq!(self.stdout, "");
+        self
+    }
+}
+
+/// The binary in a folder, with nothing in its environment that could reach it by chance.
+pub(super) fn clean_command(folder: &Path) -> Command {
+    let mut command = Command::new(BINARY);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", folder);
+    command.current_dir(folder);
+    command
+}

@@ -1,0 +1,94 @@
+//! What a test wants of a gateway, before it is started.
+
+use std::collections::BTreeMap;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+
+use serde_json::{Value, json};
+use sql::model::PlaintextKey;
+
+use super::gateway::TestGateway;
+
+/// The admin every scene has.
+pub(super) const ADMIN_USERNAME: &str = "harness";
+
+/// The parts of a gateway; awaiting it starts the gateway and waits until it is ready.
+pub(crate) struct Scene {
+    pub(super) upstreams: Vec<Value>,
+    pub(super) key: Option<PlaintextKey>,
+    pub(super) settings: serde_json::Map<String, Value>,
+    pub(super) environment: BTreeMap<String, String>,
+    pub(super) admin_password: String,
+}
+
+impl Scene {
+    pub(super) fn new() -> Self {
+        // Any random text does; a fresh one shows up if it ever gets into a log.
+        let admin_password = PlaintextKey::generate().expose().to_owned();
+        let environment = BTreeMap::from([
+            ("MPG_ADMIN_USERNAME".to_owned(), ADMIN_USERNAME.to_owned()),
+            ("MPG_ADMIN_PASSWORD".to_owned(), admin_password.clone()),
+            ("MPG_LOG_FORMAT".to_owned(), "json".to_owned()),
+        ]);
+        Self {
+            upstreams: Vec::new(),
+            key: None,
+            settings: serde_json::Map::new(),
+            environment,
+            admin_password,
+        }
+    }
+
+    /// An upstream started as a child process.
+    pub(crate) fn with_stdio_upstream(self, name: &str, command: &str, args: &[&str]) -> Self {
+        self.with_upstream(json!({
+            "name": name, "transport": "stdio", "connParams": {"command": command, "args": args},
+        }))
+    }
+
+    /// An upstream over Streamable HTTP.
+    pub(crate) fn with_http_upstream(self, name: &str, url: &str) -> Self {
+        self.with_upstream(json!({"name": name, "transport": "streamable-http", "connParams": {"url": url}}))
+    }
+
+    /// An upstream as the REST API takes it.
+    pub(crate) fn with_upstream(mut self, body: Value) -> Self {
+        self.upstreams.push(body);
+        self
+    }
+
+    /// A key for everything; [`TestGateway::key`] tells it.
+    pub(crate) fn with_key(mut self) -> Self {
+        self.key = Some(PlaintextKey::generate());
+        self
+    }
+
+    /// A setting, through the bootstrap file.
+    pub(crate) fn with_setting(mut self, group: &str, key: &str, value: impl Into<Value>) -> Self {
+        let members = self.settings.entry(group).or_insert_with(|| json!({}));
+        members[key] = value.into();
+        self
+    }
+
+    /// A variable of the environment.
+    pub(crate) fn with_env(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// The bootstrap file. JSON is YAML.
+    pub(super) fn bootstrap(&self) -> String {
+        let keys: Vec<Value> =
+            self.key.iter().map(|key| json!({"name": "harness", "key": key.expose()})).collect();
+        json!({"upstreams": self.upstreams, "keys": keys, "settings": self.settings}).to_string()
+    }
+}
+
+impl IntoFuture for Scene {
+    type Output = TestGateway;
+    type IntoFuture = Pin<Box<dyn Future<Output = TestGateway> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(TestGateway::launch(self))
+    }
+}

@@ -1,0 +1,9 @@
+//! Tests of the whole: the real binary, real sockets, real processes; and the tidy rules.
+//!
+//! One binary, so that it links once. [`harness`] holds what builds a scene; every other file is
+//! about one side of the gateway and reads as a list of sentences about it.
+
+mod cli;
+mod harness;
+mod lifecycle;
+mod tidy;

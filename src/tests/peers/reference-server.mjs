@@ -1,0 +1,38 @@
+#!/usr/bin/env node
+// A whole MCP server in both eras, for the tests: serves the names that the official conformance suite calls.
+// No dependencies; Node 20 or later. Written from the specification's revisions 2024-11-05 to 2026-07-28.
+//
+//   reference-server.mjs [--transport http|stdio] [--era both|legacy|modern] [--port N]
+//                        [--answers auto|sse] [--page-size N]
+//
+// Over HTTP it serves /mcp on loopback and prints one line, `listening 127.0.0.1:PORT`; `--port 0` takes a
+// free port. `--answers sse` answers each request with an event stream, where `auto` does so only for calls
+// that have more to say than their result. It has no tasks extension.
+import { parseArgs } from 'node:util';
+import { serveHttp } from './reference/http.mjs';
+import { ReferenceServer } from './reference/server.mjs';
+import { serveStdio } from './reference/stdio.mjs';
+
+const ERAS = { both: ['legacy', 'modern'], legacy: ['legacy'], modern: ['modern'] };
+const { values: options } = parseArgs({
+  options: {
+    transport: { type: 'string', default: 'http' },
+    era: { type: 'string', default: 'both' },
+    port: { type: 'string', default: '0' },
+    answers: { type: 'string', default: 'auto' },
+    'page-size': { type: 'string', default: '1000' },
+  },
+});
+if (!ERAS[options.era] || !['http', 'stdio'].includes(options.transport)) {
+  console.error('usage: reference-server.mjs [--transport http|stdio] [--era both|legacy|modern] [--port N]');
+  process.exit(2);
+}
+
+const server = new ReferenceServer({ eras: new Set(ERAS[options.era]), pageSize: Number(options['page-size']) });
+if (options.transport === 'stdio') {
+  serveStdio(server);
+} else {
+  const http = await serveHttp(server, { port: Number(options.port), path: '/mcp', answers: options.answers });
+  console.log(`listening 127.0.0.1:${http.port}`);
+  for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => http.close());
+}

@@ -1,0 +1,24 @@
+// The bodies of the REST API by the names that the pages use, taken from the generated paths.
+import type { paths } from './schema'
+
+type Json<T> = T extends { content: { 'application/json': infer Body } } ? Body : never
+type Get<P extends keyof paths> = paths[P] extends { get: { responses: { 200: infer R } } } ? Json<R> : never
+type PostBody<P extends keyof paths> = paths[P] extends { post: { requestBody: infer B } } ? Json<B> : never
+type PostAnswer<P extends keyof paths, Status extends 200 | 201 = 200> = paths[P] extends {
+  post: { responses: Record<Status, infer R> }
+}
+  ? Json<R>
+  : never
+
+export type Upstream = Get<'/api/admin/upstreams/{id}'>
+export type NewUpstream = PostBody<'/api/admin/upstreams'>
+export type UpstreamState = Upstream['state']
+export type TestReport = PostAnswer<'/api/admin/upstreams/test'>
+export type Tool = Get<'/api/admin/tools'>['items'][number]
+export type ApiKey = Get<'/api/admin/keys/{id}'>
+export type NewApiKey = PostBody<'/api/admin/keys'>
+export type CreatedApiKey = PostAnswer<'/api/admin/keys', 201>
+export type SignedIn = PostAnswer<'/api/auth/login'>
+export type UpstreamPatch = paths['/api/admin/upstreams/{id}'] extends { patch: { requestBody: infer B } }
+  ? Json<B>
+  : never

@@ -1,0 +1,56 @@
+// Every page, and who may see it: nobody before the first admin exists, then whoever is signed in.
+import { createRouter, createWebHistory } from 'vue-router'
+import type { Router } from 'vue-router'
+import { queryClient } from './api/query'
+import { i18n } from './i18n'
+import { keyRoutes } from './keys/routes'
+import { statusQuery } from './session/queries'
+import { sessionRoutes } from './session/routes'
+import { useSession } from './session/store'
+import { toolRoutes } from './tools/routes'
+import { upstreamRoutes } from './upstreams/routes'
+
+declare module 'vue-router' {
+  interface RouteMeta {
+    /** Seen without signing in. */
+    isPublic?: boolean
+    /** The key of the page's title. */
+    title?: string
+  }
+}
+
+export function createConsoleRouter(): Router {
+  const router = createRouter({
+    history: createWebHistory(),
+    routes: [
+      { path: '/', redirect: '/upstreams' },
+      ...sessionRoutes,
+      ...upstreamRoutes,
+      ...toolRoutes,
+      ...keyRoutes,
+      {
+        path: '/:path(.*)*',
+        component: () => import('./layout/NotFound.vue'),
+        meta: { title: 'layout.notFound.title' },
+      },
+    ],
+    scrollBehavior: (_to, _from, saved) => saved ?? { top: 0 },
+  })
+  router.beforeEach(async (to) => {
+    const session = useSession()
+    if (session.token) return to.name === 'login' || to.name === 'register' ? '/' : true
+    // Without the answer we can't know; the page itself then says that the gateway can't be reached.
+    const initialized = await queryClient.fetchQuery(statusQuery).then(
+      (status) => status.initialized,
+      () => true,
+    )
+    if (!initialized) return to.name === 'register' ? true : { name: 'register' }
+    if (to.name === 'login') return true
+    return { name: 'login', query: to.path === '/' ? {} : { next: to.fullPath } }
+  })
+  router.afterEach((to) => {
+    const title = to.meta.title ? `${i18n.global.t(to.meta.title)} · ` : ''
+    document.title = `${title}MCP Proxy Gateway`
+  })
+  return router
+}

@@ -1,0 +1,16 @@
+import type { RouteRecordRaw } from 'vue-router'
+
+export const sessionRoutes: RouteRecordRaw[] = [
+  {
+    path: '/login',
+    name: 'login',
+    component: () => import('./Login.vue'),
+    meta: { isPublic: true, title: 'session.login.title' },
+  },
+  {
+    path: '/register',
+    name: 'register',
+    component: () => import('./Register.vue'),
+    meta: { isPublic: true, title: 'session.register.title' },
+  },
+]
