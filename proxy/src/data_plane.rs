@@ -259,7 +259,10 @@ impl Parts {
             tx.commit().await
         };
         if let Err(error) = written.await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the last use of keys could not be written");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the last use of keys could not be written"
+            );
         }
     }
 
@@ -272,7 +275,10 @@ impl Parts {
                 () = stopping.cancelled() => return,
             }
             if let Err(error) = self.drop_expired_sessions().await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "expired sessions could not be dropped");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "expired sessions could not be dropped"
+                );
             }
         }
     }

@@ -45,18 +45,24 @@ impl ControlPlane for Parts {
 
     fn tools(&self) -> Arc<[ToolRow]> {
         let snapshot = self.published.current();
-        let mut rows: Vec<ToolRow> =
-            snapshot.catalog.items(Kind::Tool).iter().map(|item| self.row(&item.upstream, &item.definition)).collect();
+        let mut rows: Vec<ToolRow> = snapshot
+            .catalog
+            .items(Kind::Tool)
+            .iter()
+            .map(|item| self.row(&item.upstream, &item.definition))
+            .collect();
         rows.sort_by(|a, b| a.exposed_name.cmp(&b.exposed_name));
         rows.into()
     }
 
     fn check_spec(&self, upstream: &Upstream) -> Vec<FieldError> {
         match (&upstream.conn_params, upstream.transport) {
-            (ConnParams::Stdio { .. }, _) | (_, Transport::Stdio) => match self.stdio.check(&upstream.conn_params) {
-                Ok(()) => Vec::new(),
-                Err(problems) => problems,
-            },
+            (ConnParams::Stdio { .. }, _) | (_, Transport::Stdio) => {
+                match self.stdio.check(&upstream.conn_params) {
+                    Ok(()) => Vec::new(),
+                    Err(problems) => problems,
+                }
+            }
             (ConnParams::Http { url, .. }, _) => match self.egress.check_url(url) {
                 Ok(_) => Vec::new(),
                 Err(error) => vec![FieldError::new("/connParams/url", error.to_string())],
@@ -105,7 +111,9 @@ impl Parts {
 fn sync_error(error: sync::SyncError) -> SyncError {
     match error {
         sync::SyncError::Unknown => SyncError::Unknown,
-        sync::SyncError::Upstream(error) if matches!(*error, CallError::TimedOut { .. }) => SyncError::TimedOut,
+        sync::SyncError::Upstream(error) if matches!(*error, CallError::TimedOut { .. }) => {
+            SyncError::TimedOut
+        }
         sync::SyncError::Store(error) => SyncError::Store(error),
         other => SyncError::Unavailable { reason: other.to_string() },
     }

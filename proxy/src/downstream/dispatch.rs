@@ -208,7 +208,13 @@ impl Dispatch {
         let Client::Legacy(session) = &asked.client else {
             return done_error(asked, METHOD_NOT_FOUND, "Method not found");
         };
-        match asked.request.params.as_ref().and_then(|params| params.text(Field::Level)).and_then(|level| LogLevel::parse(&level)) {
+        match asked
+            .request
+            .params
+            .as_ref()
+            .and_then(|params| params.text(Field::Level))
+            .and_then(|level| LogLevel::parse(&level))
+        {
             Some(level) => {
                 self.live.set_level(session.id, level);
                 self.log_levels.tell_all();
@@ -255,7 +261,8 @@ impl Dispatch {
             Ok(peer) => peer,
             Err(error) => return failed(asked, &item.upstream, &error),
         };
-        let params = asked.request.params.as_ref().map_or(Bytes::from_static(b"{}"), |params| params.raw().clone());
+        let params =
+            asked.request.params.as_ref().map_or(Bytes::from_static(b"{}"), |params| params.raw().clone());
         let params = bridge::rename(params, verb.field, &item.exposed_name, &item.definition.upstream_name);
         let route = Route { verb, item, conversation, cancel, timeouts: timeouts(asked, &item.upstream) };
         let answer = match (&asked.client, peer.era) {

@@ -44,7 +44,8 @@ impl LogLevels {
     pub fn tell(&self, id: UpstreamId) {
         let Some(level) = self.live.least_level() else { return };
         let Some(peer) = self.upstreams.peer_now(id) else { return };
-        let logs = Object::parse(&peer.capabilities).is_ok_and(|capabilities| capabilities.get("logging").is_some());
+        let logs =
+            Object::parse(&peer.capabilities).is_ok_and(|capabilities| capabilities.get("logging").is_some());
         if peer.era != Era::Legacy || !logs {
             return;
         }
