@@ -16,9 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use ring::digest::{Context, SHA256};
-use sql::model::{
-    ApiKey, Definition, Kind, ListState, Settings, Timestamp, Upstream, UpstreamId, UpstreamInfo,
-};
+use sql::model::{ApiKey, Definition, Kind, ListState, Settings, Timestamp, Upstream, UpstreamId, UpstreamInfo};
 
 use crate::wire::compose;
 use crate::wire::edit::Object;

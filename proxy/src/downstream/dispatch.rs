@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use http::StatusCode;
-use sql::model::{Kind, Upstream};
+use sql::model::{Era, Kind, Upstream};
 use tokio_util::sync::CancellationToken;
 
 use super::conversation::{self, Conversation, Outbox, Owner};
@@ -25,7 +25,7 @@ use crate::bridge::{self, legacy_to_modern, modern_to_legacy};
 use crate::catalog::follow::Published;
 use crate::catalog::{Item, Policy, View, lists};
 use crate::upstream::call::{Answer, Call, CallError};
-use crate::upstream::{Era, Upstreams};
+use crate::upstream::Upstreams;
 use crate::wire::compose;
 use crate::wire::edit::Object;
 use crate::wire::envelope::{Field, Params, Request};
@@ -208,13 +208,7 @@ impl Dispatch {
         let Client::Legacy(session) = &asked.client else {
             return done_error(asked, METHOD_NOT_FOUND, "Method not found");
         };
-        match asked
-            .request
-            .params
-            .as_ref()
-            .and_then(|params| params.text(Field::Level))
-            .and_then(|level| LogLevel::parse(&level))
-        {
+        match asked.request.params.as_ref().and_then(|params| params.text(Field::Level)).and_then(|level| LogLevel::parse(&level)) {
             Some(level) => {
                 self.live.set_level(session.id, level);
                 self.log_levels.tell_all();
@@ -261,8 +255,7 @@ impl Dispatch {
             Ok(peer) => peer,
             Err(error) => return failed(asked, &item.upstream, &error),
         };
-        let params =
-            asked.request.params.as_ref().map_or(Bytes::from_static(b"{}"), |params| params.raw().clone());
+        let params = asked.request.params.as_ref().map_or(Bytes::from_static(b"{}"), |params| params.raw().clone());
         let params = bridge::rename(params, verb.field, &item.exposed_name, &item.definition.upstream_name);
         let route = Route { verb, item, conversation, cancel, timeouts: timeouts(asked, &item.upstream) };
         let answer = match (&asked.client, peer.era) {
