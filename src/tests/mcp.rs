@@ -1,0 +1,3 @@
+//! The MCP endpoint of a real gateway, between real clients and real servers.
+
+mod eras;
