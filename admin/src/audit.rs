@@ -168,8 +168,10 @@ mod tests {
 
     #[test]
     fn a_diff_names_each_changed_field_by_pointer() {
-        let before = json!({"name": "a", "tags": ["x"], "conn": {"url": "u", "headers": {"A": "1"}}, "same": 1});
-        let after = json!({"name": "b", "tags": [], "conn": {"url": "u", "headers": {"B/C": "2"}}, "same": 1});
+        let before =
+            json!({"name": "a", "tags": ["x"], "conn": {"url": "u", "headers": {"A": "1"}}, "same": 1});
+        let after =
+            json!({"name": "b", "tags": [], "conn": {"url": "u", "headers": {"B/C": "2"}}, "same": 1});
         assert_eq!(
             diff(Some(&before), Some(&after)),
             json!({
@@ -185,13 +187,19 @@ mod tests {
     fn creation_and_deletion_show_one_side() {
         let object = json!({"name": "a", "conn": {"url": "u"}});
         assert_eq!(diff(None, Some(&object)), json!({"/name": {"after": "a"}, "/conn/url": {"after": "u"}}));
-        assert_eq!(diff(Some(&object), None), json!({"/name": {"before": "a"}, "/conn/url": {"before": "u"}}));
+        assert_eq!(
+            diff(Some(&object), None),
+            json!({"/name": {"before": "a"}, "/conn/url": {"before": "u"}})
+        );
         assert_eq!(diff(Some(&object), Some(&object)), json!({}));
     }
 
     #[test]
     fn a_url_keeps_its_place_and_loses_its_token() {
-        assert_eq!(redact_url("https://h/mcp?api_key=CANARY&page=2"), "https://h/mcp?api_key=%5Bredacted%5D&page=2");
+        assert_eq!(
+            redact_url("https://h/mcp?api_key=CANARY&page=2"),
+            "https://h/mcp?api_key=%5Bredacted%5D&page=2"
+        );
         assert_eq!(redact_url("https://h/mcp?page=2"), "https://h/mcp?page=2");
         assert_eq!(redact_url("https://h/mcp"), "https://h/mcp");
     }

@@ -5,6 +5,7 @@
 //! what goes to the client are two texts: a body never holds SQL, a path or the text of a source.
 
 use std::error::Error as StdError;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -49,6 +50,9 @@ pub(crate) enum ApiError {
     /// Nothing has this path or id.
     #[error("no such {0}")]
     NotFound(&'static str),
+    /// No tool has this id.
+    #[error("no such tool")]
+    ToolNotFound,
     /// The path exists, but not for this method.
     #[error("the method isn't allowed here")]
     MethodNotAllowed,
@@ -83,7 +87,7 @@ pub(crate) enum ApiError {
     UpstreamTimeout,
     /// The store answered with an error.
     #[error("the store failed")]
-    Store(#[from] StoreError),
+    Store(#[source] Arc<StoreError>),
     /// The request took longer than any should.
     #[error("the request took too long")]
     TimedOut,
@@ -114,15 +118,18 @@ impl ApiError {
 
     /// A value that another one of its kind has already.
     pub(crate) fn taken(pointer: &str, detail: &str) -> Self {
-        Self::Conflict {
-            detail: detail.into(),
-            problems: vec![FieldError::new(pointer, detail)],
-        }
+        Self::Conflict { detail: detail.into(), problems: vec![FieldError::new(pointer, detail)] }
     }
 
     /// Something of our own failed while `doing`.
     pub(crate) fn internal(doing: &'static str, source: impl StdError + Send + Sync + 'static) -> Self {
         Self::Internal { doing, source: Box::new(source) }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
     }
 }
 
@@ -140,12 +147,12 @@ impl From<SyncError> for ApiError {
 
 /// Carries an error from a handler up to [`crate::frame`].
 #[derive(Clone)]
-pub(crate) struct Failure(pub(crate) std::sync::Arc<ApiError>);
+pub(crate) struct Failure(pub(crate) Arc<ApiError>);
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::empty());
-        response.extensions_mut().insert(Failure(std::sync::Arc::new(self)));
+        response.extensions_mut().insert(Failure(Arc::new(self)));
         response
     }
 }
@@ -190,14 +197,6 @@ pub(crate) fn respond(error: &ApiError, request_id: &str) -> Response {
     if status.is_server_error() {
         log(error, request_id);
     }
-    let errors = match error {
-        ApiError::Invalid(problems) | ApiError::Conflict { problems, .. } => problems.clone(),
-        ApiError::Store(StoreError::InvalidCursor) => {
-            vec![FieldError::new("/cursor", "is not a cursor of this list")]
-        }
-        ApiError::Store(StoreError::InvalidSort) => vec![FieldError::new("/sort", "is not a field of this list")],
-        _ => Vec::new(),
-    };
     let problem = Problem {
         kind: "about:blank",
         title: status.canonical_reason().unwrap_or("Error"),
@@ -205,7 +204,7 @@ pub(crate) fn respond(error: &ApiError, request_id: &str) -> Response {
         detail,
         code,
         request_id: request_id.to_owned(),
-        errors,
+        errors: problems(error),
     };
     let body = serde_json::to_vec(&problem).expect("strings and numbers always serialise");
     let mut response = Response::new(Body::from(body));
@@ -236,7 +235,7 @@ fn face(error: &ApiError) -> (StatusCode, &'static str, String) {
             (StatusCode::UNAUTHORIZED, "UNAUTHORIZED", said)
         }
         ApiError::Forbidden(_) => (StatusCode::FORBIDDEN, "FORBIDDEN", said),
-        ApiError::NotFound("tool") => (StatusCode::NOT_FOUND, "TOOL_NOT_FOUND", said),
+        ApiError::ToolNotFound => (StatusCode::NOT_FOUND, "TOOL_NOT_FOUND", said),
         ApiError::NotFound(_) => (StatusCode::NOT_FOUND, "NOT_FOUND", said),
         ApiError::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "NOT_FOUND", said),
         ApiError::Conflict { .. } => (StatusCode::CONFLICT, "CONFLICT", said),
@@ -245,22 +244,44 @@ fn face(error: &ApiError) -> (StatusCode, &'static str, String) {
         ApiError::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", said),
         ApiError::UpstreamUnavailable { .. } => (StatusCode::BAD_GATEWAY, "UPSTREAM_UNAVAILABLE", said),
         ApiError::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "UPSTREAM_TIMEOUT", said),
-        ApiError::Store(StoreError::Conflict { .. }) => {
+        ApiError::Store(error) => store_face(error),
+        ApiError::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", said),
+        ApiError::Internal { .. } | ApiError::Panicked => internal_face(),
+    }
+}
+
+fn store_face(error: &StoreError) -> (StatusCode, &'static str, String) {
+    match error {
+        StoreError::Conflict { .. } => {
             (StatusCode::CONFLICT, "CONFLICT", "it clashes with what is stored".into())
         }
-        ApiError::Store(StoreError::InvalidCursor | StoreError::InvalidSort | StoreError::Unstorable { .. }) => {
+        StoreError::InvalidCursor | StoreError::InvalidSort | StoreError::Unstorable { .. } => {
             (StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION", "some fields are not valid".into())
         }
-        ApiError::Store(StoreError::Unavailable(_)) => {
+        StoreError::Unavailable(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", "the store is unavailable".into())
         }
-        ApiError::Store(StoreError::StorageFull(_)) => {
+        StoreError::StorageFull(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", "the store's disk is full".into())
         }
-        ApiError::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", said),
-        ApiError::Store(_) | ApiError::Internal { .. } | ApiError::Panicked => {
-            (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "something went wrong on our side".into())
-        }
+        _ => internal_face(),
+    }
+}
+
+fn internal_face() -> (StatusCode, &'static str, String) {
+    (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "something went wrong on our side".into())
+}
+
+/// The fields that must be corrected, whoever found them.
+fn problems(error: &ApiError) -> Vec<FieldError> {
+    match error {
+        ApiError::Invalid(problems) | ApiError::Conflict { problems, .. } => problems.clone(),
+        ApiError::Store(error) => match **error {
+            StoreError::InvalidCursor => vec![FieldError::new("/cursor", "is not a cursor of this list")],
+            StoreError::InvalidSort => vec![FieldError::new("/sort", "is not a field of this list")],
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
     }
 }
 
@@ -307,6 +328,7 @@ mod tests {
             (ApiError::WrongPassword, 401),
             (ApiError::Forbidden("x"), 403),
             (ApiError::NotFound("upstream"), 404),
+            (ApiError::ToolNotFound, 404),
             (ApiError::MethodNotAllowed, 405),
             (ApiError::conflict("x"), 409),
             (ApiError::PreconditionRequired, 428),
@@ -315,6 +337,13 @@ mod tests {
             (ApiError::UpstreamUnavailable { reason: "x".into() }, 502),
             (ApiError::UpstreamTimeout, 504),
             (ApiError::TimedOut, 503),
+            (StoreError::Unavailable("gone".into()).into(), 503),
+            (StoreError::StorageFull("full".into()).into(), 503),
+            (StoreError::Conflict { constraint: "a.b".into() }.into(), 409),
+            (StoreError::InvalidCursor.into(), 422),
+            (StoreError::InvalidSort.into(), 422),
+            (StoreError::Unstorable { table: "upstreams" }.into(), 422),
+            (StoreError::Aborted.into(), 500),
             (ApiError::internal("x", std::fmt::Error), 500),
             (ApiError::Panicked, 500),
         ];

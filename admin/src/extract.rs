@@ -14,8 +14,8 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 use proxy::context::ClientContext;
 use serde_json::Value;
+use sql::admin_users;
 use sql::model::{AdminUserId, TokenId};
-use sql::tables::admin_users;
 
 use crate::App;
 use crate::error::ApiError;
@@ -52,10 +52,9 @@ impl<S: Sync> FromRequestParts<S> for Client {
         let Some(context) = parts.extensions.get::<ClientContext>() else {
             return Err(ApiError::internal("finding the client's address", NoContext));
         };
-        let user_agent = parts
-            .headers
-            .get(header::USER_AGENT)
-            .map(|value| String::from_utf8_lossy(value.as_bytes()).chars().take(USER_AGENT_CHARS_MAX).collect());
+        let user_agent = parts.headers.get(header::USER_AGENT).map(|value| {
+            String::from_utf8_lossy(value.as_bytes()).chars().take(USER_AGENT_CHARS_MAX).collect()
+        });
         Ok(Self { address: context.address, request_id: Arc::clone(&context.request_id), user_agent })
     }
 }
@@ -137,7 +136,7 @@ where
         let Path(text) = Path::<String>::from_request_parts(parts, state)
             .await
             .map_err(|_| ApiError::NotFound("route"))?;
-        text.parse().map(Self).map_err(|_| ApiError::NotFound("such thing"))
+        text.parse().map(Self).map_err(|_| ApiError::NotFound("thing"))
     }
 }
 

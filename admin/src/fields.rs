@@ -27,11 +27,6 @@ impl Problems {
         self.0.extend(more);
     }
 
-    /// Whether nothing is wrong.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// What was read, if nothing is wrong.
     pub(crate) fn unless_any<T>(self, read: Option<T>) -> Result<T, ApiError> {
         match read {
@@ -50,12 +45,11 @@ pub(crate) struct Fields {
 impl Fields {
     /// The members of `value`, which stands at `pointer`.
     pub(crate) fn open(value: Value, pointer: &str, problems: &mut Problems) -> Option<Self> {
-        match value {
-            Value::Object(members) => Some(Self { pointer: pointer.to_owned(), members }),
-            _ => {
-                problems.add(pointer, "must be an object");
-                None
-            }
+        if let Value::Object(members) = value {
+            Some(Self { pointer: pointer.to_owned(), members })
+        } else {
+            problems.add(pointer, "must be an object");
+            None
         }
     }
 
@@ -76,12 +70,11 @@ impl Fields {
         problems: &mut Problems,
         parse: impl FnOnce(Value) -> Result<T, String>,
     ) -> Option<T> {
-        match self.take(name) {
-            Some(value) => kept(parse(value), &self.at(name), problems),
-            None => {
-                problems.add(self.at(name), "is required");
-                None
-            }
+        if let Some(value) = self.take(name) {
+            kept(parse(value), &self.at(name), problems)
+        } else {
+            problems.add(self.at(name), "is required");
+            None
         }
     }
 
@@ -143,6 +136,7 @@ pub(crate) fn name(chars: RangeInclusive<usize>) -> impl FnOnce(Value) -> Result
 }
 
 /// True or false.
+#[expect(clippy::needless_pass_by_value, reason = "has the shape of every parser")]
 pub(crate) fn flag(value: Value) -> Result<bool, String> {
     match value {
         Value::Bool(flag) => Ok(flag),
@@ -223,9 +217,13 @@ mod tests {
 
     #[test]
     fn numbers_keep_to_their_range() {
-        for (value, expected) in
-            [(json!(1), true), (json!(0), false), (json!(10), false), (json!(1.5), false), (json!("1"), false)]
-        {
+        for (value, expected) in [
+            (json!(1), true),
+            (json!(0), false),
+            (json!(10), false),
+            (json!(1.5), false),
+            (json!("1"), false),
+        ] {
             assert_eq!(integer(1..=9_u32)(value.clone()).is_ok(), expected, "{value}");
         }
     }

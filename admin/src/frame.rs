@@ -16,7 +16,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The longest a request may take that waits for an upstream: its connect and list deadlines are
 /// at most 300 s each by the settings; nobody looks at a spinner for longer than this.
-const UPSTREAM_REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+const UPSTREAM_REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Nothing but our own files may load, and nobody may put us in a frame (threat T15).
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; script-src 'self'; style-src 'self'; \
@@ -62,5 +62,28 @@ async fn within(limit: Duration, request: Request, next: Next) -> Response {
     match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
         Err(_) => ApiError::TimedOut.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::middleware::from_fn;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_takes_too_long_ends() {
+        let router = Router::new()
+            .route("/", get(std::future::pending::<()>))
+            .layer(from_fn(limit_time))
+            .layer(from_fn(dress));
+        let started = tokio::time::Instant::now();
+        let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!((response.status().as_u16(), started.elapsed()), (503, REQUEST_TIMEOUT));
+        assert!(response.headers().contains_key(header::RETRY_AFTER));
     }
 }

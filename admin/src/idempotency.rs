@@ -115,7 +115,7 @@ impl Idempotency {
         }
         if entries.len() >= ENTRIES_MAX {
             // Refused rather than forgotten: dropping an older answer would break its promise.
-            return Err(ApiError::RateLimited { retry_after: Duration::from_secs(60) });
+            return Err(ApiError::RateLimited { retry_after: Duration::from_mins(1) });
         }
         entries.insert(attempt.clone(), Entry { at_ms: now, body_hash, state: State::Running });
         Ok(None)

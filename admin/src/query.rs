@@ -37,7 +37,8 @@ impl ListQuery {
             None => PageRequest::LIMIT_DEFAULT,
             Some(Ok(limit)) if (1..=PageRequest::LIMIT_MAX).contains(&limit) => limit,
             Some(_) => {
-                problems.add("/limit", format!("must be a whole number from 1 to {}", PageRequest::LIMIT_MAX));
+                problems
+                    .add("/limit", format!("must be a whole number from 1 to {}", PageRequest::LIMIT_MAX));
                 PageRequest::LIMIT_DEFAULT
             }
         };
@@ -54,6 +55,16 @@ impl ListQuery {
         }
         let search = self.search.filter(|search| !search.is_empty());
         problems.unless_any(Some(PageRequest { limit, cursor: self.cursor, search, sort: self.sort }))
+    }
+}
+
+/// A parameter that is `true` or `false`, if it is there.
+pub(crate) fn switch(pointer: &str, value: Option<&str>) -> Result<Option<bool>, ApiError> {
+    match value {
+        None => Ok(None),
+        Some("true") => Ok(Some(true)),
+        Some("false") => Ok(Some(false)),
+        Some(_) => Err(ApiError::field(pointer, "must be true or false")),
     }
 }
 
@@ -87,7 +98,9 @@ pub(crate) fn page_of<T>(
         Some(cursor) => {
             let last = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| String::from_utf8(bytes).ok());
             let place = last.and_then(|last| items.iter().position(|item| key(item) == last));
-            place.ok_or_else(|| ApiError::field("/cursor", "is not a cursor of this list, or not any more"))? + 1
+            place
+                .ok_or_else(|| ApiError::field("/cursor", "is not a cursor of this list, or not any more"))?
+                + 1
         }
     };
     let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);

@@ -1,15 +1,15 @@
 //! Every route, in one list, with who may use it.
 
+use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::Router;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::PartialSchema;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Components, Content, InfoBuilder, OpenApi, PathItem, Ref, ResponseBuilder};
-use utoipa::PartialSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -47,7 +47,10 @@ fn groups() -> [(Access, Patience, OpenApiRouter<App>); 3] {
         .routes(routes!(auth::refresh::refresh))
         .routes(routes!(auth::logout::logout))
         .routes(routes!(auth::change_password::change_password))
-        .routes(routes!(auth::list_sessions::list_sessions, auth::revoke_other_sessions::revoke_other_sessions))
+        .routes(routes!(
+            auth::list_sessions::list_sessions,
+            auth::revoke_other_sessions::revoke_other_sessions
+        ))
         .routes(routes!(auth::revoke_session::revoke_session))
         .routes(routes!(upstreams::list::list, upstreams::create::create))
         .routes(routes!(upstreams::reorder::reorder))
@@ -69,9 +72,8 @@ fn groups() -> [(Access, Patience, OpenApiRouter<App>); 3] {
         .routes(routes!(settings::get::get, settings::update::update))
         .routes(routes!(audit::list::list))
         .routes(routes!(health::health));
-    let waiting = OpenApiRouter::new()
-        .routes(routes!(upstreams::test::test))
-        .routes(routes!(upstreams::sync::sync));
+    let waiting =
+        OpenApiRouter::new().routes(routes!(upstreams::test::test)).routes(routes!(upstreams::sync::sync));
     [
         (Access::Open, Patience::Store, open),
         (Access::Admin, Patience::Store, admin),
@@ -103,7 +105,6 @@ pub(crate) fn router(app: App) -> Router {
         .with_state(app)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the layer hands over the panic")]
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
     ApiError::Panicked.into_response()
 }
@@ -146,6 +147,10 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 
 /// What all operations of a class have in common.
 fn complete(operation: &mut Operation, access: Access) {
+    // Handlers of different nouns have the same names; an operation of the document has its own.
+    if let (Some(id), Some(tag)) = (&mut operation.operation_id, operation.tags.iter().flatten().next()) {
+        *id = format!("{tag}_{id}");
+    }
     if access == Access::Admin {
         operation.security = Some(vec![SecurityRequirement::new("admin", Vec::<String>::new())]);
     }

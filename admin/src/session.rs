@@ -99,7 +99,7 @@ impl Tokens {
         &self,
         admin: AdminUserId,
         lifetime: Duration,
-        origin: Origin,
+        origin: &Origin,
         continued: Option<TokenId>,
     ) -> Result<Issued, ApiError> {
         let now = self.clock.now();
@@ -152,11 +152,13 @@ static RING: CryptoProvider = CryptoProvider {
     key_utils: KeyUtils::new_unimplemented(),
 };
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as the library calls it")]
 fn signer(algorithm: &Algorithm, key: &EncodingKey) -> JwtResult<Box<dyn JwtSigner>> {
     only_hs256(*algorithm)?;
     Ok(Box::new(Hs256(hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes()))))
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as the library calls it")]
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> JwtResult<Box<dyn JwtVerifier>> {
     only_hs256(*algorithm)?;
     Ok(Box::new(Hs256(hmac::Key::new(hmac::HMAC_SHA256, key.try_get_as_bytes()?))))

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use sql::audit_log::{self, AuditFilter};
 use sql::clock::Clock;
 use sql::model::{
-    ApiKey, AuditEvent, Definition, DefinitionId, FieldError, Finding, Kind, ListDiff, ListState, PageRequest,
-    Secret, Settings, Timestamp, Upstream, UpstreamId,
+    ApiKey, AuditEvent, Definition, DefinitionId, FieldError, Finding, Kind, ListDiff, ListState,
+    PageRequest, Secret, Settings, Timestamp, Upstream, UpstreamId,
 };
 use sql::seal::MasterKey;
 use sql::{Database, Store, StoreOptions, api_keys, lists, names, upstreams};
@@ -32,6 +32,9 @@ pub(crate) const PASSWORD: &str = "correct horse";
 
 /// What strangers register with.
 pub(crate) const SETUP_TOKEN: &str = "setup-token";
+
+/// What the store is sealed with.
+pub(crate) const MASTER_KEY: &str = "9f3c71e25ab84d06c8e7f1a2b3945d6e07c18f29a4be53d0617298acfe4b0d35";
 
 /// The cheapest bcrypt: what is tested is what happens, not how long it takes.
 const PASSWORD_COST: u32 = 4;
@@ -51,7 +54,7 @@ impl Scene {
     /// Nobody has registered yet.
     pub(crate) async fn new() -> Self {
         let clock = Clock::manual(Timestamp::from_millis(1_750_000_000_000));
-        let (master_key, _) = MasterKey::from_env_text(&"5a".repeat(32)).unwrap();
+        let (master_key, _) = MasterKey::from_env_text(MASTER_KEY).unwrap();
         let options = StoreOptions {
             database: Database::SqliteMemory,
             master_key,
@@ -286,6 +289,7 @@ struct Script {
     tools: Vec<ToolRow>,
     tested: Vec<Upstream>,
     reconnected: Vec<UpstreamId>,
+    broken: bool,
 }
 
 impl ScriptedPlane {
@@ -303,6 +307,11 @@ impl ScriptedPlane {
 
     pub(crate) fn set_tools(&self, tools: Vec<ToolRow>) {
         self.0.lock().unwrap().tools = tools;
+    }
+
+    /// Makes the next question about its health a panic.
+    pub(crate) fn break_down(&self) {
+        self.0.lock().unwrap().broken = true;
     }
 
     pub(crate) fn tested(&self) -> Vec<Upstream> {
@@ -355,6 +364,8 @@ impl ControlPlane for ScriptedPlane {
     }
 
     fn health(&self) -> Health {
+        let broken = std::mem::take(&mut self.0.lock().unwrap().broken);
+        assert!(!broken, "CANARY: the data plane broke down");
         Health {
             ready: true,
             revision: 7,

@@ -178,6 +178,12 @@ mod tests {
         Account::new(address.parse().unwrap(), username)
     }
 
+    fn guess(throttle: &Throttle, account: &Account) {
+        for _ in 0..FREE_ATTEMPTS {
+            assert!(throttle.admit(account).is_ok());
+        }
+    }
+
     #[test]
     fn waits_double_up_to_a_quarter_of_an_hour() {
         let (throttle, clock) = throttle();
@@ -199,7 +205,7 @@ mod tests {
     fn waiting_in_vain_makes_no_wait_longer() {
         let (throttle, _) = throttle();
         let root = account("127.0.0.1", "root");
-        (0..5).for_each(|_| drop(throttle.admit(&root)));
+        guess(&throttle, &root);
         let waits: Vec<_> = (0..3).map(|_| throttle.admit(&root).unwrap_err()).collect();
         assert!(waits.iter().all(|wait| *wait == waits[0]));
     }
@@ -212,9 +218,9 @@ mod tests {
             assert!(throttle.admit(&root).is_ok());
             throttle.clear(&root);
         }
-        (0..5).for_each(|_| drop(throttle.admit(&root)));
+        guess(&throttle, &root);
         assert!(throttle.admit(&root).is_err());
-        clock.advance(Duration::from_secs(3_600));
+        clock.advance(Duration::from_hours(1));
         for _ in 0..5 {
             assert!(throttle.admit(&root).is_ok());
         }
@@ -224,7 +230,7 @@ mod tests {
     fn one_network_does_not_slow_another() {
         let (throttle, _) = throttle();
         let here = account("2001:db8::1", "root");
-        (0..5).for_each(|_| drop(throttle.admit(&here)));
+        guess(&throttle, &here);
         assert!(throttle.admit(&account("2001:db8::ffff:1", "root")).is_err(), "the same /64");
         assert!(throttle.admit(&account("2001:db8:0:1::1", "root")).is_ok());
         assert!(throttle.admit(&account("2001:db8::1", "other")).is_ok());
@@ -237,9 +243,9 @@ mod tests {
         for index in 0..GLOBAL_FAILURES_MAX {
             assert!(throttle.admit(&stranger(index)).is_ok());
         }
-        assert_eq!(throttle.admit(&stranger(9_999)), Err(Duration::from_secs(60)));
+        assert_eq!(throttle.admit(&stranger(9_999)), Err(Duration::from_mins(1)));
         assert!(throttle.admit(&account("127.0.0.1", "root")).is_ok());
-        clock.advance(Duration::from_secs(60));
+        clock.advance(Duration::from_mins(1));
         assert!(throttle.admit(&stranger(9_999)).is_ok());
     }
 
@@ -247,7 +253,7 @@ mod tests {
     fn memory_is_bounded_and_a_flood_forgets_no_one_who_waits() {
         let (throttle, _) = throttle();
         let root = account("127.0.0.1", "root");
-        (0..5).for_each(|_| drop(throttle.admit(&root)));
+        guess(&throttle, &root);
         for index in 0..ENTRIES_MAX + 10 {
             assert!(throttle.admit(&account("127.0.0.1", &index.to_string())).is_ok());
         }

@@ -185,7 +185,8 @@ mod tests {
 
     #[test]
     fn an_encoding_of_weight_0_is_refused() {
-        let headers = |value| HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(value))]);
+        let headers =
+            |value| HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(value))]);
         assert!(accepts(&headers("gzip, br"), "br"));
         assert!(accepts(&headers("gzip;q=0.5,BR;q=1.0"), "br"));
         assert!(!accepts(&headers("gzip, br;q=0"), "br"));

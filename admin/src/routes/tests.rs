@@ -10,7 +10,11 @@ fn routes_of(wanted: Access) -> Vec<(&'static str, String, bool)> {
     let mut routes = Vec::new();
     for (access, _, group) in groups() {
         for (path, mut item) in group.into_openapi().paths.paths {
-            assert_eq!(path.starts_with("/api/admin/"), access == Access::Admin, "{path} is in the wrong class");
+            assert_eq!(
+                path.starts_with("/api/admin/"),
+                access == Access::Admin,
+                "{path} is in the wrong class"
+            );
             let methods = [
                 ("GET", item.get.is_some()),
                 ("POST", item.post.is_some()),
@@ -68,7 +72,8 @@ async fn admin_routes_refuse_whoever_is_no_admin() {
 async fn a_cross_site_form_changes_nothing() {
     let scene = Scene::logged_in().await;
     for (method, path, _) in routes_of(Access::Admin) {
-        let form = [("content-type", "application/x-www-form-urlencoded"), ("origin", "https://evil.example")];
+        let form =
+            [("content-type", "application/x-www-form-urlencoded"), ("origin", "https://evil.example")];
         let answer = scene.clone().logged_out().send_raw(method, &path, "name=a", &form).await;
         assert_refused(&answer, &path);
         assert!(answer.headers.get("access-control-allow-origin").is_none());
@@ -145,6 +150,47 @@ async fn bodies_that_are_none_are_refused() {
     assert_eq!(scene.send_raw("POST", path, &huge, &json).await.status, 413);
     let deep = "[".repeat(100_000);
     assert_eq!(scene.send_raw("POST", path, &deep, &json).await.status, 400);
+}
+
+/// F28.
+#[tokio::test]
+async fn a_panic_is_one_answer() {
+    let scene = Scene::logged_in().await;
+    scene.plane.break_down();
+    let answer = scene.get("/api/admin/health").await;
+    assert_eq!((answer.status, &answer.json["code"]), (500, &json!("INTERNAL")));
+    assert!(!answer.json.to_string().contains("CANARY"));
+    assert_eq!(scene.get("/api/admin/health").await.status, 200);
+}
+
+/// F10, T33: while the store is away the admin is told so, and nothing else.
+#[tokio::test]
+async fn without_its_store_everything_is_unavailable() {
+    let scene = Scene::logged_in().await;
+    scene.store.close().await;
+    for (method, path) in
+        [("GET", "/api/auth/status"), ("GET", "/api/admin/keys"), ("POST", "/api/admin/keys")]
+    {
+        let answer = scene.send(method, path, Some(json!({"name": "k"})), &[]).await;
+        assert_eq!((answer.status, &answer.json["code"]), (503, &json!("SERVICE_UNAVAILABLE")), "{path}");
+        assert_eq!(answer.headers["retry-after"], "5");
+        let text = answer.json.to_string().to_lowercase();
+        for word in ["select", "sqlite", "postgres", "panicked", "/home"] {
+            assert!(!text.contains(word), "{text}");
+        }
+    }
+}
+
+#[test]
+fn every_operation_has_an_id_of_its_own() {
+    let document: serde_json::Value = serde_json::from_str(&super::openapi()).unwrap();
+    let mut seen = std::collections::HashSet::new();
+    for item in document["paths"].as_object().unwrap().values() {
+        for operation in item.as_object().unwrap().values() {
+            let id = operation["operationId"].as_str().unwrap();
+            assert!(seen.insert(id.to_owned()), "{id} is there twice");
+        }
+    }
 }
 
 /// Rewritten by `UPDATE_OPENAPI=1 cargo test -p admin`.

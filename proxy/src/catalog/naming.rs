@@ -26,7 +26,13 @@ pub fn wanted(kind: Kind, prefix: &str, upstream_name: &str, length_max: usize) 
 }
 
 /// The name of a definition whose wanted name is held by another: unique by the upstream's identity.
-pub fn contested(kind: Kind, wanted: &str, upstream: UpstreamId, upstream_name: &str, length_max: usize) -> String {
+pub fn contested(
+    kind: Kind,
+    wanted: &str,
+    upstream: UpstreamId,
+    upstream_name: &str,
+    length_max: usize,
+) -> String {
     let own = hex_of(&[upstream.uuid().as_bytes(), upstream_name.as_bytes()]);
     match kind {
         Kind::Tool | Kind::Prompt => with_suffix(wanted, &format!("__{own}"), length_max),

@@ -10,8 +10,8 @@ use super::initialize;
 use crate::catalog::View;
 use crate::wire::compose;
 use crate::wire::envelope::Request;
-use crate::wire::ids::Id;
 use crate::wire::headers::{self, HeaderMismatch};
+use crate::wire::ids::Id;
 use crate::wire::meta::{self, RequestMeta};
 
 const INVALID_PARAMS: i64 = -32602;

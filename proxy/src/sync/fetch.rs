@@ -65,7 +65,11 @@ pub(super) async fn list(
     settings: &Settings,
 ) -> Result<Fetched, SyncError> {
     let timeout = Duration::from_secs(u64::from(settings.sync.timeout_s));
-    let mut list = Fetched { ttl_ms: is_modern(peer).then_some(i64::MAX), public: is_modern(peer), ..Fetched::default() };
+    let mut list = Fetched {
+        ttl_ms: is_modern(peer).then_some(i64::MAX),
+        public: is_modern(peer),
+        ..Fetched::default()
+    };
     let mut reader = Reader { kind, bytes: 0, names: HashSet::new() };
     let mut cursors: HashSet<String> = HashSet::new();
     let mut cursor: Option<String> = None;
@@ -181,9 +185,14 @@ impl Reader {
     }
 
     fn usable(&self, body: &Bytes) -> Result<String, Finding> {
-        let object = Object::parse(body).map_err(|_| self.finding("", "NOT_AN_OBJECT", "the definition is not an object"))?;
+        let object = Object::parse(body)
+            .map_err(|_| self.finding("", "NOT_AN_OBJECT", "the definition is not an object"))?;
         let field = name_field(self.kind);
-        let name = object.get(field).and_then(|raw| Text::read(&raw)).map(|text| text.to_string()).unwrap_or_default();
+        let name = object
+            .get(field)
+            .and_then(|raw| Text::read(&raw))
+            .map(|text| text.to_string())
+            .unwrap_or_default();
         if name.is_empty() || !is_storable_name(&name) {
             let text = format!("{field} is missing, empty, or longer than can be kept");
             return Err(self.finding("", "NO_NAME", &text));

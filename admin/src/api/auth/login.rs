@@ -93,10 +93,12 @@ async fn failed(app: &App, client: &Client, username: &str) -> Result<(), ApiErr
 
 async fn open(app: &App, client: &Client, admin: AdminUser) -> Result<Session, ApiError> {
     let now = app.store.clock().now();
-    let issued = app.tokens.issue(admin.id, app.session_timeout(), client.origin(), None)?;
+    let issued = app.tokens.issue(admin.id, app.session_timeout(), &client.origin(), None)?;
     let mut tx = app.store.begin().await?;
     // Between the check and now the password may have been changed, and all sessions ended with it.
-    let same = admin_users::get(&mut tx, admin.id).await?.is_some_and(|now| now.password_hash == admin.password_hash);
+    let same = admin_users::get(&mut tx, admin.id)
+        .await?
+        .is_some_and(|now| now.password_hash == admin.password_hash);
     if !same {
         return Err(ApiError::WrongPassword);
     }

@@ -111,9 +111,7 @@ fn parse(value: Value) -> Result<Input, ApiError> {
         _ => Err("must be a text".into()),
     });
     fields.close(&mut problems);
-    let input = username
-        .zip(password)
-        .map(|(username, password)| Input { username, password, setup_token });
+    let input = username.zip(password).map(|(username, password)| Input { username, password, setup_token });
     problems.unless_any(input)
 }
 

@@ -44,7 +44,10 @@ mod tests {
     async fn says_whether_an_admin_exists() {
         let scene = Scene::new().await;
         let before = scene.get("/api/auth/status").await;
-        assert_eq!(before.json, json!({"initialized": false, "setupTokenRequired": false, "version": "test"}));
+        assert_eq!(
+            before.json,
+            json!({"initialized": false, "setupTokenRequired": false, "version": "test"})
+        );
         scene.register().await;
         assert_eq!(scene.get("/api/auth/status").await.json["initialized"], true);
     }

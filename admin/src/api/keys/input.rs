@@ -169,9 +169,7 @@ fn upstream_ids(fields: &mut Fields, problems: &mut Problems) -> Option<Vec<Upst
     let value = fields.take("upstreamIds")?;
     let mut ids =
         fields::list(value, &fields.at("upstreamIds"), UPSTREAM_IDS_MAX, problems, |value, at, problems| {
-            parsed::<UpstreamId>(value)
-                .map_err(|_| problems.add(at, "is not the id of an upstream"))
-                .ok()
+            parsed::<UpstreamId>(value).map_err(|_| problems.add(at, "is not the id of an upstream")).ok()
         })?;
     let mut seen = std::collections::HashSet::new();
     ids.retain(|id| seen.insert(*id));

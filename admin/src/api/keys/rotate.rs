@@ -93,7 +93,7 @@ mod tests {
         assert_eq!((key.hash, key.prefix.as_str()), (new.hash(), new.prefix()));
         let previous = key.previous.unwrap();
         assert_eq!(previous.hash, PlaintextKey::parse(&old).unwrap().hash());
-        assert_eq!(previous.until, scene.clock.now().plus(Duration::from_secs(60)));
+        assert_eq!(previous.until, scene.clock.now().plus(Duration::from_mins(1)));
 
         let without_body = scene.send("POST", &path, None, &[]).await;
         assert_eq!((without_body.status, &without_body.json["previousUntil"]), (200, &json!(null)));

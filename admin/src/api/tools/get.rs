@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use sql::lists;
-use sql::model::{DefinitionId, Kind};
+use sql::model::DefinitionId;
 use utoipa::ToSchema;
 
 use super::ToolView;
@@ -30,12 +30,11 @@ pub(crate) async fn get(
     State(app): State<App>,
     Id(id): Id<DefinitionId>,
 ) -> Result<Json<ToolDetail>, ApiError> {
-    let missing = || ApiError::NotFound("tool");
+    let missing = || ApiError::ToolNotFound;
     let tools = app.control.tools();
     let row = tools.iter().find(|tool| tool.id == id).ok_or_else(missing)?;
     let mut tx = app.store.read().await?;
-    let stored = lists::of_upstream(&mut tx, row.upstream_id, Kind::Tool).await?;
-    let stored = stored.into_iter().find(|definition| definition.id == id).ok_or_else(missing)?;
+    let stored = lists::get(&mut tx, id).await?.ok_or_else(missing)?;
     Ok(Json(ToolDetail { tool: ToolView::from(row), stored: UpstreamTool::new(stored)? }))
 }
 

@@ -76,7 +76,10 @@ mod tests {
         let rows = [("a", &a, "add"), ("a", &a, "search"), ("b", &b, "subtract")];
         scene.plane.set_tools(rows.iter().map(|(name, id, tool)| tool_row(name, id, tool)).collect());
         let first = scene.get("/api/admin/tools?limit=2").await;
-        assert_eq!((&first.json["total"], &first.json["items"][1]["exposedName"]), (&json!(3), &json!("search")));
+        assert_eq!(
+            (&first.json["total"], &first.json["items"][1]["exposedName"]),
+            (&json!(3), &json!("search"))
+        );
         let cursor = first.json["nextCursor"].as_str().unwrap();
         let second = scene.get(&format!("/api/admin/tools?limit=2&cursor={cursor}")).await;
         assert_eq!(second.json["items"][0]["exposedName"], "subtract");

@@ -65,7 +65,9 @@ pub(super) fn read(
     let stored = stored.map(|upstream| &upstream.conn_params);
     let read = match transport {
         Transport::Stdio => stdio(&mut params, stored, problems),
-        Transport::Sse | Transport::StreamableHttp | Transport::Websocket => http(&mut params, stored, problems),
+        Transport::Sse | Transport::StreamableHttp | Transport::Websocket => {
+            http(&mut params, stored, problems)
+        }
     };
     params.close(problems);
     read
@@ -141,8 +143,9 @@ fn args(params: &mut Fields, stored: &[Value], problems: &mut Problems) -> Optio
     let pointer = params.at("args");
     let Some(value) = params.take("args") else { return Some(Vec::new()) };
     let kept: Vec<&Value> = stored.iter().filter(|value| value.is_secret()).collect();
-    let placeholders =
-        value.as_array().map_or(0, |values| values.iter().filter(|value| **value == wire::placeholder()).count());
+    let placeholders = value
+        .as_array()
+        .map_or(0, |values| values.iter().filter(|value| **value == wire::placeholder()).count());
     // With fewer placeholders than secrets nobody could tell which ones were meant.
     let mut kept = if placeholders == kept.len() { kept.into_iter() } else { Vec::new().into_iter() };
     fields::list(value, &pointer, VALUES_MAX, problems, |value, pointer, problems| {

@@ -8,8 +8,8 @@ use sql::model::{Upstream, UpstreamId};
 use sql::upstreams;
 
 use super::input::{self, Input, UpstreamBody};
-use super::wire::{self, UpstreamView};
 use super::name_taken;
+use super::wire::{self, UpstreamView};
 use crate::App;
 use crate::audit::{self, Act};
 use crate::error::ApiError;
@@ -174,11 +174,23 @@ mod tests {
     #[tokio::test]
     async fn addresses_that_are_none_are_refused() {
         let scene = Scene::logged_in().await;
-        for url in ["file:///etc/passwd", "gopher://h/", "unix:/x", "http://a@h/", "h/mcp", "https://h/#f", "ws://h/"] {
+        for url in [
+            "file:///etc/passwd",
+            "gopher://h/",
+            "unix:/x",
+            "http://a@h/",
+            "h/mcp",
+            "https://h/#f",
+            "ws://h/",
+        ] {
             let mut body = http();
             body["connParams"]["url"] = json!(url);
             let answer = scene.post(PATH, body).await;
-            assert_eq!((answer.status, answer.pointers()), (422, vec!["/connParams/url".to_owned()]), "{url}");
+            assert_eq!(
+                (answer.status, answer.pointers()),
+                (422, vec!["/connParams/url".to_owned()]),
+                "{url}"
+            );
         }
     }
 

@@ -44,8 +44,10 @@ pub(crate) async fn findings(
 ) -> Result<Json<Findings>, ApiError> {
     let mut tx = app.store.read().await?;
     super::find(&mut tx, id).await?;
-    let states = lists::states(&mut tx).await?.into_iter().filter(|state| state.upstream_id == id);
-    Ok(Json(Findings { items: states.flat_map(|state| state.findings).map(FindingRow::from).collect() }))
+    let states = lists::states_of(&mut tx, id).await?;
+    Ok(Json(Findings {
+        items: states.into_iter().flat_map(|state| state.findings).map(FindingRow::from).collect(),
+    }))
 }
 
 impl From<Finding> for FindingRow {
@@ -71,8 +73,7 @@ mod tests {
         let id = scene.upstream("a").await;
         scene.tool(&id, "add").await;
         let answer = scene.get(&format!("/api/admin/upstreams/{id}/findings")).await;
-        let expected =
-            json!({"kind": "tool", "upstreamName": "bad", "code": "no-schema", "message": "has no usable schema"});
+        let expected = json!({"kind": "tool", "upstreamName": "bad", "code": "no-schema", "message": "has no usable schema"});
         assert_eq!(answer.json["items"], json!([expected]));
     }
 }

@@ -229,13 +229,12 @@ fn read(value: Json, stored: Option<&Upstream>, problems: &mut Problems) -> Opti
     let mut fields = Fields::open(value, "", problems)?;
     let name = fields.required("name", problems, fields::name(1..=100));
     let transport = fields.required("transport", problems, transport);
-    let conn_params = match transport {
-        Some(transport) => conn_params::read(&mut fields, transport, stored, problems),
+    let conn_params = if let Some(transport) = transport {
+        conn_params::read(&mut fields, transport, stored, problems)
+    } else {
         // Without a transport nobody knows what they should be.
-        None => {
-            fields.take("connParams");
-            None
-        }
+        fields.take("connParams");
+        None
     };
     let credential = credential(&mut fields, stored, problems);
     let sort_order = fields.optional("sortOrder", problems, integer(-SORT_ORDER_MAX..=SORT_ORDER_MAX));
@@ -257,7 +256,12 @@ fn read(value: Json, stored: Option<&Upstream>, problems: &mut Problems) -> Opti
         ..defaults
     };
     fields.close(problems);
-    let new = NewUpstream { name: name.unwrap_or_default(), transport: transport?, conn_params: conn_params?, ..rest };
+    let new = NewUpstream {
+        name: name.unwrap_or_default(),
+        transport: transport?,
+        conn_params: conn_params?,
+        ..rest
+    };
     Some(Input { new, placed })
 }
 
@@ -275,7 +279,11 @@ fn isolation(value: Json) -> Result<Isolation, String> {
     }
 }
 
-fn credential(fields: &mut Fields, stored: Option<&Upstream>, problems: &mut Problems) -> Option<Secret<String>> {
+fn credential(
+    fields: &mut Fields,
+    stored: Option<&Upstream>,
+    problems: &mut Problems,
+) -> Option<Secret<String>> {
     fields.optional("credential", problems, |value| match value {
         value if value == wire::placeholder() => stored
             .and_then(|upstream| upstream.credential.clone())
@@ -309,7 +317,8 @@ fn sync(fields: &mut Fields, problems: &mut Problems) -> Option<SyncSwitches> {
     let pointer = fields.at("sync");
     let mut switches = Fields::open(fields.take("sync")?, &pointer, problems)?;
     let mut switch = |name| switches.optional(name, problems, flag).unwrap_or(true);
-    let read = SyncSwitches { tools: switch("tools"), prompts: switch("prompts"), resources: switch("resources") };
+    let read =
+        SyncSwitches { tools: switch("tools"), prompts: switch("prompts"), resources: switch("resources") };
     switches.close(problems);
     Some(read)
 }

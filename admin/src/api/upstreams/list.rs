@@ -12,7 +12,7 @@ use crate::App;
 use crate::doc;
 use crate::error::ApiError;
 use crate::extract::Admin;
-use crate::query::{ListQuery, Listed};
+use crate::query::{ListQuery, Listed, switch};
 
 /// What upstreams can be sorted by.
 const SORTS: [&str; 4] = ["sortOrder", "name", "createdAt", "updatedAt"];
@@ -47,15 +47,12 @@ pub(crate) async fn list(
 }
 
 fn parse(query: UpstreamsQuery) -> Result<UpstreamFilter, ApiError> {
-    let enabled = match query.enabled.as_deref() {
-        None => None,
-        Some("true") => Some(true),
-        Some("false") => Some(false),
-        Some(_) => return Err(ApiError::field("/enabled", "must be true or false")),
-    };
+    let enabled = switch("/enabled", query.enabled.as_deref())?;
     let transport = query
         .transport
-        .map(|word| word.parse::<Transport>().map_err(|error| ApiError::field("/transport", error.to_string())))
+        .map(|word| {
+            word.parse::<Transport>().map_err(|error| ApiError::field("/transport", error.to_string()))
+        })
         .transpose()?;
     Ok(UpstreamFilter { enabled, transport })
 }
@@ -78,7 +75,10 @@ mod tests {
         assert_eq!((&first.json["total"], &first.json["items"][0]["name"]), (&json!(3), &json!("gamma")));
         let cursor = first.json["nextCursor"].as_str().unwrap();
         let second = scene.get(&format!("{PATH}?limit=2&sort=-name&cursor={cursor}")).await;
-        assert_eq!((&second.json["items"][0]["name"], &second.json["nextCursor"]), (&json!("alpha"), &json!(null)));
+        assert_eq!(
+            (&second.json["items"][0]["name"], &second.json["nextCursor"]),
+            (&json!("alpha"), &json!(null))
+        );
         assert_eq!(scene.get(&format!("{PATH}?search=ALPH")).await.json["total"], 1);
         assert_eq!(scene.get(&format!("{PATH}?enabled=false")).await.json["total"], 0);
         assert_eq!(scene.get(&format!("{PATH}?transport=streamable-http")).await.json["total"], 3);
@@ -89,9 +89,12 @@ mod tests {
         let scene = Scene::logged_in().await;
         let answer = scene.get(&format!("{PATH}?limit=0&sort=secret")).await;
         assert_eq!((answer.status, answer.pointers()), (422, vec!["/limit".to_owned(), "/sort".to_owned()]));
-        for (query, pointer) in
-            [("limit=201", "/limit"), ("cursor=nonsense", "/cursor"), ("enabled=x", "/enabled"), ("transport=x", "/transport")]
-        {
+        for (query, pointer) in [
+            ("limit=201", "/limit"),
+            ("cursor=nonsense", "/cursor"),
+            ("enabled=x", "/enabled"),
+            ("transport=x", "/transport"),
+        ] {
             let answer = scene.get(&format!("{PATH}?{query}")).await;
             assert_eq!((answer.status, answer.pointers()), (422, vec![pointer.to_owned()]), "{query}");
         }

@@ -1,7 +1,5 @@
 //! `POST /api/admin/upstreams/reorder`: all upstreams in a new order.
 
-use std::collections::BTreeSet;
-
 use axum::extract::State;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -39,11 +37,9 @@ pub(crate) async fn reorder(
     let mut tx = app.store.begin().await?;
     let before: Vec<UpstreamId> = upstreams::list(&mut tx).await?.into_iter().map(|one| one.id).collect();
     // Somebody may have added one meanwhile: then the order that was seen is not the order there is.
-    let each_once = ids.len() == before.len() && ids.iter().collect::<BTreeSet<_>>() == before.iter().collect();
-    if !each_once {
+    if !upstreams::reorder(&mut tx, &ids).await? {
         return Err(ApiError::field("/ids", "must name every upstream exactly once"));
     }
-    upstreams::reorder(&mut tx, &ids).await?;
     let act = Act {
         action: "upstream.reorder",
         target_id: None,
@@ -61,14 +57,13 @@ fn parse(value: Value) -> Result<Vec<UpstreamId>, ApiError> {
     let Some(mut fields) = Fields::open(value, "", &mut problems) else {
         return problems.unless_any(None);
     };
-    let ids = match fields.take("ids") {
-        Some(value) => fields::list(value, "/ids", UPSTREAMS_MAX, &mut problems, |value, at, problems| {
+    let ids = if let Some(value) = fields.take("ids") {
+        fields::list(value, "/ids", UPSTREAMS_MAX, &mut problems, |value, at, problems| {
             fields::parsed(value).map_err(|_| problems.add(at, "must be the id of an upstream")).ok()
-        }),
-        None => {
-            problems.add("/ids", "is required");
-            None
-        }
+        })
+    } else {
+        problems.add("/ids", "is required");
+        None
     };
     fields.close(&mut problems);
     problems.unless_any(ids)
@@ -93,8 +88,12 @@ mod tests {
         assert_eq!(scene.post(PATH, json!({"ids": [1, "x"]})).await.pointers(), ["/ids/0", "/ids/1"]);
         assert_eq!(scene.post(PATH, json!({"ids": [c, a, b]})).await.status, 204);
         let listed = scene.get("/api/admin/upstreams").await;
-        let names: Vec<&str> =
-            listed.json["items"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect();
+        let names: Vec<&str> = listed.json["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| item["name"].as_str().unwrap())
+            .collect();
         assert_eq!(names, ["c", "a", "b"]);
         assert_eq!(scene.audited("upstream.reorder").await.len(), 1);
     }

@@ -156,7 +156,8 @@ mod tests {
     async fn an_edited_upstream_is_tried_with_its_stored_secrets() {
         let scene = Scene::logged_in().await;
         let params = json!({"url": "https://a.example/", "headers": {"X-T": {"secret": "one"}}});
-        let body = json!({"name": "a", "transport": "streamable-http", "connParams": params, "credential": "two"});
+        let body =
+            json!({"name": "a", "transport": "streamable-http", "connParams": params, "credential": "two"});
         let mut edited = scene.post("/api/admin/upstreams", body.clone()).await.json;
         let trial = json!({
             "id": edited["id"].take(),

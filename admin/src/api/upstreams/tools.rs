@@ -95,7 +95,10 @@ mod tests {
         }
         let path = format!("/api/admin/upstreams/{id}/tools");
         let first = scene.get(&format!("{path}?limit=2")).await;
-        assert_eq!((first.json["total"].as_u64(), first.json["items"].as_array().unwrap().len()), (Some(3), 2));
+        assert_eq!(
+            (first.json["total"].as_u64(), first.json["items"].as_array().unwrap().len()),
+            (Some(3), 2)
+        );
         assert_eq!(first.json["items"][0]["definition"]["inputSchema"]["type"], "object");
         let cursor = first.json["nextCursor"].as_str().unwrap();
         let second = scene.get(&format!("{path}?limit=2&cursor={cursor}")).await;

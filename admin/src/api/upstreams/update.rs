@@ -76,7 +76,10 @@ mod tests {
         let missing = scene.send("PATCH", &path, Some(json!({"name": "b"})), &[]).await;
         assert_eq!((missing.status, &missing.json["code"]), (428, &json!("PRECONDITION")));
         let first = patch(&scene, &id, "\"1\"", json!({"name": "b"})).await;
-        assert_eq!((first.status, &first.json["name"], &first.json["version"]), (200, &json!("b"), &json!(2)));
+        assert_eq!(
+            (first.status, &first.json["name"], &first.json["version"]),
+            (200, &json!("b"), &json!(2))
+        );
         assert_eq!(first.headers["etag"], "\"2\"");
         for stale in ["\"1\"", "\"3\"", "nonsense", "*"] {
             let answer = patch(&scene, &id, stale, json!({"name": "c"})).await;
@@ -88,7 +91,8 @@ mod tests {
     async fn absent_stays_and_null_brings_back_the_default() {
         let scene = Scene::logged_in().await;
         let id = scene.upstream("a").await;
-        let set = json!({"callTimeoutS": 5, "tags": ["x"], "connParams": {"headers": {"X-A": "1", "X-B": "2"}}});
+        let set =
+            json!({"callTimeoutS": 5, "tags": ["x"], "connParams": {"headers": {"X-A": "1", "X-B": "2"}}});
         patch(&scene, &id, "\"1\"", set).await;
         let change = json!({"callTimeoutS": null, "connParams": {"headers": {"X-A": null}}});
         let answer = patch(&scene, &id, "\"2\"", change).await;

@@ -20,6 +20,7 @@ use crate::doc;
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Upstream)]
+#[expect(clippy::struct_excessive_bools, reason = "as many switches as an upstream has")]
 pub(crate) struct UpstreamView {
     /// Which.
     #[schema(value_type = uuid::Uuid)]

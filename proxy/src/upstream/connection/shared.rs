@@ -187,7 +187,7 @@ impl Shared {
             Ok(_) => self.answered(),
             // Whether the upstream or only this call is in trouble, a ping will tell.
             Err(CallError::Unavailable { .. } | CallError::ClosedMidCall | CallError::TimedOut { .. }) => {
-                self.suspect()
+                self.suspect();
             }
             Err(_) => {}
         }
@@ -341,6 +341,7 @@ impl Shared {
             protocol_version: shown.protocol_version.clone(),
             server_info: shown.server_info.clone(),
             capabilities: shown.capabilities.clone(),
+            sessions: 1,
             calls_in_flight: self.bulkhead.taken().max(self.calls_in_flight()),
             unattributed: count(&self.counters.unattributed),
             late_answers: count(&self.counters.answers),
