@@ -95,7 +95,8 @@ async function until(what, timeoutMs, ended, isDone) {
   throw new Error(`the gateway was not ${what} after ${timeoutMs} ms (${last})`);
 }
 
-async function listTools({ url, key }) {
+/** The names of all tools that a key sees. */
+export async function listTools({ url, key }) {
   const names = [];
   let cursor;
   do {

@@ -4,33 +4,18 @@
  */
 
 export interface paths {
-    "/api/auth/status": {
+    "/api/admin/audit": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description ok */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Status"];
-                    };
-                };
-            };
-        };
+        /**
+         * List audit events
+         * @description The newest first.
+         */
+        get: operations["audit_list"];
         put?: never;
         post?: never;
         delete?: never;
@@ -39,7 +24,7 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/auth/register": {
+    "/api/admin/auth/change-password": {
         parameters: {
             query?: never;
             header?: never;
@@ -48,79 +33,11 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        post: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": {
-                        username: string;
-                        password: string;
-                        setupToken?: string | null;
-                    };
-                };
-            };
-            responses: {
-                /** @description ok */
-                201: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": {
-                            id: string;
-                            username: string;
-                        };
-                    };
-                };
-            };
-        };
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/auth/login": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": {
-                        username: string;
-                        password: string;
-                    };
-                };
-            };
-            responses: {
-                /** @description ok */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Login"];
-                    };
-                };
-            };
-        };
+        /**
+         * Change the password
+         * @description All other sessions end at once.
+         */
+        post: operations["auth_change_password"];
         delete?: never;
         options?: never;
         head?: never;
@@ -136,341 +53,32 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        post: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description done */
-                204: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content?: never;
-                };
-            };
-        };
+        /** End this session */
+        post: operations["auth_logout"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/api/admin/upstreams": {
+    "/api/admin/auth/me": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        get: {
-            parameters: {
-                query?: {
-                    search?: string;
-                    cursor?: string;
-                    sort?: string;
-                    limit?: number;
-                };
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description ok */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["UpstreamPage"];
-                    };
-                };
-            };
-        };
-        put?: never;
-        post: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["NewUpstream"];
-                };
-            };
-            responses: {
-                /** @description ok */
-                201: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Upstream"];
-                    };
-                };
-            };
-        };
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/admin/upstreams/{id}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    id: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description ok */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Upstream"];
-                    };
-                };
-            };
-        };
+        /** Whose token this is */
+        get: operations["auth_me"];
         put?: never;
         post?: never;
-        delete: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    id: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description done */
-                204: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content?: never;
-                };
-            };
-        };
-        options?: never;
-        head?: never;
-        patch: {
-            parameters: {
-                query?: never;
-                header: {
-                    "If-Match": string;
-                };
-                path: {
-                    id: string;
-                };
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": {
-                        [key: string]: unknown;
-                    };
-                };
-            };
-            responses: {
-                /** @description ok */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Upstream"];
-                    };
-                };
-            };
-        };
-        trace?: never;
-    };
-    "/api/admin/upstreams/{id}/enable": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    id: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description ok */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Upstream"];
-                    };
-                };
-            };
-        };
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/api/admin/upstreams/{id}/disable": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    id: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description ok */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Upstream"];
-                    };
-                };
-            };
-        };
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/admin/upstreams/{id}/reconnect": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    id: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description ok */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Upstream"];
-                    };
-                };
-            };
-        };
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/admin/upstreams/{id}/sync": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    id: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description ok */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": {
-                            added: string[];
-                            changed: string[];
-                            removed: string[];
-                        };
-                    };
-                };
-            };
-        };
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/admin/upstreams/test": {
+    "/api/admin/auth/refresh": {
         parameters: {
             query?: never;
             header?: never;
@@ -479,202 +87,65 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        post: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["NewUpstream"] & {
-                        id?: string | null;
-                    };
-                };
-            };
-            responses: {
-                /** @description ok */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["TestReport"];
-                    };
-                };
-            };
-        };
+        /**
+         * Prolong this session
+         * @description The new token names the same session; the old one holds until its own end, so that requests on
+         *     their way are not refused. Ending the session ends both.
+         */
+        post: operations["auth_refresh"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/api/admin/upstreams/{id}/tools": {
+    "/api/admin/auth/sessions": {
         parameters: {
             query?: never;
             header?: never;
-            path: {
-                id: string;
-            };
+            path?: never;
             cookie?: never;
         };
-        get: {
-            parameters: {
-                query?: {
-                    search?: string;
-                    cursor?: string;
-                    sort?: string;
-                    limit?: number;
-                };
-                header?: never;
-                path: {
-                    id: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description ok */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["ToolPage"];
-                    };
-                };
-            };
-        };
+        /**
+         * List my sessions
+         * @description All of them on one page: a person has few.
+         */
+        get: operations["auth_list_sessions"];
         put?: never;
         post?: never;
-        delete?: never;
+        /** End all my other sessions */
+        delete: operations["auth_revoke_other_sessions"];
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/api/admin/upstreams/{id}/findings": {
+    "/api/admin/auth/sessions/{id}": {
         parameters: {
             query?: never;
             header?: never;
-            path: {
-                id: string;
-            };
+            path?: never;
             cookie?: never;
         };
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    id: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description ok */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": {
-                            items: components["schemas"]["Finding"][];
-                        };
-                    };
-                };
-            };
-        };
+        get?: never;
         put?: never;
         post?: never;
-        delete?: never;
+        /** End one of my sessions */
+        delete: operations["auth_revoke_session"];
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/api/admin/upstreams/{id}/logs": {
+    "/api/admin/health": {
         parameters: {
             query?: never;
             header?: never;
-            path: {
-                id: string;
-            };
+            path?: never;
             cookie?: never;
         };
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    id: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description ok */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": {
-                            lines: string[];
-                        };
-                    };
-                };
-            };
-        };
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/admin/upstreams/{id}/checks": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    id: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description ok */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": {
-                            items: {
-                                at: string;
-                                ok: boolean;
-                                ms: number;
-                                reason: string | null;
-                            }[];
-                        };
-                    };
-                };
-            };
-        };
+        /** Read how the gateway fares */
+        get: operations["health_health"];
         put?: never;
         post?: never;
         delete?: never;
@@ -690,56 +161,15 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get: {
-            parameters: {
-                query?: {
-                    search?: string;
-                    cursor?: string;
-                    sort?: string;
-                    limit?: number;
-                };
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description ok */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["KeyPage"];
-                    };
-                };
-            };
-        };
+        /** List keys */
+        get: operations["keys_list"];
         put?: never;
-        post: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["NewKey"];
-                };
-            };
-            responses: {
-                /** @description ok */
-                201: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["CreatedKey"];
-                    };
-                };
-            };
-        };
+        /**
+         * Create a key
+         * @description With an `Idempotency-Key` the same request again answers the same, the secret included, for ten
+         *     minutes and while this process lives.
+         */
+        post: operations["keys_create"];
         delete?: never;
         options?: never;
         head?: never;
@@ -750,55 +180,33 @@ export interface paths {
         parameters: {
             query?: never;
             header?: never;
-            path: {
-                id: string;
-            };
+            path?: never;
             cookie?: never;
         };
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    id: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description ok */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Key"];
-                    };
-                };
-            };
-        };
+        /** Read a key */
+        get: operations["keys_get"];
         put?: never;
         post?: never;
-        delete: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    id: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description done */
-                204: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content?: never;
-                };
-            };
+        /** Delete a key */
+        delete: operations["keys_delete"];
+        options?: never;
+        head?: never;
+        /** Change a key */
+        patch: operations["keys_update"];
+        trace?: never;
+    };
+    "/api/admin/keys/{id}/disable": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
         };
+        get?: never;
+        put?: never;
+        /** Switch a key off */
+        post: operations["keys_disable"];
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -808,78 +216,61 @@ export interface paths {
         parameters: {
             query?: never;
             header?: never;
-            path: {
-                id: string;
-            };
+            path?: never;
             cookie?: never;
         };
         get?: never;
         put?: never;
-        post: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    id: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description ok */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Key"];
-                    };
-                };
-            };
-        };
+        /** Switch a key on */
+        post: operations["keys_enable"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/api/admin/keys/{id}/disable": {
+    "/api/admin/keys/{id}/rotate": {
         parameters: {
             query?: never;
             header?: never;
-            path: {
-                id: string;
-            };
+            path?: never;
             cookie?: never;
         };
         get?: never;
         put?: never;
-        post: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    id: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description ok */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Key"];
-                    };
-                };
-            };
-        };
+        /**
+         * Give a key a new secret
+         * @description The secret before the one that is replaced stops working at once, whatever overlap it had.
+         */
+        post: operations["keys_rotate"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
+        trace?: never;
+    };
+    "/api/admin/settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the settings
+         * @description One object per group, keys as in the configuration file.
+         */
+        get: operations["settings_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Change settings
+         * @description A merge patch: `null` brings back a default. Takes effect within moments, without a restart.
+         */
+        patch: operations["settings_update"];
         trace?: never;
     };
     "/api/admin/tools": {
@@ -889,32 +280,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get: {
-            parameters: {
-                query?: {
-                    search?: string;
-                    cursor?: string;
-                    sort?: string;
-                    limit?: number;
-                    upstreamId?: string;
-                };
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description ok */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["ToolViewPage"];
-                    };
-                };
-            };
-        };
+        /**
+         * List all tools
+         * @description By exposed name. `search` looks into names, titles, descriptions and upstreams.
+         */
+        get: operations["tools_list"];
         put?: never;
         post?: never;
         delete?: never;
@@ -927,33 +297,293 @@ export interface paths {
         parameters: {
             query?: never;
             header?: never;
-            path: {
-                id: string;
-            };
+            path?: never;
             cookie?: never;
         };
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    id: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description ok */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["ToolDetail"];
-                    };
-                };
-            };
+        /** Read a tool */
+        get: operations["tools_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/upstreams": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
         };
+        /** List upstreams */
+        get: operations["upstreams_list"];
+        put?: never;
+        /**
+         * Create an upstream
+         * @description With an `Idempotency-Key` the same request again answers the same, for ten minutes and while
+         *     this process lives.
+         */
+        post: operations["upstreams_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/upstreams/reorder": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Reorder all upstreams */
+        post: operations["upstreams_reorder"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/upstreams/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Try a configuration */
+        post: operations["upstreams_test"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/upstreams/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read an upstream */
+        get: operations["upstreams_get"];
+        put?: never;
+        post?: never;
+        /** Delete an upstream */
+        delete: operations["upstreams_delete"];
+        options?: never;
+        head?: never;
+        /** Change an upstream */
+        patch: operations["upstreams_update"];
+        trace?: never;
+    };
+    "/api/admin/upstreams/{id}/checks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read the health history of an upstream */
+        get: operations["upstreams_checks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/upstreams/{id}/disable": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Switch an upstream off */
+        post: operations["upstreams_disable"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/upstreams/{id}/enable": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Switch an upstream on */
+        post: operations["upstreams_enable"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/upstreams/{id}/findings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read what is wrong with an upstream's lists */
+        get: operations["upstreams_findings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/upstreams/{id}/logs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read the last lines of an upstream's stderr */
+        get: operations["upstreams_logs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/upstreams/{id}/reconnect": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Reconnect an upstream
+         * @description Answers at once; its state shows how it goes.
+         */
+        post: operations["upstreams_reconnect"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/upstreams/{id}/sync": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Sync an upstream */
+        post: operations["upstreams_sync"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/upstreams/{id}/tools": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the tools of an upstream */
+        get: operations["upstreams_tools"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/login": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Log in */
+        post: operations["auth_login"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/register": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Register the first admin */
+        post: operations["auth_register"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whether anybody has registered yet */
+        get: operations["auth_status"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/openapi.json": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Describe this API */
+        get: operations["health_document"];
         put?: never;
         post?: never;
         delete?: never;
@@ -966,212 +596,1078 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        Upstream: {
-            name: string;
-            /** @enum {string} */
-            transport: "stdio" | "sse" | "streamable-http" | "websocket";
-            connParams: {
-                command: string;
-                args?: (string | {
-                    secret: string | boolean;
-                })[];
-                env?: {
-                    [key: string]: string | {
-                        secret: string | boolean;
-                    };
-                };
-                cwd?: string | null;
-            } | {
-                url: string;
-                headers?: {
-                    [key: string]: string | {
-                        secret: string | boolean;
-                    };
-                };
-            };
-            enabled: boolean;
-            sortOrder: number;
-            autoSync: boolean;
-            namePrefix: string;
-            /** @enum {string} */
-            isolation: "shared" | "per-session" | "per-key";
-            /** @enum {string} */
-            protocol: "auto" | "legacy" | "modern";
-            callTimeoutS: number | null;
-            tags: string[];
-            /** @enum {string} */
-            onToolChange: "allow" | "warn" | "hold";
-            sanitize: boolean;
-            id: string;
-            /** @enum {string} */
-            state: "connecting" | "available" | "unavailable" | "suspended" | "disabled";
-            lastError: string | null;
-            credentialSet: boolean;
-            since: string | null;
-            era: string | null;
-            protocolVersion: string | null;
-            serverInfo: {
-                [key: string]: unknown;
-            } | null;
-            callsInFlight: number;
-            unattributed: number;
-            droppedLines: number;
+        /** @description Who acted. */
+        ActorView: {
+            /** @description Which admin or key. */
+            id?: string | null;
+            /** @description Its name at that time. */
+            name?: string | null;
+            /** @description `admin`, `key` or `system`. */
+            type: string;
+        };
+        /** @description A key, without its secret. */
+        ApiKey: {
+            /** @description Where calls may come from; empty = anywhere. */
+            allowedCidrs: string[];
+            /**
+             * Format: date-time
+             * @description When it was created.
+             */
             createdAt: string;
-            updatedAt: string;
-            version: number;
-        };
-        NewUpstream: {
-            name: string;
-            /** @enum {string} */
-            transport: "stdio" | "sse" | "streamable-http" | "websocket";
-            connParams: {
-                command: string;
-                args?: (string | {
-                    secret: string | boolean;
-                })[];
-                env?: {
-                    [key: string]: string | {
-                        secret: string | boolean;
-                    };
-                };
-                cwd?: string | null;
-            } | {
-                url: string;
-                headers?: {
-                    [key: string]: string | {
-                        secret: string | boolean;
-                    };
-                };
-            };
-            enabled?: boolean;
-            sortOrder?: number;
-            autoSync?: boolean;
-            namePrefix?: string;
-            /** @enum {string} */
-            isolation?: "shared" | "per-session" | "per-key";
-            /** @enum {string} */
-            protocol?: "auto" | "legacy" | "modern";
-            callTimeoutS?: number | null;
-            tags?: string[];
-            /** @enum {string} */
-            onToolChange?: "allow" | "warn" | "hold";
-            sanitize?: boolean;
-            credential?: string | null;
-        };
-        UpstreamPage: {
-            items: components["schemas"]["Upstream"][];
-            nextCursor: string | null;
-            total: number;
-        };
-        TestReport: {
-            ok: boolean;
-            tools: number | null;
-            serverInfo: {
-                [key: string]: unknown;
-            } | null;
-            protocolVersion: string | null;
-            stages: {
-                stage: string;
-                ok: boolean;
-                ms: number;
-                reason: string | null;
-            }[];
-        };
-        Tool: {
-            id: string;
-            upstreamId: string;
-            upstream: string;
-            name: string;
-            exposedName: string;
+            /** @description Whether it works. */
             enabled: boolean;
-            firstSeenAt: string;
-            changedAt: string;
-            definition: {
-                [key: string]: unknown;
-            };
-        };
-        ToolPage: {
-            items: components["schemas"]["Tool"][];
-            nextCursor: string | null;
-            total: number;
-        };
-        ToolView: {
+            /**
+             * Format: date-time
+             * @description When it stops working.
+             */
+            expiresAt?: string | null;
+            /**
+             * Format: uuid
+             * @description Which.
+             */
             id: string;
-            upstreamId: string;
-            upstreamName: string;
-            name: string;
-            exposedName: string;
-            title: string | null;
-            description: string | null;
-            enabled: boolean;
-            stale: boolean;
-        };
-        ToolViewPage: {
-            items: components["schemas"]["ToolView"][];
-            nextCursor: string | null;
-            total: number;
-        };
-        ToolDetail: {
-            tool: components["schemas"]["ToolView"];
-            stored: components["schemas"]["Tool"];
-        };
-        Finding: {
-            kind: string;
-            upstreamName: string;
-            code: string;
-            message: string;
-        };
-        Key: {
-            id: string;
-            name: string;
-            prefix: string;
-            enabled: boolean;
-            expiresAt: string | null;
+            /** @description From where it was last used. */
+            lastIp?: string | null;
+            /**
+             * Format: date-time
+             * @description When it was last used.
+             */
+            lastUsedAt?: string | null;
             /** @enum {string} */
             mode: "inherit" | "smart" | "full";
-            upstreamIds: string[] | null;
-            allowedCidrs: string[];
-            rateLimit: {
-                limit: number;
-                windowS: number;
-            } | null;
-            quotaPerDay: number | null;
-            quotaPerMonth: number | null;
-            lastUsedAt: string | null;
-            lastIp: string | null;
-            createdAt: string;
+            /** @description Unique. */
+            name: string;
+            /** @description The first 12 characters of the secret. */
+            prefix: string;
+            /**
+             * Format: date-time
+             * @description Until when the secret before the last rotation works, if it does.
+             */
+            previousUntil?: string | null;
+            /**
+             * Format: int64
+             * @description Calls a day.
+             */
+            quotaPerDay?: number | null;
+            /**
+             * Format: int64
+             * @description Calls a month.
+             */
+            quotaPerMonth?: number | null;
+            rateLimit?: components["schemas"]["RateLimit"] | null;
+            /**
+             * Format: date-time
+             * @description When it was last changed.
+             */
             updatedAt: string;
+            /** @description The upstreams it may use; null = all. */
+            upstreamIds?: string[] | null;
+            /**
+             * Format: int64
+             * @description Grows with each change; the ETag.
+             */
             version: number;
         };
-        NewKey: {
-            name: string;
+        /** @description A merge patch (RFC 7396) on a key: absent fields stay, `null` brings back the default. */
+        ApiKeyPatch: {
+            /** @description Where calls may come from. */
+            allowedCidrs?: string[] | null;
+            /** @description Whether it works. */
+            enabled?: boolean | null;
+            /**
+             * Format: date-time
+             * @description When it stops working.
+             */
             expiresAt?: string | null;
             /** @enum {string} */
             mode?: "inherit" | "smart" | "full";
+            /** @description Unique, 1 to 100 characters. */
+            name?: string | null;
+            /**
+             * Format: int64
+             * @description Calls a day.
+             */
+            quotaPerDay?: number | null;
+            /**
+             * Format: int64
+             * @description Calls a month.
+             */
+            quotaPerMonth?: number | null;
+            rateLimit?: components["schemas"]["RateLimit"] | null;
+            /** @description The upstreams it may use. */
             upstreamIds?: string[] | null;
-            allowedCidrs?: string[];
-            rateLimit?: {
-                limit: number;
-                windowS: number;
-            } | null;
         };
-        CreatedKey: components["schemas"]["Key"] & {
-            plaintextKey: string;
+        /** @description An entry of the audit log. */
+        AuditEvent: {
+            /** @description What: noun and verb, such as `upstream.create`. */
+            action: string;
+            /** @description Who. */
+            actor: components["schemas"]["ActorView"];
+            /** @description From where. */
+            address?: string | null;
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            at: string;
+            /**
+             * @description What differs, by JSON pointer: `{"/name": {"before": .., "after": ..}}`. A secret shows as a
+             *     fingerprint.
+             */
+            diff: Record<string, never>;
+            /**
+             * Format: uuid
+             * @description Which.
+             */
+            id: string;
+            /** @enum {string} */
+            outcome: "success" | "failure";
+            /** @description The request that caused it. */
+            requestId?: string | null;
+            /** @description Its id. */
+            targetId?: string | null;
+            /** @description The noun of what it was done to. */
+            targetKind: string;
+            /** @description Its name at that time. */
+            targetName?: string | null;
+            /** @description With what. */
+            userAgent?: string | null;
         };
-        KeyPage: {
-            items: components["schemas"]["Key"][];
-            nextCursor: string | null;
-            total: number;
-        };
-        Status: {
+        /** @description What a login page must know. */
+        AuthStatus: {
+            /** @description Whether an admin exists. */
             initialized: boolean;
+            /** @description Whether a registration from the caller's address must show the setup token. */
             setupTokenRequired: boolean;
+            /** @description The gateway's version. */
             version: string;
         };
+        /** @description One attempt or probe. */
+        CheckRow: {
+            /**
+             * Format: date-time
+             * @description When it ended.
+             */
+            at: string;
+            /**
+             * Format: int64
+             * @description How long it took.
+             */
+            ms: number;
+            /** @description Whether it succeeded. */
+            ok: boolean;
+            /** @description Why it failed. */
+            reason?: string | null;
+        };
+        /** @description How the last attempts and probes went. */
+        Checks: {
+            /** @description Oldest first. */
+            items: components["schemas"]["CheckRow"][];
+        };
+        /** @description `command`, `args`, `env` and `cwd` for stdio; `url` and `headers` for the others. */
+        ConnParams: {
+            /** @description Its arguments. */
+            args?: components["schemas"]["ConnValue"][] | null;
+            /** @description The program; never passed through a shell. */
+            command?: string | null;
+            /** @description Its working directory, absolute. */
+            cwd?: string | null;
+            /** @description What its environment holds besides the basics. */
+            env?: {
+                [key: string]: components["schemas"]["ConnValue"];
+            } | null;
+            /** @description Headers sent with each request. */
+            headers?: {
+                [key: string]: components["schemas"]["ConnValue"];
+            } | null;
+            /** @description An address with scheme `http` or `https`, without user and fragment. */
+            url?: string | null;
+        };
+        /** @description A text, or a secret that is sealed and never shown again. */
+        ConnValue: string | components["schemas"]["SecretValue"];
+        /** @description One item, and what is wrong with it. */
+        FindingRow: {
+            /** @description A stable word for what is wrong. */
+            code: string;
+            /** @enum {string} */
+            kind: "tool" | "prompt" | "resource" | "resource_template";
+            /** @description The same for a person. */
+            message: string;
+            /** @description Which item, as the upstream names it. */
+            upstreamName: string;
+        };
+        /** @description What was left out or altered. */
+        Findings: {
+            /** @description In the order of the lists. */
+            items: components["schemas"]["FindingRow"][];
+        };
+        /** @description How the gateway fares. */
+        HealthView: {
+            /**
+             * Format: int64
+             * @description Calls that wait for an upstream.
+             */
+            callsInFlight: number;
+            /** @description Why the newest configuration isn't served, if it isn't. */
+            problem?: string | null;
+            /** @description Where clients reach the gateway, if the operator says so. */
+            publicUrl?: string | null;
+            /**
+             * Format: date-time
+             * @description Since when.
+             */
+            publishedAt?: string | null;
+            /** @description Whether a catalog is published: whether calls are served. */
+            ready: boolean;
+            /**
+             * Format: int64
+             * @description The revision of configuration that is served.
+             */
+            revision: number;
+            /** @description `ok`, or `degraded` if something below isn't as it should be. */
+            status: string;
+            /** @description Whether the store answers. */
+            store: boolean;
+            /**
+             * Format: int64
+             * @description Streams that clients hold open.
+             */
+            streams: number;
+            /**
+             * Format: int64
+             * @description Tools in the catalog.
+             */
+            tools: number;
+            /** @description Upstreams by the state of their connection. */
+            upstreams: {
+                [key: string]: number;
+            };
+            /** @description The gateway's version. */
+            version: string;
+        };
+        /** @description One page of a list. */
+        Listed_ApiKey: {
+            /** @description The items, in order. */
+            items: {
+                /** @description Where calls may come from; empty = anywhere. */
+                allowedCidrs: string[];
+                /**
+                 * Format: date-time
+                 * @description When it was created.
+                 */
+                createdAt: string;
+                /** @description Whether it works. */
+                enabled: boolean;
+                /**
+                 * Format: date-time
+                 * @description When it stops working.
+                 */
+                expiresAt?: string | null;
+                /**
+                 * Format: uuid
+                 * @description Which.
+                 */
+                id: string;
+                /** @description From where it was last used. */
+                lastIp?: string | null;
+                /**
+                 * Format: date-time
+                 * @description When it was last used.
+                 */
+                lastUsedAt?: string | null;
+                /** @enum {string} */
+                mode: "inherit" | "smart" | "full";
+                /** @description Unique. */
+                name: string;
+                /** @description The first 12 characters of the secret. */
+                prefix: string;
+                /**
+                 * Format: date-time
+                 * @description Until when the secret before the last rotation works, if it does.
+                 */
+                previousUntil?: string | null;
+                /**
+                 * Format: int64
+                 * @description Calls a day.
+                 */
+                quotaPerDay?: number | null;
+                /**
+                 * Format: int64
+                 * @description Calls a month.
+                 */
+                quotaPerMonth?: number | null;
+                rateLimit?: components["schemas"]["RateLimit"] | null;
+                /**
+                 * Format: date-time
+                 * @description When it was last changed.
+                 */
+                updatedAt: string;
+                /** @description The upstreams it may use; null = all. */
+                upstreamIds?: string[] | null;
+                /**
+                 * Format: int64
+                 * @description Grows with each change; the ETag.
+                 */
+                version: number;
+            }[];
+            /** @description Where the next page begins; null on the last. */
+            nextCursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many items match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Listed_AuditEvent: {
+            /** @description The items, in order. */
+            items: {
+                /** @description What: noun and verb, such as `upstream.create`. */
+                action: string;
+                /** @description Who. */
+                actor: components["schemas"]["ActorView"];
+                /** @description From where. */
+                address?: string | null;
+                /**
+                 * Format: date-time
+                 * @description When.
+                 */
+                at: string;
+                /**
+                 * @description What differs, by JSON pointer: `{"/name": {"before": .., "after": ..}}`. A secret shows as a
+                 *     fingerprint.
+                 */
+                diff: Record<string, never>;
+                /**
+                 * Format: uuid
+                 * @description Which.
+                 */
+                id: string;
+                /** @enum {string} */
+                outcome: "success" | "failure";
+                /** @description The request that caused it. */
+                requestId?: string | null;
+                /** @description Its id. */
+                targetId?: string | null;
+                /** @description The noun of what it was done to. */
+                targetKind: string;
+                /** @description Its name at that time. */
+                targetName?: string | null;
+                /** @description With what. */
+                userAgent?: string | null;
+            }[];
+            /** @description Where the next page begins; null on the last. */
+            nextCursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many items match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Listed_SessionRow: {
+            /** @description The items, in order. */
+            items: {
+                /** @description From where. */
+                address?: string | null;
+                /** @description Whether it is the one that asks. */
+                current: boolean;
+                /**
+                 * Format: date-time
+                 * @description When it ends by itself.
+                 */
+                expiresAt: string;
+                /**
+                 * Format: uuid
+                 * @description What to revoke it by.
+                 */
+                id: string;
+                /**
+                 * Format: date-time
+                 * @description When it was opened or last prolonged.
+                 */
+                issuedAt: string;
+                /** @description With what. */
+                userAgent: string;
+            }[];
+            /** @description Where the next page begins; null on the last. */
+            nextCursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many items match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Listed_Tool: {
+            /** @description The items, in order. */
+            items: {
+                /** @description What the upstream says it does. */
+                description?: string | null;
+                /** @description Whether clients see it. */
+                enabled: boolean;
+                /** @description The name clients call it by. */
+                exposedName: string;
+                /**
+                 * Format: uuid
+                 * @description The stored definition.
+                 */
+                id: string;
+                /** @description The tool's name at its upstream. */
+                name: string;
+                /** @description Whether its upstream is away and this is from the last good sync. */
+                stale: boolean;
+                /** @description Its display name. */
+                title?: string | null;
+                /**
+                 * Format: uuid
+                 * @description Whose tool it is.
+                 */
+                upstreamId: string;
+                /** @description That upstream's name. */
+                upstreamName: string;
+            }[];
+            /** @description Where the next page begins; null on the last. */
+            nextCursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many items match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Listed_Upstream: {
+            /** @description The items, in order. */
+            items: {
+                /** @description Whether the schedule syncs it. */
+                autoSync: boolean;
+                /**
+                 * Format: int32
+                 * @description The longest silence of a call, instead of the setting.
+                 */
+                callTimeoutS?: number | null;
+                /**
+                 * Format: int64
+                 * @description Calls that wait for its answer.
+                 */
+                callsInFlight: number;
+                /** @description What it can do. */
+                capabilities?: Record<string, never> | null;
+                /** @description How it is reached, with `{"secret": true}` for each secret. */
+                connParams: components["schemas"]["ConnParams"];
+                /**
+                 * Format: date-time
+                 * @description When it was created.
+                 */
+                createdAt: string;
+                /** @description Whether a credential is stored. */
+                credentialSet: boolean;
+                /**
+                 * Format: int64
+                 * @description What it sent that was no message.
+                 */
+                droppedLines: number;
+                /** @description Whether it is connected and its lists are shown. */
+                enabled: boolean;
+                /** @description `legacy` or `modern`, once known. */
+                era?: string | null;
+                /**
+                 * Format: uuid
+                 * @description Which.
+                 */
+                id: string;
+                /** @enum {string} */
+                isolation: "shared" | "per-session" | "per-key";
+                /** @description Why the last attempt failed. */
+                lastError?: string | null;
+                /** @description Unique. */
+                name: string;
+                /** @description What stands before its exposed names. */
+                namePrefix: string;
+                /** @enum {string} */
+                onToolChange: "allow" | "warn" | "hold";
+                /** @enum {string} */
+                protocol: "auto" | "legacy" | "modern";
+                /** @description The version both sides agreed on. */
+                protocolVersion?: string | null;
+                /** @description Whether deceptive characters are stripped from its definitions. */
+                sanitize: boolean;
+                /** @description What it says of itself. */
+                serverInfo?: Record<string, never> | null;
+                /**
+                 * Format: date-time
+                 * @description When that state began.
+                 */
+                since?: string | null;
+                /**
+                 * Format: int64
+                 * @description Its place among the upstreams.
+                 */
+                sortOrder: number;
+                /** @enum {string} */
+                state: "connecting" | "available" | "unavailable" | "suspended" | "disabled";
+                /** @description Which lists are fetched. */
+                sync: components["schemas"]["SyncSwitches"];
+                /** @description Words to find it by. */
+                tags: string[];
+                /** @enum {string} */
+                transport: "stdio" | "sse" | "streamable-http" | "websocket";
+                /**
+                 * Format: int64
+                 * @description Its requests and log messages that belonged to no one client.
+                 */
+                unattributed: number;
+                /**
+                 * Format: date-time
+                 * @description When it was last changed.
+                 */
+                updatedAt: string;
+                /**
+                 * Format: int64
+                 * @description Grows with each change; the ETag.
+                 */
+                version: number;
+            }[];
+            /** @description Where the next page begins; null on the last. */
+            nextCursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many items match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Listed_UpstreamTool: {
+            /** @description The items, in order. */
+            items: {
+                /**
+                 * Format: date-time
+                 * @description When its definition last changed.
+                 */
+                changedAt: string;
+                /** @description The definition as the upstream sent it. */
+                definition: Record<string, never>;
+                /** @description Whether clients see it. */
+                enabled: boolean;
+                /** @description The name clients call it by. */
+                exposedName: string;
+                /**
+                 * Format: date-time
+                 * @description When it was first seen.
+                 */
+                firstSeenAt: string;
+                /**
+                 * Format: uuid
+                 * @description The stored definition.
+                 */
+                id: string;
+                /** @description Its name at the upstream. */
+                name: string;
+                /**
+                 * Format: int64
+                 * @description Its place, if an admin gave it one.
+                 */
+                sortOrder?: number | null;
+            }[];
+            /** @description Where the next page begins; null on the last. */
+            nextCursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many items match in all.
+             */
+            total: number;
+        };
+        /** @description Who logs in. */
         Login: {
-            token: string;
-            expiresAt: string;
+            /**
+             * Format: password
+             * @description As registered.
+             */
+            password: string;
+            /** @description As registered. */
             username: string;
+        };
+        /** @description What its process wrote to stderr. */
+        Logs: {
+            /** @description The last lines, oldest first; none for upstreams that are no process of ours. */
+            lines: string[];
+        };
+        /** @description Whose token this is. */
+        Me: {
+            /**
+             * Format: uuid
+             * @description The admin.
+             */
+            id: string;
+            /**
+             * Format: uuid
+             * @description The session, as the list of sessions names it.
+             */
+            sessionId: string;
+            /** @description Under which name. */
+            username: string;
+        };
+        /** @description A key as a client writes it. */
+        NewApiKey: {
+            /** @description Where calls may come from, such as `10.0.0.0/8` or `192.0.2.7`; anywhere if not said. */
+            allowedCidrs?: string[] | null;
+            /** @description Whether it works; true if not said. */
+            enabled?: boolean | null;
+            /**
+             * Format: date-time
+             * @description When it stops working; never if not said.
+             */
+            expiresAt?: string | null;
+            /** @enum {string} */
+            mode?: "inherit" | "smart" | "full";
+            /** @description Unique, 1 to 100 characters. */
+            name: string;
+            /**
+             * Format: int64
+             * @description Calls a day.
+             */
+            quotaPerDay?: number | null;
+            /**
+             * Format: int64
+             * @description Calls a month.
+             */
+            quotaPerMonth?: number | null;
+            rateLimit?: components["schemas"]["RateLimit"] | null;
+            /** @description The upstreams it may use; all if not said. */
+            upstreamIds?: string[] | null;
+        };
+        /** @description A key and its secret, which is shown this once. */
+        NewKeyView: components["schemas"]["ApiKey"] & {
+            /** @description The secret. It can't be shown again. */
+            plaintextKey: string;
+        };
+        /** @description An upstream as a client writes it. */
+        NewUpstream: {
+            /** @description Whether the schedule syncs it; true if not said. */
+            autoSync?: boolean | null;
+            /**
+             * Format: int32
+             * @description The longest silence of a call, 1 to 3,600; the setting if not said.
+             */
+            callTimeoutS?: number | null;
+            /** @description How it is reached. */
+            connParams: components["schemas"]["ConnParams"];
+            /** @description What `${credential}` stands for; without it in `connParams`, it is sent as a bearer token. */
+            credential?: string | null;
+            /** @description Whether it is connected and its lists are shown; true if not said. */
+            enabled?: boolean | null;
+            /** @enum {string} */
+            isolation?: "shared" | "per-session" | "per-key";
+            /** @description Unique, 1 to 100 characters. */
+            name: string;
+            /** @description What stands before its exposed names. */
+            namePrefix?: string | null;
+            /** @enum {string} */
+            onToolChange?: "allow" | "warn" | "hold";
+            /** @enum {string} */
+            protocol?: "auto" | "legacy" | "modern";
+            /** @description Whether deceptive characters are stripped from its definitions; false if not said. */
+            sanitize?: boolean | null;
+            /**
+             * Format: int64
+             * @description Its place among the upstreams; the last if not said.
+             */
+            sortOrder?: number | null;
+            sync?: components["schemas"]["SyncSwitches"] | null;
+            /** @description Words to find it by. */
+            tags?: string[] | null;
+            /** @enum {string} */
+            transport: "stdio" | "sse" | "streamable-http" | "websocket";
+        };
+        /** @description Every upstream once, in the order that is to be. */
+        Order: {
+            /** @description All ids, each once. */
+            ids: string[];
+        };
+        /** @description Both passwords. */
+        PasswordChange: {
+            /**
+             * Format: password
+             * @description The one that holds now.
+             */
+            currentPassword: string;
+            /**
+             * Format: password
+             * @description The one that is to hold: 8 to 71 bytes.
+             */
+            newPassword: string;
+        };
+        /** @description The body of every answer that isn't a success (RFC 9457). */
+        Problem: {
+            /**
+             * @description What happened, for a program: `VALIDATION`, `UNAUTHORIZED`, `FORBIDDEN`, `NOT_FOUND`,
+             *     `TOOL_NOT_FOUND`, `CONFLICT`, `PRECONDITION`, `RATE_LIMITED`, `UPSTREAM_UNAVAILABLE`,
+             *     `UPSTREAM_TIMEOUT`, `SERVICE_UNAVAILABLE`, `INTERNAL`.
+             */
+            code: string;
+            /** @description What happened, for a person. */
+            detail: string;
+            /** @description The fields that must be corrected. */
+            errors: components["schemas"]["ProblemField"][];
+            /** @description The request's name in the logs. */
+            requestId: string;
+            /**
+             * Format: int32
+             * @description The status.
+             */
+            status: number;
+            /** @description The words of the status. */
+            title: string;
+            /** @description Always `about:blank`: `code` says what happened. */
+            type: string;
+        };
+        /** @description A field that must be corrected. */
+        ProblemField: {
+            /** @description In words. */
+            message: string;
+            /** @description A JSON pointer into the body; a query parameter stands as `/name`. */
+            pointer: string;
+        };
+        /** @description So many client messages in a window, with a burst of the same size. */
+        RateLimit: {
+            /**
+             * Format: int32
+             * @description Messages, 1 to 1,000,000.
+             */
+            limit: number;
+            /**
+             * Format: int32
+             * @description In so many seconds, 1 to 86,400.
+             */
+            windowS: number;
+        };
+        /** @description Who was registered. */
+        Registered: {
+            /**
+             * Format: uuid
+             * @description The admin.
+             */
+            id: string;
+            /** @description Under which name. */
+            username: string;
+        };
+        /** @description The first admin. */
+        Registration: {
+            /**
+             * Format: password
+             * @description 8 to 71 bytes.
+             */
+            password: string;
+            /** @description From the gateway's log; needed from any address but loopback. */
+            setupToken?: string | null;
+            /** @description 3 to 32 characters. */
+            username: string;
+        };
+        /** @description How long the old secret lives on. */
+        Rotation: {
+            /**
+             * Format: int32
+             * @description In seconds, up to 31 days; not at all if not said.
+             */
+            overlapS?: number | null;
+        };
+        /** @description A new secret, or `true` for the stored one. */
+        SecretOrKept: string | boolean;
+        /** @description A secret. */
+        SecretValue: {
+            /** @description The secret itself, when it is set. Answers have `true`; sent back, that keeps what is stored. */
+            secret: components["schemas"]["SecretOrKept"];
+        };
+        /** @description A token that holds from now on. */
+        Session: {
+            /**
+             * Format: date-time
+             * @description When it ends by itself.
+             */
+            expiresAt: string;
+            /** @description Goes into the `Authorization` header, after `Bearer `. */
+            token: string;
+            /** @description Whose it is. */
+            username: string;
+        };
+        /** @description One session. */
+        SessionRow: {
+            /** @description From where. */
+            address?: string | null;
+            /** @description Whether it is the one that asks. */
+            current: boolean;
+            /**
+             * Format: date-time
+             * @description When it ends by itself.
+             */
+            expiresAt: string;
+            /**
+             * Format: uuid
+             * @description What to revoke it by.
+             */
+            id: string;
+            /**
+             * Format: date-time
+             * @description When it was opened or last prolonged.
+             */
+            issuedAt: string;
+            /** @description With what. */
+            userAgent: string;
+        };
+        /** @description What a sync changed, by the names the upstream uses. */
+        SyncAnswer: {
+            /** @description Listed now and not before. */
+            added: string[];
+            /** @description Defined differently than before. */
+            changed: string[];
+            /** @description What was left out or altered, and why. */
+            findings: components["schemas"]["FindingRow"][];
+            /** @description No longer listed. */
+            removed: string[];
+        };
+        /** @description Which lists are fetched. */
+        SyncSwitches: {
+            /** @description Prompts; true if not said. */
+            prompts?: boolean | null;
+            /** @description Resources and their templates; true if not said. */
+            resources?: boolean | null;
+            /** @description Tools; true if not said. */
+            tools?: boolean | null;
+        };
+        /** @description A tool of the catalog, before the rules of any key. */
+        Tool: {
+            /** @description What the upstream says it does. */
+            description?: string | null;
+            /** @description Whether clients see it. */
+            enabled: boolean;
+            /** @description The name clients call it by. */
+            exposedName: string;
+            /**
+             * Format: uuid
+             * @description The stored definition.
+             */
+            id: string;
+            /** @description The tool's name at its upstream. */
+            name: string;
+            /** @description Whether its upstream is away and this is from the last good sync. */
+            stale: boolean;
+            /** @description Its display name. */
+            title?: string | null;
+            /**
+             * Format: uuid
+             * @description Whose tool it is.
+             */
+            upstreamId: string;
+            /** @description That upstream's name. */
+            upstreamName: string;
+        };
+        /** @description A tool and its definition. */
+        ToolDetail: {
+            /** @description As it is stored. */
+            stored: components["schemas"]["UpstreamTool"];
+            /** @description As the catalog has it. */
+            tool: components["schemas"]["Tool"];
+        };
+        /** @description A configuration, and the stored upstream that its placeholders stand for. */
+        Trial: components["schemas"]["NewUpstream"] & {
+            /**
+             * Format: uuid
+             * @description The upstream that is being edited, if there is one: `{"secret": true}` and an absent
+             *     credential stand for what it has stored.
+             */
+            id?: string | null;
+        };
+        /** @description How far it got. */
+        TrialReport: {
+            /** @description Whether every stage succeeded. */
+            ok: boolean;
+            /** @description The version both sides agreed on, if they got that far. */
+            protocolVersion?: string | null;
+            /** @description What it says of itself, if it got that far. */
+            serverInfo?: Record<string, never> | null;
+            /** @description The stages that were tried, in order. */
+            stages: components["schemas"]["TrialStage"][];
+            /**
+             * Format: int64
+             * @description How many tools it lists, if it got that far.
+             */
+            tools?: number | null;
+        };
+        /** @description One stage. */
+        TrialStage: {
+            /**
+             * Format: int64
+             * @description How long it took.
+             */
+            ms: number;
+            /** @description Whether it succeeded. */
+            ok: boolean;
+            /** @description Why it failed. */
+            reason?: string | null;
+            /** @description `resolve`, `connect`, `tls`, `start`, `initialize` or `list`. */
+            stage: string;
+        };
+        /** @description An upstream and how it fares. */
+        Upstream: {
+            /** @description Whether the schedule syncs it. */
+            autoSync: boolean;
+            /**
+             * Format: int32
+             * @description The longest silence of a call, instead of the setting.
+             */
+            callTimeoutS?: number | null;
+            /**
+             * Format: int64
+             * @description Calls that wait for its answer.
+             */
+            callsInFlight: number;
+            /** @description What it can do. */
+            capabilities?: Record<string, never> | null;
+            /** @description How it is reached, with `{"secret": true}` for each secret. */
+            connParams: components["schemas"]["ConnParams"];
+            /**
+             * Format: date-time
+             * @description When it was created.
+             */
+            createdAt: string;
+            /** @description Whether a credential is stored. */
+            credentialSet: boolean;
+            /**
+             * Format: int64
+             * @description What it sent that was no message.
+             */
+            droppedLines: number;
+            /** @description Whether it is connected and its lists are shown. */
+            enabled: boolean;
+            /** @description `legacy` or `modern`, once known. */
+            era?: string | null;
+            /**
+             * Format: uuid
+             * @description Which.
+             */
+            id: string;
+            /** @enum {string} */
+            isolation: "shared" | "per-session" | "per-key";
+            /** @description Why the last attempt failed. */
+            lastError?: string | null;
+            /** @description Unique. */
+            name: string;
+            /** @description What stands before its exposed names. */
+            namePrefix: string;
+            /** @enum {string} */
+            onToolChange: "allow" | "warn" | "hold";
+            /** @enum {string} */
+            protocol: "auto" | "legacy" | "modern";
+            /** @description The version both sides agreed on. */
+            protocolVersion?: string | null;
+            /** @description Whether deceptive characters are stripped from its definitions. */
+            sanitize: boolean;
+            /** @description What it says of itself. */
+            serverInfo?: Record<string, never> | null;
+            /**
+             * Format: date-time
+             * @description When that state began.
+             */
+            since?: string | null;
+            /**
+             * Format: int64
+             * @description Its place among the upstreams.
+             */
+            sortOrder: number;
+            /** @enum {string} */
+            state: "connecting" | "available" | "unavailable" | "suspended" | "disabled";
+            /** @description Which lists are fetched. */
+            sync: components["schemas"]["SyncSwitches"];
+            /** @description Words to find it by. */
+            tags: string[];
+            /** @enum {string} */
+            transport: "stdio" | "sse" | "streamable-http" | "websocket";
+            /**
+             * Format: int64
+             * @description Its requests and log messages that belonged to no one client.
+             */
+            unattributed: number;
+            /**
+             * Format: date-time
+             * @description When it was last changed.
+             */
+            updatedAt: string;
+            /**
+             * Format: int64
+             * @description Grows with each change; the ETag.
+             */
+            version: number;
+        };
+        /**
+         * @description A merge patch (RFC 7396) on an upstream: absent fields stay, `null` brings back the default or
+         *     clears. With another `transport`, `connParams` starts empty.
+         */
+        UpstreamPatch: {
+            /** @description Whether the schedule syncs it. */
+            autoSync?: boolean | null;
+            /**
+             * Format: int32
+             * @description The longest silence of a call.
+             */
+            callTimeoutS?: number | null;
+            connParams?: components["schemas"]["ConnParams"] | null;
+            /** @description Absent keeps it, `null` clears it. */
+            credential?: string | null;
+            /** @description Whether it is connected and its lists are shown. */
+            enabled?: boolean | null;
+            /** @enum {string} */
+            isolation?: "shared" | "per-session" | "per-key";
+            /** @description Unique, 1 to 100 characters. */
+            name?: string | null;
+            /** @description What stands before its exposed names. */
+            namePrefix?: string | null;
+            /** @enum {string} */
+            onToolChange?: "allow" | "warn" | "hold";
+            /** @enum {string} */
+            protocol?: "auto" | "legacy" | "modern";
+            /** @description Whether deceptive characters are stripped from its definitions. */
+            sanitize?: boolean | null;
+            /**
+             * Format: int64
+             * @description Its place among the upstreams.
+             */
+            sortOrder?: number | null;
+            sync?: components["schemas"]["SyncSwitches"] | null;
+            /** @description Words to find it by. */
+            tags?: string[] | null;
+            /** @enum {string} */
+            transport?: "stdio" | "sse" | "streamable-http" | "websocket";
+        };
+        /** @description A tool of one upstream. */
+        UpstreamTool: {
+            /**
+             * Format: date-time
+             * @description When its definition last changed.
+             */
+            changedAt: string;
+            /** @description The definition as the upstream sent it. */
+            definition: Record<string, never>;
+            /** @description Whether clients see it. */
+            enabled: boolean;
+            /** @description The name clients call it by. */
+            exposedName: string;
+            /**
+             * Format: date-time
+             * @description When it was first seen.
+             */
+            firstSeenAt: string;
+            /**
+             * Format: uuid
+             * @description The stored definition.
+             */
+            id: string;
+            /** @description Its name at the upstream. */
+            name: string;
+            /**
+             * Format: int64
+             * @description Its place, if an admin gave it one.
+             */
+            sortOrder?: number | null;
         };
     };
     responses: never;
@@ -1181,4 +1677,1273 @@ export interface components {
     pathItems: never;
 }
 export type $defs = Record<string, never>;
-export type operations = Record<string, never>;
+export interface operations {
+    audit_list: {
+        parameters: {
+            query?: {
+                /** @description How many items at most, 1 to 200; 50 if not said. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description The field to sort by; descending with `-` in front. */
+                sort?: string;
+                /** @description Only this action, such as `upstream.create`. */
+                action?: string;
+                /** @description Only what was done to this. */
+                targetId?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Listed_AuditEvent"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    auth_change_password: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PasswordChange"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    auth_logout: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    auth_me: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Me"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    auth_refresh: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Session"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    auth_list_sessions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Listed_SessionRow"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    auth_revoke_other_sessions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    auth_revoke_session: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    health_health: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HealthView"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    keys_list: {
+        parameters: {
+            query?: {
+                /** @description How many items at most, 1 to 200; 50 if not said. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description The field to sort by; descending with `-` in front. */
+                sort?: string;
+                /** @description Only those that are switched on, or off. */
+                enabled?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Listed_ApiKey"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    keys_create: {
+        parameters: {
+            query?: never;
+            header?: {
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewApiKey"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    ETag?: string;
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NewKeyView"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    keys_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiKey"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    keys_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    keys_update: {
+        parameters: {
+            query?: never;
+            header: {
+                "If-Match": string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ApiKeyPatch"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiKey"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    keys_disable: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiKey"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    keys_enable: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiKey"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    keys_rotate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["Rotation"] | null;
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NewKeyView"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    settings_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": Record<string, never>;
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    settings_update: {
+        parameters: {
+            query?: never;
+            header: {
+                "If-Match": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": Record<string, never>;
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": Record<string, never>;
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    tools_list: {
+        parameters: {
+            query?: {
+                /** @description How many items at most, 1 to 200; 50 if not said. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description The field to sort by; descending with `-` in front. */
+                sort?: string;
+                /** @description Only those of this upstream. */
+                upstreamId?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Listed_Tool"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    tools_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ToolDetail"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upstreams_list: {
+        parameters: {
+            query?: {
+                /** @description How many items at most, 1 to 200; 50 if not said. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description The field to sort by; descending with `-` in front. */
+                sort?: string;
+                /** @description Only those that are switched on, or off. */
+                enabled?: boolean;
+                transport?: "stdio" | "sse" | "streamable-http" | "websocket";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Listed_Upstream"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upstreams_create: {
+        parameters: {
+            query?: never;
+            header?: {
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewUpstream"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    ETag?: string;
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Upstream"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upstreams_reorder: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Order"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upstreams_test: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Trial"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrialReport"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upstreams_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Upstream"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upstreams_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upstreams_update: {
+        parameters: {
+            query?: never;
+            header: {
+                "If-Match": string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UpstreamPatch"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Upstream"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upstreams_checks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Checks"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upstreams_disable: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Upstream"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upstreams_enable: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Upstream"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upstreams_findings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Findings"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upstreams_logs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Logs"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upstreams_reconnect: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upstreams_sync: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SyncAnswer"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upstreams_tools: {
+        parameters: {
+            query?: {
+                /** @description How many items at most, 1 to 200; 50 if not said. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description The field to sort by; descending with `-` in front. */
+                sort?: string;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Listed_UpstreamTool"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    auth_login: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Login"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Session"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    auth_register: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Registration"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Registered"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    auth_status: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuthStatus"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    health_document: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description An OpenAPI 3.1 document */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+}

@@ -224,9 +224,10 @@ impl Supervisor {
                 let source = std::error::Error::source(&error);
                 let name = &self.shared.spec.load().name;
                 tracing::warn!(
-                    upstream.id = %self.shared.id, upstream.name = name, reason = error.reason, error = source,
+                    upstream.id = %self.shared.id, upstream.name = name, stage = ?error.stage, error = source,
                     "upstream could not be connected"
                 );
+                self.shared.failed_at(error.stage);
                 self.shared.record(CheckKind::Connect, took, Some(error.reason));
                 self.tell(Event::Failed);
             }

@@ -135,7 +135,8 @@ async fn fails_backs_off_is_suspended_and_comes_back() {
     assert_eq!((status.failures, status.breaker_open, opener.opened.load(Ordering::SeqCst)), (5, true, 5));
     let (call, _outbox) = call("{}");
     let began = tokio::time::Instant::now();
-    assert!(matches!(connection.call(call).await, Err(CallError::Unavailable { .. })));
+    let refusal = connection.call(call).await.expect_err("the breaker is open");
+    assert_eq!(refusal.to_string(), "the upstream is unavailable: it can't be reached");
     assert_eq!(began.elapsed(), Duration::ZERO, "an open breaker fails at once");
     connection.reconnect();
     connected(&mut news).await;
