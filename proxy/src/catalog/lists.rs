@@ -1,8 +1,9 @@
 //! Pages of a list, as chains of ready-made slices.
 //!
 //! A page copies no definition: it is the rendered bytes of its items with commas between them. The
-//! cursor names the place of the last item that was given, so a walk meets every item that was there
-//! all along exactly once, whatever comes or goes meanwhile.
+//! cursor names the last item that was given, so a walk meets every item that was there all along
+//! exactly once, though others come and go before it; should that very item be gone, its place tells
+//! where to go on.
 
 use std::sync::Arc;
 
@@ -33,10 +34,7 @@ pub struct BadCursor;
 /// The page of `kind` that begins after `cursor`.
 pub fn page(view: &View, kind: Kind, cursor: Option<&str>) -> Result<Page, BadCursor> {
     let after = cursor.map(Cursor::decode).transpose()?;
-    let mut rest = view
-        .items(kind)
-        .skip_while(|item| after.as_ref().is_some_and(|cursor| item.place() <= cursor.place()))
-        .peekable();
+    let mut rest = view.items(kind).skip(after.map_or(0, |cursor| cursor.index_after(view, kind))).peekable();
     let mut slices = Vec::new();
     let mut last: Option<&Arc<Item>> = None;
     for item in rest.by_ref().take(PAGE_ITEMS_MAX) {
@@ -61,6 +59,15 @@ impl Cursor {
     fn of(item: &Item) -> Self {
         let place = item.place();
         Self { upstream: place.upstream, item: place.item, name: place.name.to_owned() }
+    }
+
+    /// How many items of the view come before the rest of the walk.
+    fn index_after(&self, view: &View, kind: Kind) -> usize {
+        let given = view.items(kind).position(|item| *item.exposed_name == *self.name);
+        given.map_or_else(
+            || view.items(kind).take_while(|item| item.place() <= self.place()).count(),
+            |index| index + 1,
+        )
     }
 
     fn place(&self) -> Place<'_> {
