@@ -1,30 +1,188 @@
-//! The composition root.
+//! The composition root: the only place that knows every part.
+//!
+//! The listener answers `/healthz` from the first moment. Then the store is opened, the bootstrap file
+//! applied, the data plane started and the control plane mounted; with the first catalog published,
+//! `/readyz` turns 200. Upstreams connect after that, so that a dead one delays nothing.
 
 use std::process::ExitCode;
 
+use admin::first_admin;
+use proxy::access::client_address::TrustedProxies;
+use proxy::access::origin::OriginRules;
+use proxy::data_plane::{DataPlane, Options};
+use proxy::gateway::{Gateway, GatewayOptions, Phase, Serving};
+use proxy::http_bridge::admin_service;
+use proxy::tasks::Tasks;
+use proxy::upstream::egress::Egress;
+use proxy::upstream::stdio::{BaseEnvironment, Launcher, StdioPolicy};
+use sql::Store;
 use sql::clock::Clock;
+use sql::model::{PlaintextKey, Secret, Settings};
 
 use crate::bootstrap::{Bootstrap, BootstrapError};
-use crate::config::Config;
+use crate::config::{self, Allowed, Config};
 use crate::database;
 use crate::failure::Failure;
+use crate::server::{self, ServeError, Server, ServerOptions};
 
-/// Opens the store and applies the bootstrap file.
-pub(crate) fn serve(config: &Config) -> Result<ExitCode, Failure> {
+/// Serves until told to stop.
+pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
     let bootstrap = match &config.bootstrap {
         Some(path) => Some(Bootstrap::load(path).map_err(|problems| Failure::configuration(&problems))?),
         None => None,
     };
-    let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::Internal(error.into()))?;
-    runtime.block_on(async {
-        let store = database::open(config, Clock::system()).await?;
-        if let Some(bootstrap) = bootstrap {
-            let applied = bootstrap.apply(&store, |_| Vec::new()).await.map_err(|error| match error {
-                BootstrapError::Refused(problems) => Failure::configuration(&problems),
-                BootstrapError::Store(error) => Failure::Internal(error.into()),
-            })?;
-            tracing::info!(?applied, locked = ?config.overrides.locked(), "bootstrap file applied");
-        }
-        Ok(ExitCode::SUCCESS)
+    let clock = Clock::system();
+    let gateway = Gateway::new(gateway_options(&config)?, clock.clone());
+    let server = Server::bind(server_options(&config))
+        .map_err(|error| Failure::General(format!("MPG_LISTEN: {:#}", anyhow::Error::new(error))))?;
+    tracing::info!(listen = %server.address(), settings.locked = ?config.overrides.locked(), "starting");
+    let serving = gateway.clone();
+    let outcome = server.run(&gateway, move |plane| run(config, bootstrap, clock, serving, plane));
+    match outcome {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(ServeError::DataPlane(failure)) => Err(failure),
+        Err(ServeError::Panicked) => Err(Failure::panicked()),
+    }
+}
+
+/// Everything that lives as long as the process.
+async fn run(
+    config: Config,
+    bootstrap: Option<Bootstrap>,
+    clock: Clock,
+    gateway: Gateway,
+    plane: server::DataPlane,
+) -> Result<(), Failure> {
+    let store = database::open(&config, clock).await?;
+    let tasks = Tasks::new(plane.runtime.clone());
+    let launcher = launcher(&config)?;
+    let egress = egress(&config);
+    if let Some(bootstrap) = bootstrap {
+        apply(bootstrap, &store, &launcher, egress).await?;
+    }
+    let setup_token = first_admin(&config, &store).await?;
+    let overrides = config.overrides.clone();
+    let overlay = move |stored: Settings| {
+        // What the environment says was checked at start, so it can only fail against stored values
+        // that are themselves out of range; those stay as they are then.
+        overrides.over(&stored).unwrap_or(stored)
+    };
+    let data_plane = DataPlane::start(Options {
+        store: store.clone(),
+        overlay: Box::new(overlay),
+        egress,
+        launcher,
+        tasks,
+        draining: plane.draining.clone(),
     })
+    .await
+    .map_err(|error| Failure::Internal(error.into()))?;
+    let admin = admin::service(admin::Deps {
+        store: store.clone(),
+        control: data_plane.control(),
+        settings: data_plane.settings(),
+        setup_token,
+        public_url: config.public_url.as_ref().map(ToString::to_string),
+        version: env!("CARGO_PKG_VERSION"),
+    })
+    .map_err(|error| Failure::Internal(error.into()))?;
+    gateway.serve_with(Serving {
+        mcp: data_plane.mcp_service(),
+        admin: admin_service(admin, admin::Body::new),
+        keys: data_plane.keys(),
+        settings: data_plane.settings(),
+    });
+    gateway.readiness().advance(Phase::Ready);
+    tracing::info!(listen = %plane.address, version = env!("CARGO_PKG_VERSION"), "ready");
+
+    plane.stopping.cancelled().await;
+    data_plane.shutdown().await;
+    store.close().await;
+    Ok(())
+}
+
+async fn apply(
+    bootstrap: Bootstrap,
+    store: &Store,
+    launcher: &Launcher,
+    egress: Egress,
+) -> Result<(), Failure> {
+    let check =
+        |upstream: &sql::model::Upstream| proxy::data_plane::check_spec(upstream, launcher.policy(), egress);
+    let applied = bootstrap.apply(store, check).await.map_err(|error| match error {
+        BootstrapError::Refused(problems) => Failure::configuration(&problems),
+        BootstrapError::Store(error) => Failure::Internal(error.into()),
+    })?;
+    tracing::info!(?applied, "bootstrap file applied");
+    Ok(())
+}
+
+/// Makes the admin that the environment names, or the token by which the first one registers.
+async fn first_admin(config: &Config, store: &Store) -> Result<Option<Secret<String>>, Failure> {
+    if let Some(admin) = &config.first_admin {
+        let made = first_admin::ensure(store, &admin.username, &admin.password).await;
+        if made.map_err(|error| Failure::configuration(&[format!("MPG_ADMIN_PASSWORD: {error}")]))? {
+            tracing::info!(admin.username, "first admin made");
+        }
+        return Ok(None);
+    }
+    if !first_admin::is_awaited(store).await.map_err(|error| Failure::Internal(error.into()))? {
+        return Ok(None);
+    }
+    if let Some(token) = &config.setup_token {
+        return Ok(Some(token.clone()));
+    }
+    // A key's secret has the form and the strength that a token needs.
+    let token = PlaintextKey::generate().expose().trim_start_matches("mpg_").to_owned();
+    tracing::warn!(
+        setup.token = token,
+        "no admin yet: register with this token, or from this machine without"
+    );
+    Ok(Some(Secret::new(token)))
+}
+
+fn gateway_options(config: &Config) -> Result<GatewayOptions, Failure> {
+    let origins = OriginRules::new(
+        listed(&config.allowed_hosts),
+        listed(&config.allowed_origins),
+        config.public_url.as_ref(),
+    );
+    let origins = origins.map_err(|rule| {
+        Failure::configuration(&[format!("MPG_ALLOWED_HOSTS, MPG_ALLOWED_ORIGINS: {} is not a rule", rule.0)])
+    })?;
+    Ok(GatewayOptions {
+        origins,
+        proxies: TrustedProxies::new(config.trusted_proxies.clone()),
+        ..GatewayOptions::default()
+    })
+}
+
+fn listed(allowed: &Allowed) -> Vec<&str> {
+    match allowed {
+        Allowed::Any => vec!["*"],
+        Allowed::Also(names) => names.iter().map(String::as_str).collect(),
+    }
+}
+
+fn server_options(config: &Config) -> ServerOptions {
+    ServerOptions {
+        listen: config.listen,
+        take_over: false,
+        take_over_socket: config.data_dir.join("take-over.sock"),
+        drain_delay: config.drain_delay,
+        drain_timeout: config.drain_timeout,
+    }
+}
+
+fn launcher(config: &Config) -> Result<Launcher, Failure> {
+    let binary = std::env::current_exe().map_err(|error| Failure::Internal(error.into()))?;
+    let policy = StdioPolicy { enabled: config.stdio.enabled, commands: config.stdio.commands.clone() };
+    Ok(Launcher::new(binary, policy, BaseEnvironment::from_lookup(|name| std::env::var_os(name))))
+}
+
+fn egress(config: &Config) -> Egress {
+    match config.egress {
+        config::Egress::Private => Egress::Private,
+        config::Egress::Public => Egress::Public,
+    }
 }

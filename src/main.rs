@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod database;
 mod failure;
+mod server;
 mod telemetry;
 
 use std::ffi::OsString;
@@ -102,7 +103,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let config = || load(&arguments.options);
     match arguments.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve(&config()?),
+        Command::Serve => serve(config()?),
         Command::Config(ConfigCommand::Check) => commands::config::check(&config()?),
         Command::Config(ConfigCommand::Show) => commands::config::show(&config()?),
         Command::Migrate => commands::migrate::run(&config()?),
@@ -112,7 +113,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     }
 }
 
-fn serve(config: &Config) -> Result<ExitCode, Failure> {
+fn serve(config: Config) -> Result<ExitCode, Failure> {
     telemetry::init(&config.log);
     telemetry::refuse_core_dumps();
     app::serve(config)

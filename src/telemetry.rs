@@ -9,8 +9,8 @@ use crate::config::{LogConfig, LogFormat};
 /// The crates of this project, whose logs hold no secrets by our own rules.
 const OWN_TARGETS: [&str; 4] = ["mcp_proxy_gateway", "proxy", "admin", "sql"];
 
-/// Levels that let a dependency write headers, statements and frames.
-const VERBOSE_LEVELS: [&str; 2] = ["debug", "trace"];
+/// Levels at which a dependency tells of its own inner life, headers, statements and frames.
+const VERBOSE_LEVELS: [&str; 3] = ["info", "debug", "trace"];
 
 /// Starts the log on standard error and the panic hook. Once, before any thread starts.
 pub(crate) fn init(config: &LogConfig) {
@@ -36,8 +36,8 @@ pub(crate) fn refuse_core_dumps() {
     }
 }
 
-/// A bare `debug` or `trace` is meant for us. Libraries write whole headers and statements at these
-/// levels, so one of theirs must be named to be heard: `debug,hyper=debug`.
+/// A bare level is meant for us. Libraries write whole headers and statements at the verbose ones, so
+/// one of theirs must be named to be heard below a warning: `debug,hyper=debug`.
 fn own_directives(filter: &str) -> String {
     let directives = filter.split(',').map(str::trim).map(|directive| {
         let is_bare_and_verbose = VERBOSE_LEVELS.iter().any(|level| directive.eq_ignore_ascii_case(level));
@@ -45,7 +45,7 @@ fn own_directives(filter: &str) -> String {
             return directive.to_owned();
         }
         let ours = OWN_TARGETS.map(|target| format!("{target}={directive}"));
-        format!("info,{}", ours.join(","))
+        format!("warn,{}", ours.join(","))
     });
     directives.collect::<Vec<_>>().join(",")
 }
@@ -70,10 +70,10 @@ mod tests {
 
     #[test]
     fn a_bare_verbose_level_is_ours_alone() {
-        let ours = "info,mcp_proxy_gateway=trace,proxy=trace,admin=trace,sql=trace";
+        let ours = "warn,mcp_proxy_gateway=trace,proxy=trace,admin=trace,sql=trace";
         assert_eq!(own_directives("trace"), ours);
         assert_eq!(own_directives(" trace , hyper=debug"), format!("{ours},hyper=debug"));
-        assert_eq!(own_directives("info,proxy=debug"), "info,proxy=debug");
+        assert_eq!(own_directives("off,proxy=debug"), "off,proxy=debug");
         assert_eq!(own_directives("warn"), "warn");
     }
 }

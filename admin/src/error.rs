@@ -5,6 +5,7 @@
 //! what goes to the client are two texts: a body never holds SQL, a path or the text of a source.
 
 use std::error::Error as StdError;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -86,7 +87,7 @@ pub(crate) enum ApiError {
     UpstreamTimeout,
     /// The store answered with an error.
     #[error("the store failed")]
-    Store(#[from] StoreError),
+    Store(#[source] Arc<StoreError>),
     /// The request took longer than any should.
     #[error("the request took too long")]
     TimedOut,
@@ -126,6 +127,12 @@ impl ApiError {
     }
 }
 
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
 impl From<SyncError> for ApiError {
     fn from(error: SyncError) -> Self {
         match error {
@@ -140,12 +147,12 @@ impl From<SyncError> for ApiError {
 
 /// Carries an error from a handler up to [`crate::frame`].
 #[derive(Clone)]
-pub(crate) struct Failure(pub(crate) std::sync::Arc<ApiError>);
+pub(crate) struct Failure(pub(crate) Arc<ApiError>);
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::empty());
-        response.extensions_mut().insert(Failure(std::sync::Arc::new(self)));
+        response.extensions_mut().insert(Failure(Arc::new(self)));
         response
     }
 }
@@ -190,16 +197,6 @@ pub(crate) fn respond(error: &ApiError, request_id: &str) -> Response {
     if status.is_server_error() {
         log(error, request_id);
     }
-    let errors = match error {
-        ApiError::Invalid(problems) | ApiError::Conflict { problems, .. } => problems.clone(),
-        ApiError::Store(StoreError::InvalidCursor) => {
-            vec![FieldError::new("/cursor", "is not a cursor of this list")]
-        }
-        ApiError::Store(StoreError::InvalidSort) => {
-            vec![FieldError::new("/sort", "is not a field of this list")]
-        }
-        _ => Vec::new(),
-    };
     let problem = Problem {
         kind: "about:blank",
         title: status.canonical_reason().unwrap_or("Error"),
@@ -207,7 +204,7 @@ pub(crate) fn respond(error: &ApiError, request_id: &str) -> Response {
         detail,
         code,
         request_id: request_id.to_owned(),
-        errors,
+        errors: problems(error),
     };
     let body = serde_json::to_vec(&problem).expect("strings and numbers always serialise");
     let mut response = Response::new(Body::from(body));
@@ -247,22 +244,44 @@ fn face(error: &ApiError) -> (StatusCode, &'static str, String) {
         ApiError::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", said),
         ApiError::UpstreamUnavailable { .. } => (StatusCode::BAD_GATEWAY, "UPSTREAM_UNAVAILABLE", said),
         ApiError::UpstreamTimeout => (StatusCode::GATEWAY_TIMEOUT, "UPSTREAM_TIMEOUT", said),
-        ApiError::Store(StoreError::Conflict { .. }) => {
+        ApiError::Store(error) => store_face(error),
+        ApiError::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", said),
+        ApiError::Internal { .. } | ApiError::Panicked => internal_face(),
+    }
+}
+
+fn store_face(error: &StoreError) -> (StatusCode, &'static str, String) {
+    match error {
+        StoreError::Conflict { .. } => {
             (StatusCode::CONFLICT, "CONFLICT", "it clashes with what is stored".into())
         }
-        ApiError::Store(
-            StoreError::InvalidCursor | StoreError::InvalidSort | StoreError::Unstorable { .. },
-        ) => (StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION", "some fields are not valid".into()),
-        ApiError::Store(StoreError::Unavailable(_)) => {
+        StoreError::InvalidCursor | StoreError::InvalidSort | StoreError::Unstorable { .. } => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION", "some fields are not valid".into())
+        }
+        StoreError::Unavailable(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", "the store is unavailable".into())
         }
-        ApiError::Store(StoreError::StorageFull(_)) => {
+        StoreError::StorageFull(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", "the store's disk is full".into())
         }
-        ApiError::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", said),
-        ApiError::Store(_) | ApiError::Internal { .. } | ApiError::Panicked => {
-            (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "something went wrong on our side".into())
-        }
+        _ => internal_face(),
+    }
+}
+
+fn internal_face() -> (StatusCode, &'static str, String) {
+    (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "something went wrong on our side".into())
+}
+
+/// The fields that must be corrected, whoever found them.
+fn problems(error: &ApiError) -> Vec<FieldError> {
+    match error {
+        ApiError::Invalid(problems) | ApiError::Conflict { problems, .. } => problems.clone(),
+        ApiError::Store(error) => match **error {
+            StoreError::InvalidCursor => vec![FieldError::new("/cursor", "is not a cursor of this list")],
+            StoreError::InvalidSort => vec![FieldError::new("/sort", "is not a field of this list")],
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
     }
 }
 

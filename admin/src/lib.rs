@@ -16,6 +16,7 @@ mod doc;
 mod error;
 mod extract;
 mod fields;
+pub mod first_admin;
 mod frame;
 mod idempotency;
 mod merge;
@@ -32,7 +33,6 @@ mod testing;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::body::Body;
 use proxy::control::Control;
 use sql::Store;
 use sql::model::{Secret, Settings};
@@ -41,6 +41,8 @@ use tower::util::BoxCloneSyncService;
 
 pub(crate) use crate::app::App;
 pub use crate::routes::openapi;
+/// The body of requests and answers of [`service`].
+pub use axum::body::Body;
 
 /// What the control plane stands on.
 pub struct Deps {

@@ -16,7 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use ring::digest::{Context, SHA256};
-use sql::model::{ApiKey, Definition, Kind, ListState, Settings, Timestamp, Upstream, UpstreamId, UpstreamInfo};
+use sql::model::{
+    ApiKey, Definition, Kind, ListState, Settings, Timestamp, Upstream, UpstreamId, UpstreamInfo,
+};
 
 use crate::wire::compose;
 use crate::wire::edit::Object;
@@ -48,6 +50,17 @@ impl Item {
             _ => ParamHeaders::default(),
         };
         Some(Self { upstream: Arc::clone(upstream), exposed_name, rendered, param_headers, definition })
+    }
+
+    /// What the upstream calls what a client asks for under `subject`: the item's own name, or for a
+    /// template the URI itself, without the scheme of ours that a contested template puts in front.
+    pub fn subject_upstream<'a>(&'a self, subject: &'a str) -> &'a str {
+        if self.definition.kind != Kind::ResourceTemplate {
+            return &self.definition.upstream_name;
+        }
+        let own_scheme =
+            self.exposed_name.strip_suffix(self.definition.upstream_name.as_str()).unwrap_or_default();
+        subject.strip_prefix(own_scheme).unwrap_or(subject)
     }
 
     /// Where the item stands among all: stable, and the same on every replica.
@@ -115,9 +128,10 @@ impl UpstreamLists {
         let mut items: BTreeMap<Kind, Vec<Arc<Item>>> = BTreeMap::new();
         for definition in definitions.into_iter().filter(|definition| definition.enabled) {
             let (kind, id) = (definition.kind, definition.id);
-            match Item::new(&upstream, Arc::new(definition)) {
-                Some(item) => items.entry(kind).or_default().push(Arc::new(item)),
-                None => tracing::error!(definition.id = %id, "stored definition can't be read, left out"),
+            if let Some(item) = Item::new(&upstream, Arc::new(definition)) {
+                items.entry(kind).or_default().push(Arc::new(item));
+            } else {
+                tracing::error!(definition.id = %id, "stored definition can't be read, left out");
             }
         }
         Self { upstream, info, items, states }

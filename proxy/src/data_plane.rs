@@ -7,13 +7,15 @@
 
 mod control;
 
-use std::path::PathBuf;
+pub use self::control::check_spec;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use sql::model::{Settings, UpstreamId, UpstreamInfo};
 use sql::{Store, StoreError, api_keys, sessions, upstreams};
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::access::Keys;
 use crate::catalog::follow::{Follower, Published, SettingsFollower};
@@ -30,7 +32,7 @@ use crate::http_bridge::McpService;
 use crate::sync::Syncs;
 use crate::tasks::Tasks;
 use crate::upstream::egress::Egress;
-use crate::upstream::stdio::StdioPolicy;
+use crate::upstream::stdio::Launcher;
 use crate::upstream::{UpstreamDeps, UpstreamEvent, Upstreams};
 
 /// What upstreams report that isn't handled yet. Each upstream has few events at a time; a full queue
@@ -44,7 +46,7 @@ const LAST_USED_INTERVAL: Duration = Duration::from_secs(10);
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the state of expired sessions is dropped.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
+const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 
 /// What the data plane is started with.
 pub struct Options {
@@ -54,12 +56,12 @@ pub struct Options {
     pub overlay: Box<dyn Fn(Settings) -> Settings + Send + Sync>,
     /// Which addresses upstreams may be dialled at.
     pub egress: Egress,
-    /// Which commands may be started.
-    pub stdio: StdioPolicy,
-    /// The program that supervises children: this one.
-    pub supervisor: PathBuf,
+    /// How children are started.
+    pub launcher: Launcher,
     /// Owner of every long-lived task.
     pub tasks: Tasks,
+    /// Cancelled when no more requests are accepted: streams end in the way their era asks.
+    pub draining: CancellationToken,
 }
 
 /// Handles to the running data plane. Clones share it.
@@ -77,15 +79,14 @@ struct Parts {
     log_levels: LogLevels,
     streams: CallsInFlight,
     settings: watch::Receiver<Arc<Settings>>,
-    egress: Egress,
-    stdio: StdioPolicy,
     tasks: Tasks,
+    draining: CancellationToken,
 }
 
 impl DataPlane {
     /// Reads the store, publishes the first catalog and sets everything going.
     pub async fn start(options: Options) -> Result<Self, StoreError> {
-        let Options { store, overlay, egress, stdio, supervisor, tasks } = options;
+        let Options { store, overlay, egress, launcher, tasks, draining } = options;
         let in_force = watch::Sender::new(Arc::new(Settings::default()));
         let settings = in_force.subscribe();
         let (events, reported) = mpsc::channel(EVENTS_MAX);
@@ -93,8 +94,7 @@ impl DataPlane {
             settings: settings.clone(),
             clock: store.clock().clone(),
             egress,
-            stdio: stdio.clone(),
-            supervisor,
+            launcher,
             tasks: tasks.clone(),
             events,
         });
@@ -112,7 +112,7 @@ impl DataPlane {
         follower.load().await?;
         let parts = Arc::new(Parts {
             syncs: Syncs::new(store.clone(), upstreams.clone(), settings.clone(), tasks.clone()),
-            log_levels: LogLevels::new(upstreams.clone(), live.clone()),
+            log_levels: LogLevels::new(upstreams.clone(), live.clone(), tasks.clone()),
             streams: CallsInFlight::default(),
             store,
             published,
@@ -121,9 +121,8 @@ impl DataPlane {
             live,
             session_log,
             settings,
-            egress,
-            stdio,
             tasks: tasks.clone(),
+            draining,
         });
         tasks.spawn("catalog follower", follower.run(tasks.stopping().clone()));
         tasks.spawn("upstream events", Arc::clone(&parts).handle_events(reported));
@@ -161,6 +160,7 @@ impl DataPlane {
                 published: parts.published.clone(),
                 live: parts.live.clone(),
                 streams: parts.streams.clone(),
+                draining: parts.draining.clone(),
                 tasks: parts.tasks.clone(),
             },
             tasks: parts.tasks.clone(),
@@ -193,6 +193,12 @@ impl Parts {
                 None => return,
                 Some(UpstreamEvent::Connected { id, info }) => self.connected(id, info).await,
                 Some(UpstreamEvent::ListChanged { id, .. }) => self.sync_if_automatic(id),
+                // Subscriptions and messages outside calls are not served yet; states are asked for.
+                Some(
+                    UpstreamEvent::ResourceUpdated { .. }
+                    | UpstreamEvent::Log { .. }
+                    | UpstreamEvent::StateChanged { .. },
+                ) => {}
             }
         }
     }
@@ -259,7 +265,10 @@ impl Parts {
             tx.commit().await
         };
         if let Err(error) = written.await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the last use of keys could not be written");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the last use of keys could not be written"
+            );
         }
     }
 
@@ -272,7 +281,10 @@ impl Parts {
                 () = stopping.cancelled() => return,
             }
             if let Err(error) = self.drop_expired_sessions().await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "expired sessions could not be dropped");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "expired sessions could not be dropped"
+                );
             }
         }
     }

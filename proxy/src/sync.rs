@@ -84,7 +84,12 @@ struct Shared {
 
 impl Syncs {
     /// Nothing runs until it is asked for.
-    pub fn new(store: Store, upstreams: Upstreams, settings: watch::Receiver<Arc<Settings>>, tasks: Tasks) -> Self {
+    pub fn new(
+        store: Store,
+        upstreams: Upstreams,
+        settings: watch::Receiver<Arc<Settings>>,
+        tasks: Tasks,
+    ) -> Self {
         let holder = Uuid::now_v7();
         Self(Arc::new(Shared { store, upstreams, settings, tasks, holder, workers: DashMap::new() }))
     }
@@ -162,7 +167,11 @@ impl Shared {
         report.unwrap_or_else(|_| Err(CallError::TimedOut { after: timeout }.into()))
     }
 
-    async fn fetch_and_apply(&self, upstream: &Upstream, settings: &Settings) -> Result<SyncReport, SyncError> {
+    async fn fetch_and_apply(
+        &self,
+        upstream: &Upstream,
+        settings: &Settings,
+    ) -> Result<SyncReport, SyncError> {
         let peer = self.upstreams.peer(upstream.id).await?;
         let mut report = SyncReport::default();
         for kind in kinds_of(upstream) {
@@ -208,7 +217,8 @@ impl Shared {
             findings: fetched.findings.clone(),
         };
         let states = lists::states(&mut tx).await?;
-        let former = states.into_iter().find(|former| (former.upstream_id, former.kind) == (upstream.id, kind));
+        let former =
+            states.into_iter().find(|former| (former.upstream_id, former.kind) == (upstream.id, kind));
         note(report, &difference, &stored, fetched.findings);
         if difference.is_empty() && former.is_some_and(|former| same_but_for_time(&former, &state)) {
             return Ok(());

@@ -1,6 +1,7 @@
 //! The MCP servers we call: one supervised connection each, and the way to all of them.
 //!
-//! Reading order: [`call`] is what is asked; `connection` keeps one upstream connected by the pure
+//! Reading order: [`call`] is what is asked; `isolation` chooses the session that a
+//! call goes over; `connection` keeps one session connected by the pure
 //! `states` (`backoff`, `breaker`) and shakes hands (`handshake`) over a `link`, which is Streamable HTTP
 //! (`streamable_http` on `pool`, `dial` and [`egress`]) or a child process ([`stdio`], `channel`,
 //! [`supervise`]). [`status`], [`news`] and `trial` are what others get to see of it.
@@ -39,6 +40,8 @@ pub mod news;
 
 pub(crate) mod connection;
 
+pub(crate) mod isolation;
+
 mod trial;
 
 #[cfg(test)]
@@ -55,9 +58,10 @@ use sql::model::{Settings, Transport, Upstream, UpstreamId};
 use tokio::sync::{mpsc, watch};
 
 use self::call::{Answer, Call, CallError};
-use self::connection::{Connection, Opener, Surroundings};
+use self::connection::{Opener, Surroundings};
 use self::dial::Dialler;
 use self::egress::Egress;
+use self::isolation::Served;
 use self::link::{Link, OpenError, Stage, Wiring};
 use self::pool::Pool;
 use self::status::{Check, Status, TestReport};
@@ -91,7 +95,7 @@ pub struct Upstreams {
 }
 
 struct Shared {
-    connections: ArcSwap<HashMap<UpstreamId, Arc<Connection>>>,
+    connections: ArcSwap<HashMap<UpstreamId, Arc<Served>>>,
     /// One change at a time; never taken on the path of a call.
     applying: Mutex<()>,
     surroundings: Surroundings,
@@ -142,63 +146,63 @@ impl Upstreams {
         let before = self.shared.connections.load_full();
         let mut after = HashMap::with_capacity(upstreams.len());
         for spec in upstreams {
-            let connection = match before.get(&spec.id) {
-                Some(connection) if same_connection(&connection.spec(), spec) => {
-                    connection.update(Arc::clone(spec));
-                    Arc::clone(connection)
+            let served = match before.get(&spec.id) {
+                Some(served) if same_connection(&served.shared().spec(), spec) => {
+                    served.shared().update(Arc::clone(spec));
+                    Arc::clone(served)
                 }
-                _ => Arc::new(Connection::start(Arc::clone(spec), self.shared.surroundings.clone())),
+                _ => Arc::new(Served::start(spec, &self.shared.surroundings)),
             };
-            after.insert(spec.id, connection);
+            after.insert(spec.id, served);
         }
         let after = Arc::new(after);
         self.shared.connections.store(Arc::clone(&after));
-        for (id, connection) in before.iter() {
-            if !after.get(id).is_some_and(|kept| Arc::ptr_eq(kept, connection)) {
-                connection.end();
+        for (id, served) in before.iter() {
+            if !after.get(id).is_some_and(|kept| Arc::ptr_eq(kept, served)) {
+                served.end();
             }
         }
     }
 
     /// Sends one call to one upstream.
     pub async fn call(&self, id: UpstreamId, call: Call) -> Result<Answer, CallError> {
-        self.connection(id)?.call(call).await
+        self.served(id)?.call(call).await
     }
 
     /// Sends one notification to one upstream, if it is connected.
     pub async fn notify(&self, id: UpstreamId, method: &str, params: Option<Bytes>) -> Result<(), CallError> {
-        self.connection(id)?.notify(method, params).await
+        self.served(id)?.notify(method, params).await
     }
 
     /// What is spoken with an upstream; wakes it, and waits for that at most 8 s, if it isn't available.
     pub async fn peer(&self, id: UpstreamId) -> Result<Peer, CallError> {
-        self.connection(id)?.peer().await
+        self.served(id)?.shared().peer().await
     }
 
     /// How one upstream fares.
     pub fn status(&self, id: UpstreamId) -> Option<Status> {
-        self.shared.connections.load().get(&id).map(|connection| connection.status())
+        self.shared.connections.load().get(&id).map(|served| served.status())
     }
 
     /// How all of them fare.
     pub fn statuses(&self) -> HashMap<UpstreamId, Status> {
-        self.shared.connections.load().iter().map(|(id, connection)| (*id, connection.status())).collect()
+        self.shared.connections.load().iter().map(|(id, served)| (*id, served.status())).collect()
     }
 
     /// What the child of an upstream wrote to stderr, newest last.
     pub fn stderr(&self, id: UpstreamId) -> Vec<String> {
-        self.connection(id).map(|connection| connection.stderr()).unwrap_or_default()
+        self.served(id).map(|served| served.shared().stderr()).unwrap_or_default()
     }
 
     /// The last attempts and pings of an upstream, newest last.
     pub fn checks(&self, id: UpstreamId) -> Vec<Check> {
-        self.connection(id).map(|connection| connection.checks()).unwrap_or_default()
+        self.served(id).map(|served| served.shared().checks()).unwrap_or_default()
     }
 
     /// Ends the connection of an upstream and connects anew at once; `false` if there is no such upstream.
     pub fn reconnect(&self, id: UpstreamId) -> bool {
-        self.connection(id).is_ok_and(|connection| {
-            connection.reconnect();
+        self.served(id).is_ok_and(|served| {
+            served.reconnect();
             true
         })
     }
@@ -224,13 +228,13 @@ impl Upstreams {
     /// Ends all connections, each in the way of its transport, and waits for that in bounded time.
     pub async fn shutdown(&self) {
         let connections = self.shared.connections.swap(Arc::default());
-        futures::future::join_all(connections.values().map(|connection| connection.ended())).await;
+        futures::future::join_all(connections.values().map(|served| served.ended())).await;
     }
 
-    fn connection(&self, id: UpstreamId) -> Result<Arc<Connection>, CallError> {
+    fn served(&self, id: UpstreamId) -> Result<Arc<Served>, CallError> {
         let connections = self.shared.connections.load();
-        let connection = connections.get(&id).cloned();
-        connection.ok_or_else(|| CallError::Unavailable { reason: "it no longer exists".into() })
+        let served = connections.get(&id).cloned();
+        served.ok_or_else(|| CallError::Unavailable { reason: "it no longer exists".into() })
     }
 }
 

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use crate::db::{Cell, Dialect, cells};
@@ -20,7 +20,7 @@ const KEPT: i64 = 10_000;
 /// Changes in one INSERT: one statement for almost every commit, few different statements for large ones.
 const ROWS_PER_INSERT: usize = 50;
 /// The channel of Postgres's notifications.
-const NOTIFY: &str = "SELECT pg_notify('mpg_changes', $1)";
+const NOTIFY: &str = "SELECT CAST(pg_notify('mpg_changes', $1) AS TEXT)";
 
 closed_set! {
     /// What was changed.
@@ -155,8 +155,11 @@ impl Changes {
     pub async fn wait(&mut self, patience: Duration) -> bool {
         match timeout(patience, self.0.changed()).await {
             Ok(Ok(())) => true,
-            // The store is gone; its owner is being dropped as well.
-            Ok(Err(_)) => std::future::pending().await,
+            // The store is gone and will never hint: its followers poll on until they are dropped too.
+            Ok(Err(_)) => {
+                sleep(patience).await;
+                false
+            }
             Err(_) => false,
         }
     }

@@ -63,7 +63,7 @@ pub(crate) struct Outcome {
 /// An open database.
 pub(crate) enum Db {
     Sqlite(sqlite::Sqlite),
-    Postgres(postgres::Postgres),
+    Postgres(Box<postgres::Postgres>),
 }
 
 impl Db {
@@ -72,7 +72,9 @@ impl Db {
         match database {
             Database::Sqlite { path } => sqlite::Sqlite::open_file(path).await.map(Self::Sqlite),
             Database::SqliteMemory => sqlite::Sqlite::open_memory().await.map(Self::Sqlite),
-            Database::Postgres { dsn } => postgres::Postgres::open(dsn).await.map(Self::Postgres),
+            Database::Postgres { dsn } => {
+                postgres::Postgres::open(dsn).await.map(|postgres| Self::Postgres(Box::new(postgres)))
+            }
         }
     }
 
@@ -80,7 +82,9 @@ impl Db {
     pub(crate) async fn begin(&self, access: Access) -> Result<Transaction, StoreError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.begin(access).await.map(Transaction::Sqlite),
-            Self::Postgres(postgres) => postgres.begin(access).await.map(Transaction::Postgres),
+            Self::Postgres(postgres) => {
+                postgres.begin(access).await.map(|begun| Transaction::Postgres(Box::new(begun)))
+            }
         }
     }
 
@@ -103,7 +107,7 @@ impl Db {
 /// A transaction of either database.
 pub(crate) enum Transaction {
     Sqlite(sqlite::Transaction),
-    Postgres(postgres::Transaction),
+    Postgres(Box<postgres::Transaction>),
 }
 
 impl Transaction {

@@ -1,1 +1,20 @@
-//! Contract.
+//! The contract of the store: every test runs on SQLite and, where `MPG_TEST_PG_DSN` names one, on a
+//! real Postgres.
+
+mod harness;
+
+mod admin_users;
+mod api_keys;
+mod audit_log;
+mod changes;
+mod leases;
+mod lists;
+mod opening;
+mod pages;
+mod postgres;
+mod schema;
+mod sealing;
+mod sessions;
+mod settings;
+mod transactions;
+mod upstreams;

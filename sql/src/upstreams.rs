@@ -248,7 +248,7 @@ fn read(sealer: &Sealer, row: &Row) -> Result<Upstream, StoreError> {
 
 fn read_credential(sealer: &Sealer, row: &Row, id: &str) -> Result<Option<Secret<String>>, StoreError> {
     let Some(sealed) = row.get::<Option<String>>("credential")? else { return Ok(None) };
-    let opened = sealer.unseal(&sealed, credential_place(id)).ok().and_then(conn_params::text);
+    let opened = sealer.unseal(&sealed, credential_place(id)).ok().as_ref().and_then(conn_params::text);
     opened.map(Some).ok_or_else(|| row.corrupt("credential"))
 }
 

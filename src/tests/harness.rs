@@ -1,10 +1,27 @@
-//! What a test of the whole is made of: commands that end, and gateways that serve.
+//! What a test of the whole is made of: commands that end, gateways that serve, peers on both sides.
 
 mod admin;
 mod command;
+mod exchange;
+mod faulty;
 mod gateway;
+mod mcp;
+mod peer;
+mod postgres;
 mod processes;
+mod reference;
 mod scene;
+mod sdk;
 
+pub(crate) use admin::Admin;
 pub(crate) use command::GatewayCommand;
+pub(crate) use exchange::{Exchange, PATIENCE};
+pub(crate) use faulty::{Fault, Faulty, Hanging, dead_url};
 pub(crate) use gateway::{TestGateway, assert_private};
+pub(crate) use mcp::{
+    GATEWAY_ERROR, LEGACY, LEGACY_LATEST, META, MODERN, Mcp, Session, send, success_of, text_of,
+};
+pub(crate) use peer::{Peer, plain, tool};
+pub(crate) use postgres::Postgres;
+pub(crate) use reference::{Reference, script, tests_folder};
+pub(crate) use sdk::Sdk;

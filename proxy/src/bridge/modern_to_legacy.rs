@@ -71,6 +71,8 @@ fn error(raw: Bytes) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::value::RawValue;
+
     use super::*;
 
     fn bytes(text: &str) -> Bytes {
@@ -83,13 +85,18 @@ mod tests {
             r#"{"name":"echo", "arguments":{"a": 1.0},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","progressToken":7,"io.modelcontextprotocol/clientCapabilities":{}}}"#,
         );
         assert_eq!(params(&raw), r#"{"name":"echo", "arguments":{"a": 1.0},"_meta":{"progressToken":7}}"#);
-        let only = bytes(r#"{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"},"name":"echo"}"#);
-        assert_eq!(serde_json::from_slice::<serde_json::Value>(&params(&only)).unwrap(), serde_json::json!({"name": "echo"}));
+        let only =
+            bytes(r#"{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"},"name":"echo"}"#);
+        assert_eq!(
+            serde_json::from_slice::<serde_json::Value>(&params(&only)).unwrap(),
+            serde_json::json!({"name": "echo"})
+        );
     }
 
     #[test]
     fn says_that_a_result_is_complete_and_who_served_it() {
-        let Answer::Result(raw) = answer(Answer::Result(bytes(r#"{"content":[],"x":1e0}"#)), "tools/call") else {
+        let Answer::Result(raw) = answer(Answer::Result(bytes(r#"{"content":[],"x":1e0}"#)), "tools/call")
+        else {
             panic!("a result stays one")
         };
         let value: serde_json::Value = serde_json::from_slice(&raw).unwrap();
@@ -100,11 +107,15 @@ mod tests {
 
     #[test]
     fn never_lets_a_code_through_that_means_something_else() {
-        for (theirs, ours) in [(-32002, -32602), (-32042, -32603), (-32021, -32603), (-32602, -32602), (-32000, -32000), (7, 7)] {
+        for (theirs, ours) in
+            [(-32002, -32602), (-32042, -32603), (-32021, -32603), (-32602, -32602), (-32000, -32000), (7, 7)]
+        {
             let raw = bytes(&format!(r#"{{"code":{theirs},"message":"m","data":{{"k":1}}}}"#));
-            let Answer::Error(raw) = answer(Answer::Error(raw), "tools/call") else { panic!("an error stays one") };
+            let Answer::Error(raw) = answer(Answer::Error(raw), "tools/call") else {
+                panic!("an error stays one")
+            };
             let object = ErrorObject::read(&raw).unwrap();
-            assert_eq!((object.code, object.data.map(|data| data.get())), (ours, Some(r#"{"k":1}"#)));
+            assert_eq!((object.code, object.data.map(RawValue::get)), (ours, Some(r#"{"k":1}"#)));
         }
     }
 }

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use sql::clock::Clock;
 use sql::changes::{self, Change, ChangeKind, Entries};
+use sql::clock::Clock;
 use sql::model::{ApiKeyId, Kind, Settings, UpstreamId};
 use sql::{Store, StoreError, Tx, api_keys, lists, settings, upstreams};
 use tokio::sync::watch;
@@ -142,7 +142,10 @@ impl Follower {
             let published_at = Instant::now();
             let caught_up = self.catch_up().await;
             if let Err(error) = &caught_up {
-                tracing::warn!(error = error as &dyn std::error::Error, "changes could not be read, the catalog stays as it is");
+                tracing::warn!(
+                    error = error as &dyn std::error::Error,
+                    "changes could not be read, the catalog stays as it is"
+                );
             }
             self.published.set_problem(caught_up.err().map(|error| error.to_string()));
             // What comes meanwhile is folded into the next round. A revoked key doesn't wait for it: the

@@ -7,6 +7,7 @@
 //! the claims.
 
 use std::collections::HashMap;
+use std::fmt::Write;
 
 use ring::digest::{SHA256, digest};
 use sql::model::{Claim, Kind, UpstreamId};
@@ -26,7 +27,13 @@ pub fn wanted(kind: Kind, prefix: &str, upstream_name: &str, length_max: usize) 
 }
 
 /// The name of a definition whose wanted name is held by another: unique by the upstream's identity.
-pub fn contested(kind: Kind, wanted: &str, upstream: UpstreamId, upstream_name: &str, length_max: usize) -> String {
+pub fn contested(
+    kind: Kind,
+    wanted: &str,
+    upstream: UpstreamId,
+    upstream_name: &str,
+    length_max: usize,
+) -> String {
     let own = hex_of(&[upstream.uuid().as_bytes(), upstream_name.as_bytes()]);
     match kind {
         Kind::Tool | Kind::Prompt => with_suffix(wanted, &format!("__{own}"), length_max),
@@ -54,7 +61,12 @@ fn with_suffix(name: &str, suffix: &str, length_max: usize) -> String {
 
 fn hex_of(parts: &[&[u8]]) -> String {
     let hash = digest(&SHA256, &parts.concat());
-    hash.as_ref().iter().take(HASH_DIGITS / 2).map(|byte| format!("{byte:02x}")).collect()
+    let mut digits = String::with_capacity(HASH_DIGITS);
+    for byte in hash.as_ref().iter().take(HASH_DIGITS / 2) {
+        // Writing to a string can't fail.
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits
 }
 
 /// Who holds which name, for one kind of definition.

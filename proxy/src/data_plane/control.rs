@@ -4,27 +4,32 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Deserialize;
-use sql::model::{ConnParams, Definition, FieldError, Kind, Transport, Upstream, UpstreamId};
+use serde_json::value::RawValue;
+use sql::model::{ConnParams, Definition, FieldError, Kind, Upstream, UpstreamId};
 
 use super::Parts;
 use crate::control::{
-    Check, ControlPlane, Health, SyncError, SyncReport, TestReport, ToolRow, UpstreamStatus,
+    Check, ConnectionState, ControlPlane, Health, Stage, SyncError, SyncReport, TestReport, ToolRow,
+    UpstreamStatus,
 };
 use crate::sync;
 use crate::upstream::call::CallError;
+use crate::upstream::egress::Egress;
+use crate::upstream::stdio::StdioPolicy;
+use crate::upstream::{self, link, status};
 
 #[async_trait]
 impl ControlPlane for Parts {
     fn status(&self, id: UpstreamId) -> Option<UpstreamStatus> {
-        self.upstreams.status(id)
+        self.upstreams.status(id).map(|status| status_of(id, &status))
     }
 
     fn statuses(&self) -> Vec<UpstreamStatus> {
-        self.upstreams.statuses()
+        self.upstreams.statuses().iter().map(|(id, status)| status_of(*id, status)).collect()
     }
 
     async fn test(&self, upstream: Upstream) -> TestReport {
-        self.upstreams.test(&upstream).await
+        report_of(self.upstreams.test(&upstream).await)
     }
 
     async fn sync(&self, id: UpstreamId) -> Result<SyncReport, SyncError> {
@@ -32,7 +37,8 @@ impl ControlPlane for Parts {
     }
 
     fn reconnect(&self, id: UpstreamId) {
-        self.upstreams.reconnect(id);
+        // One that is gone meanwhile has nothing to reconnect.
+        let _ = self.upstreams.reconnect(id);
     }
 
     fn stderr(&self, id: UpstreamId) -> Vec<String> {
@@ -40,28 +46,24 @@ impl ControlPlane for Parts {
     }
 
     fn checks(&self, id: UpstreamId) -> Vec<Check> {
-        self.upstreams.checks(id)
+        let checks = self.upstreams.checks(id).into_iter();
+        checks.map(|check| Check { at: check.at, ok: check.ok, ms: check.ms, reason: check.reason }).collect()
     }
 
     fn tools(&self) -> Arc<[ToolRow]> {
         let snapshot = self.published.current();
-        let mut rows: Vec<ToolRow> =
-            snapshot.catalog.items(Kind::Tool).iter().map(|item| self.row(&item.upstream, &item.definition)).collect();
+        let mut rows: Vec<ToolRow> = snapshot
+            .catalog
+            .items(Kind::Tool)
+            .iter()
+            .map(|item| self.row(&item.upstream, &item.definition))
+            .collect();
         rows.sort_by(|a, b| a.exposed_name.cmp(&b.exposed_name));
         rows.into()
     }
 
     fn check_spec(&self, upstream: &Upstream) -> Vec<FieldError> {
-        match (&upstream.conn_params, upstream.transport) {
-            (ConnParams::Stdio { .. }, _) | (_, Transport::Stdio) => match self.stdio.check(&upstream.conn_params) {
-                Ok(()) => Vec::new(),
-                Err(problems) => problems,
-            },
-            (ConnParams::Http { url, .. }, _) => match self.egress.check_url(url) {
-                Ok(_) => Vec::new(),
-                Err(error) => vec![FieldError::new("/connParams/url", error.to_string())],
-            },
-        }
+        check_spec(upstream, self.upstreams.launcher().policy(), self.upstreams.egress())
     }
 
     fn health(&self) -> Health {
@@ -73,9 +75,20 @@ impl ControlPlane for Parts {
             published_at: Some(snapshot.published_at),
             problem: self.published.problem(),
             tools: snapshot.catalog.items(Kind::Tool).len() as u64,
-            calls_in_flight: statuses.iter().map(|status| status.calls_in_flight).sum(),
+            calls_in_flight: statuses.values().map(|status| status.calls_in_flight as u64).sum(),
             streams: self.streams.total(),
         }
+    }
+}
+
+/// What forbids an upstream before anything is stored, started or dialled.
+pub fn check_spec(upstream: &Upstream, policy: &StdioPolicy, egress: Egress) -> Vec<FieldError> {
+    match &upstream.conn_params {
+        ConnParams::Stdio { .. } => policy.check(&upstream.conn_params).err().unwrap_or_default(),
+        ConnParams::Http { url, .. } => match egress.check_url(url) {
+            Ok(_) => Vec::new(),
+            Err(error) => vec![FieldError::new("/connParams/url", error.to_string())],
+        },
     }
 }
 
@@ -97,7 +110,10 @@ impl Parts {
             title: shown.title,
             description: shown.description,
             enabled: definition.enabled,
-            stale: self.upstreams.peer_now(upstream.id).is_none(),
+            stale: !self
+                .upstreams
+                .status(upstream.id)
+                .is_some_and(|status| status.state == upstream::ConnectionState::Available),
         }
     }
 }
@@ -105,8 +121,61 @@ impl Parts {
 fn sync_error(error: sync::SyncError) -> SyncError {
     match error {
         sync::SyncError::Unknown => SyncError::Unknown,
-        sync::SyncError::Upstream(error) if matches!(*error, CallError::TimedOut { .. }) => SyncError::TimedOut,
+        sync::SyncError::Upstream(error) if matches!(*error, CallError::TimedOut { .. }) => {
+            SyncError::TimedOut
+        }
         sync::SyncError::Store(error) => SyncError::Store(error),
         other => SyncError::Unavailable { reason: other.to_string() },
+    }
+}
+
+fn status_of(id: UpstreamId, status: &status::Status) -> UpstreamStatus {
+    let value = |raw: &Arc<RawValue>| serde_json::from_str(raw.get()).ok();
+    UpstreamStatus {
+        id,
+        state: match status.state {
+            upstream::ConnectionState::Connecting => ConnectionState::Connecting,
+            upstream::ConnectionState::Available => ConnectionState::Available,
+            upstream::ConnectionState::Unavailable => ConnectionState::Unavailable,
+            upstream::ConnectionState::Suspended => ConnectionState::Suspended,
+            upstream::ConnectionState::Disabled => ConnectionState::Disabled,
+        },
+        since: status.since,
+        last_error: status.last_error.clone(),
+        era: status.era,
+        protocol_version: status.protocol_version.clone(),
+        server_info: status.server_info.as_ref().and_then(value),
+        capabilities: status.capabilities.as_ref().and_then(value),
+        calls_in_flight: status.calls_in_flight as u64,
+        unattributed: status.unattributed,
+        dropped_lines: status.dropped_lines,
+    }
+}
+
+fn report_of(report: status::TestReport) -> TestReport {
+    let stages = report.stages.into_iter();
+    TestReport {
+        ok: report.ok,
+        stages: stages
+            .map(|stage| Stage {
+                stage: stage_word(stage.stage),
+                ok: stage.ok,
+                ms: stage.ms,
+                reason: stage.reason,
+            })
+            .collect(),
+        tools: report.tools.map(|tools| tools as u64),
+        server_info: report.server_info.and_then(|raw| serde_json::from_str(raw.get()).ok()),
+        protocol_version: report.protocol_version,
+    }
+}
+
+fn stage_word(stage: link::Stage) -> &'static str {
+    match stage {
+        link::Stage::Resolve => "resolve",
+        link::Stage::Connect => "connect",
+        link::Stage::Tls => "tls",
+        link::Stage::Initialize => "initialize",
+        link::Stage::List => "list",
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use http::StatusCode;
-use sql::model::{Kind, Upstream};
+use sql::model::{Era, Kind, Upstream};
 use tokio_util::sync::CancellationToken;
 
 use super::conversation::{self, Conversation, Outbox, Owner};
@@ -24,8 +24,8 @@ use crate::access::Caller;
 use crate::bridge::{self, legacy_to_modern, modern_to_legacy};
 use crate::catalog::follow::Published;
 use crate::catalog::{Item, Policy, View, lists};
+use crate::upstream::Upstreams;
 use crate::upstream::call::{Answer, Call, CallError};
-use crate::upstream::{Era, Upstreams};
 use crate::wire::compose;
 use crate::wire::edit::Object;
 use crate::wire::envelope::{Field, Params, Request};
@@ -178,10 +178,10 @@ impl Dispatch {
     pub fn request(self: &Arc<Self>, asked: Asked) -> Outcome {
         let modern = asked.client.is_modern();
         match asked.request.method.as_str() {
-            "tools/list" => self.list(&asked, Kind::Tool),
-            "prompts/list" => self.list(&asked, Kind::Prompt),
-            "resources/list" => self.list(&asked, Kind::Resource),
-            "resources/templates/list" => self.list(&asked, Kind::ResourceTemplate),
+            "tools/list" => Self::list(&asked, Kind::Tool),
+            "prompts/list" => Self::list(&asked, Kind::Prompt),
+            "resources/list" => Self::list(&asked, Kind::Resource),
+            "resources/templates/list" => Self::list(&asked, Kind::ResourceTemplate),
             "tools/call" => self.call(asked, &CALL_TOOL),
             "prompts/get" => self.call(asked, &GET_PROMPT),
             "resources/read" => self.call(asked, &READ_RESOURCE),
@@ -192,8 +192,8 @@ impl Dispatch {
         }
     }
 
-    fn list(&self, asked: &Asked, kind: Kind) -> Outcome {
-        let cursor = asked.request.params.as_ref().and_then(|params| params.cursor());
+    fn list(asked: &Asked, kind: Kind) -> Outcome {
+        let cursor = asked.request.params.as_ref().and_then(Params::cursor);
         let page = match lists::page(&asked.view, kind, cursor.as_deref()) {
             Ok(page) => page,
             Err(bad) => return done_error(asked, INVALID_PARAMS, &bad.to_string()),
@@ -208,7 +208,13 @@ impl Dispatch {
         let Client::Legacy(session) = &asked.client else {
             return done_error(asked, METHOD_NOT_FOUND, "Method not found");
         };
-        match asked.request.params.as_ref().and_then(|params| params.text(Field::Level)).and_then(|level| LogLevel::parse(&level)) {
+        match asked
+            .request
+            .params
+            .as_ref()
+            .and_then(|params| params.text(Field::Level))
+            .and_then(|level| LogLevel::parse(&level))
+        {
             Some(level) => {
                 self.live.set_level(session.id, level);
                 self.log_levels.tell_all();
@@ -235,7 +241,7 @@ impl Dispatch {
         let dispatch = Arc::clone(self);
         let token = cancel.clone();
         let answer = Box::pin(async move {
-            let answer = dispatch.run(&asked, verb, &item, conversation, token).await;
+            let answer = dispatch.run(&asked, verb, &item, &name, conversation, token).await;
             drop(permit);
             answered(&asked, answer)
         });
@@ -248,6 +254,7 @@ impl Dispatch {
         asked: &Asked,
         verb: &'static Verb,
         item: &Item,
+        subject: &str,
         conversation: Conversation,
         cancel: CancellationToken,
     ) -> Answer {
@@ -255,9 +262,17 @@ impl Dispatch {
             Ok(peer) => peer,
             Err(error) => return failed(asked, &item.upstream, &error),
         };
-        let params = asked.request.params.as_ref().map_or(Bytes::from_static(b"{}"), |params| params.raw().clone());
-        let params = bridge::rename(params, verb.field, &item.exposed_name, &item.definition.upstream_name);
-        let route = Route { verb, item, conversation, cancel, timeouts: timeouts(asked, &item.upstream) };
+        let params =
+            asked.request.params.as_ref().map_or(Bytes::from_static(b"{}"), |params| params.raw().clone());
+        let params = bridge::rename(params, verb.field, subject, item.subject_upstream(subject));
+        let route = Route {
+            verb,
+            item,
+            subject: item.subject_upstream(subject),
+            conversation,
+            cancel,
+            timeouts: timeouts(asked, &item.upstream),
+        };
         let answer = match (&asked.client, peer.era) {
             (Client::Legacy(_), Era::Legacy) => self.send(&route, params).await,
             (Client::Modern(_), Era::Modern) => self.send(&route, params).await.map(name_gateway),
@@ -299,7 +314,7 @@ impl Dispatch {
     async fn send(&self, route: &Route<'_>, params: Bytes) -> Result<Answer, CallError> {
         let call = Call {
             method: route.verb.method,
-            headers: mirror_headers(route.item, &params),
+            headers: mirror_headers(route, &params),
             params,
             conversation: route.conversation.clone(),
             idle_timeout: route.timeouts.idle,
@@ -315,6 +330,8 @@ impl Dispatch {
 struct Route<'a> {
     verb: &'static Verb,
     item: &'a Item,
+    /// What the upstream calls what the client asks for.
+    subject: &'a str,
     conversation: Conversation,
     cancel: CancellationToken,
     timeouts: Bounds,
@@ -337,8 +354,9 @@ fn timeouts(asked: &Asked, upstream: &Upstream) -> Bounds {
 }
 
 /// What 2026-07-28 mirrors into headers: the name the upstream knows, and the marked parameters.
-fn mirror_headers(item: &Item, params: &Bytes) -> Vec<(http::HeaderName, http::HeaderValue)> {
-    let mut mirrored = vec![(headers::MCP_NAME, headers::encode_value(&item.definition.upstream_name))];
+fn mirror_headers(route: &Route<'_>, params: &Bytes) -> Vec<(http::HeaderName, http::HeaderValue)> {
+    let mut mirrored = vec![(headers::MCP_NAME, headers::encode_value(route.subject))];
+    let item = route.item;
     if !item.param_headers.is_empty() {
         let arguments = Object::parse(params).ok().and_then(|params| params.get("arguments"));
         mirrored.extend(item.param_headers.extract(arguments.as_ref()));

@@ -88,7 +88,9 @@ fn server_info() -> Value {
 fn add_instructions(view: &View, result: &mut Value) {
     let mut text = String::new();
     for lists in view.upstreams() {
-        let Some(instructions) = lists.info.as_ref().and_then(|info| info.instructions.as_deref()) else { continue };
+        let Some(instructions) = lists.info.as_ref().and_then(|info| info.instructions.as_deref()) else {
+            continue;
+        };
         let section = format!("# {}\n{instructions}\n\n", lists.upstream.name);
         if text.len() + section.len() <= INSTRUCTIONS_BYTES_MAX {
             text.push_str(&section);

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use sql::model::{Era, UpstreamId};
 
 use super::live::LiveSessions;
-use crate::upstream::Upstreams;
+use crate::tasks::Tasks;
 use crate::upstream::call::Call;
-use crate::wire::edit::Object;
+use crate::upstream::status::Status;
+use crate::upstream::{ConnectionState, Upstreams};
 
 /// How long an upstream may take to note a level; it isn't waited for by anybody.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,36 +26,47 @@ const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 pub struct LogLevels {
     upstreams: Upstreams,
     live: LiveSessions,
+    tasks: Tasks,
 }
 
 impl LogLevels {
     /// `live` knows what sessions want.
-    pub fn new(upstreams: Upstreams, live: LiveSessions) -> Self {
-        Self { upstreams, live }
+    pub fn new(upstreams: Upstreams, live: LiveSessions, tasks: Tasks) -> Self {
+        Self { upstreams, live, tasks }
     }
 
     /// Tells every legacy upstream that logs, without waiting for it.
     pub fn tell_all(&self) {
-        for status in self.upstreams.statuses() {
-            self.tell(status.id);
+        for id in self.upstreams.statuses().into_keys() {
+            self.tell(id);
         }
     }
 
     /// Tells one upstream, if it is a legacy one that logs and any session named a level.
     pub fn tell(&self, id: UpstreamId) {
         let Some(level) = self.live.least_level() else { return };
-        let Some(peer) = self.upstreams.peer_now(id) else { return };
-        let logs = Object::parse(&peer.capabilities).is_ok_and(|capabilities| capabilities.get("logging").is_some());
-        if peer.era != Era::Legacy || !logs {
+        if !self.upstreams.status(id).is_some_and(|status| is_legacy_and_logs(&status)) {
             return;
         }
         let params = Bytes::from(format!(r#"{{"level":"{level}"}}"#));
         let upstreams = self.upstreams.clone();
-        self.upstreams.tasks().spawn("log level", async move {
+        self.tasks.spawn("log level", async move {
             let call = Call::own("logging/setLevel", params, TIMEOUT, RESPONSE_BYTES_MAX);
             if let Err(error) = upstreams.call(id, call).await {
                 tracing::debug!(upstream.id = %id, error = &error as &dyn std::error::Error, "log level not taken");
             }
         });
     }
+}
+
+fn is_legacy_and_logs(status: &Status) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Capabilities {
+        logging: Option<serde::de::IgnoredAny>,
+    }
+    let capabilities = status.capabilities.as_ref();
+    let logs = capabilities.and_then(|raw| serde_json::from_str::<Capabilities>(raw.get()).ok());
+    status.state == ConnectionState::Available
+        && status.era == Some(Era::Legacy)
+        && logs.is_some_and(|capabilities| capabilities.logging.is_some())
 }

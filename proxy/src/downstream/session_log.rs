@@ -36,7 +36,10 @@ impl SessionLog {
     pub async fn set_level(&self, session: Uuid, level: LogLevel, ends_at: Timestamp) {
         self.live.set_level(session, level);
         if let Err(error) = self.write_level(session, level, ends_at).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a session's log level could not be kept");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a session's log level could not be kept"
+            );
         }
     }
 
@@ -64,7 +67,12 @@ impl SessionLog {
         tx.commit().await
     }
 
-    async fn write_level(&self, session: Uuid, level: LogLevel, ends_at: Timestamp) -> Result<(), sql::StoreError> {
+    async fn write_level(
+        &self,
+        session: Uuid,
+        level: LogLevel,
+        ends_at: Timestamp,
+    ) -> Result<(), sql::StoreError> {
         let mut tx = self.store.begin().await?;
         sessions::set_level(&mut tx, session, Some(level.as_str().to_owned()), ends_at).await?;
         tx.commit().await

@@ -60,7 +60,7 @@ pub async fn respond(mut running: Running, client: Client, caller: Caller, aroun
         () = leaves_by_closing(&client, &around.gone) => { running.cancel.cancel(); None }
         () = caller.revoked().cancelled() => { running.cancel.cancel(); None }
     };
-    streamed(first, running, client, caller, around)
+    streamed(first, running, client, &caller, around)
 }
 
 /// The answer is there. What the upstream said just before it still goes first.
@@ -74,7 +74,13 @@ fn finished(answered: Answered, mut outbox: Outbox, client: Client, around: Surr
     event_stream(body)
 }
 
-fn streamed(first: Option<Outbound>, running: Running, client: Client, caller: Caller, around: Surroundings) -> Reply {
+fn streamed(
+    first: Option<Outbound>,
+    running: Running,
+    client: Client,
+    caller: &Caller,
+    around: Surroundings,
+) -> Reply {
     let (events, body) = mpsc::channel(EVENTS_MAX);
     let tasks = around.tasks.clone();
     let pump = Pump { running, events, client: Recipient::new(client, &around), gone: around.gone };
@@ -167,8 +173,16 @@ impl Pump {
 
 /// The client as the receiver of messages in the middle of a call.
 enum Recipient {
-    Legacy { session: Arc<Session>, sessions: LiveSessions, live: Arc<Live>, asked: std::sync::Mutex<Vec<u64>> },
-    Modern { log_level: Option<LogLevel>, left: CancellationToken },
+    Legacy {
+        session: Arc<Session>,
+        sessions: LiveSessions,
+        live: Arc<Live>,
+        asked: std::sync::Mutex<Vec<u64>>,
+    },
+    Modern {
+        log_level: Option<LogLevel>,
+        left: CancellationToken,
+    },
 }
 
 impl Recipient {
@@ -176,9 +190,16 @@ impl Recipient {
         match client {
             Client::Legacy(session) => {
                 let live = around.live.of(session.id);
-                Self::Legacy { session, live, sessions: around.live.clone(), asked: std::sync::Mutex::default() }
+                Self::Legacy {
+                    session,
+                    live,
+                    sessions: around.live.clone(),
+                    asked: std::sync::Mutex::default(),
+                }
             }
-            Client::Modern(client) => Self::Modern { log_level: client.log_level, left: CancellationToken::new() },
+            Client::Modern(client) => {
+                Self::Modern { log_level: client.log_level, left: CancellationToken::new() }
+            }
         }
     }
 

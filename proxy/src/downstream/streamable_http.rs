@@ -26,7 +26,9 @@ use crate::refusal::Refusal;
 use crate::tasks::Tasks;
 use crate::upstream::call::Answer;
 use crate::wire::compose;
-use crate::wire::envelope::{self, EnvelopeError, Field, Message, Notification, Request, Response, ResponseBody};
+use crate::wire::envelope::{
+    self, EnvelopeError, Field, Message, Notification, Request, Response, ResponseBody,
+};
 use crate::wire::headers::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 use crate::wire::ids::Id;
 use crate::wire::meta::{EraDecision, LogLevel, Version, detect_era};
@@ -83,7 +85,12 @@ impl StreamableHttp {
             // Nothing a modern client may notify needs an act of ours over HTTP: closing is cancelling.
             Message::Notification(_) => return empty(StatusCode::ACCEPTED),
             Message::Response(_) | Message::Batch(_) => {
-                return error(StatusCode::BAD_REQUEST, None, INVALID_REQUEST, "a request or a notification is expected");
+                return error(
+                    StatusCode::BAD_REQUEST,
+                    None,
+                    INVALID_REQUEST,
+                    "a request or a notification is expected",
+                );
             }
         };
         let caller = http.admitted.caller().clone();
@@ -118,7 +125,10 @@ impl StreamableHttp {
     }
 
     fn initialize(&self, http: &McpRequest, request: &Request) -> Reply {
-        let params = request.params.as_ref().and_then(|params| serde_json::from_slice::<InitializeParams>(params.raw()).ok());
+        let params = request
+            .params
+            .as_ref()
+            .and_then(|params| serde_json::from_slice::<InitializeParams>(params.raw()).ok());
         let Some(params) = params else {
             let text = "initialize needs protocolVersion, capabilities and clientInfo";
             return error(StatusCode::OK, Some(&request.id), INVALID_PARAMS, text);
@@ -140,7 +150,10 @@ impl StreamableHttp {
 
     async fn legacy_request(&self, http: McpRequest, session: Arc<Session>, request: Request) -> Reply {
         if request.method.as_str() == "logging/setLevel"
-            && let Some(level) = request.params.as_ref().and_then(|params| params.text(Field::Level))
+            && let Some(level) = request
+                .params
+                .as_ref()
+                .and_then(|params| params.text(Field::Level))
                 .and_then(|level| LogLevel::parse(&level))
         {
             self.session_log.set_level(session.id, level, self.ends_at(&session)).await;
@@ -156,11 +169,8 @@ impl StreamableHttp {
             Outcome::Done(answered) => return stream::json(answered),
             Outcome::Running(running) => running,
         };
-        let around = Surroundings {
-            tasks: self.tasks.clone(),
-            live: self.dispatch.live.clone(),
-            gone: http.gone,
-        };
+        let around =
+            Surroundings { tasks: self.tasks.clone(), live: self.dispatch.live.clone(), gone: http.gone };
         let cancellable = match &client {
             Client::Legacy(session) => {
                 Some(self.dispatch.live.of(session.id).enter_call(id, running.cancel.clone()))
@@ -211,7 +221,8 @@ impl StreamableHttp {
             return refusal.respond(&http.context.request_id);
         }
         let caller = http.admitted.caller();
-        let answers = join_all(elements.into_iter().map(|element| self.element(&session, caller, element))).await;
+        let answers =
+            join_all(elements.into_iter().map(|element| self.element(&session, caller, element))).await;
         let answers: Vec<Vec<Bytes>> = answers.into_iter().flatten().collect();
         if answers.is_empty() {
             return empty(StatusCode::ACCEPTED);
@@ -229,7 +240,12 @@ impl StreamableHttp {
 
     /// One element of a batch. There is no stream beside a batch's answer, so what an upstream sends
     /// in the middle of such a call has nowhere to go: notifications are dropped, requests refused.
-    async fn element(&self, session: &Arc<Session>, caller: &crate::access::Caller, element: Bytes) -> Option<Vec<Bytes>> {
+    async fn element(
+        &self,
+        session: &Arc<Session>,
+        caller: &crate::access::Caller,
+        element: Bytes,
+    ) -> Option<Vec<Bytes>> {
         let request = match envelope::parse(element) {
             Ok(Message::Request(request)) if request.method.as_str() != "initialize" => request,
             Ok(Message::Notification(notification)) => {
@@ -263,7 +279,9 @@ impl StreamableHttp {
             return method_not_allowed(http);
         }
         match self.session(http) {
-            Ok(session) => self.subscriptions.stream(&session, http.admitted.caller().clone(), &http.context.request_id),
+            Ok(session) => {
+                self.subscriptions.stream(&session, http.admitted.caller().clone(), &http.context.request_id)
+            }
             Err(refused) => refused.into_reply(None),
         }
     }
@@ -290,7 +308,8 @@ impl StreamableHttp {
         }
         let token = token.to_str().map_err(|_| NoSession::Unknown)?;
         let key = http.admitted.caller().key().id;
-        let session = self.sealer.open(token, key, http.path.full_path, self.ttl_s()).ok_or(NoSession::Unknown)?;
+        let session =
+            self.sealer.open(token, key, http.path.full_path, self.ttl_s()).ok_or(NoSession::Unknown)?;
         if self.dispatch.live.is_ended(session.id) {
             return Err(NoSession::Unknown);
         }
@@ -336,9 +355,12 @@ impl NoSession {
             ),
             // An ended session answers 404, so that the client initialises anew.
             Self::Unknown => error(StatusCode::NOT_FOUND, id, SESSION_NOT_FOUND, "Session not found"),
-            Self::Version => {
-                error(StatusCode::BAD_REQUEST, id, INVALID_REQUEST, "MCP-Protocol-Version is not a supported version")
-            }
+            Self::Version => error(
+                StatusCode::BAD_REQUEST,
+                id,
+                INVALID_REQUEST,
+                "MCP-Protocol-Version is not a supported version",
+            ),
         }
     }
 }

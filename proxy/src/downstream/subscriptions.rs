@@ -58,6 +58,8 @@ pub struct Subscriptions {
     pub live: LiveSessions,
     /// Open streams by key.
     pub streams: CallsInFlight,
+    /// Cancelled when no more requests are accepted.
+    pub draining: CancellationToken,
     /// Owner of the streams' tasks.
     pub tasks: Tasks,
 }
@@ -72,19 +74,30 @@ impl Subscriptions {
         let (events, body) = mpsc::channel(EVENTS_MAX);
         let live = self.live.of(session.id);
         let replaced = live.attach(events.clone());
-        let watch = self.watch(caller, Face::Get { _live: live }, events, replaced, permit, &ANNOUNCED.map(|(method, _)| method));
+        let watch = self.watch(
+            caller,
+            Face::Get { _live: live },
+            events,
+            replaced,
+            permit,
+            &ANNOUNCED.map(|(method, _)| method),
+        );
         self.tasks.spawn_here("mcp get stream", watch.run());
         stream::event_stream(body)
     }
 
     /// `subscriptions/listen`: the acknowledgement first, then only what was asked for.
     pub fn listen(&self, request: &Request, caller: Caller, request_id: &str) -> Reply {
-        let filter = request
-            .params
-            .as_ref()
-            .map_or(Ok(ListenParams::default()), |params| serde_json::from_slice::<ListenParams>(params.raw()));
+        let filter = request.params.as_ref().map_or(Ok(ListenParams::default()), |params| {
+            serde_json::from_slice::<ListenParams>(params.raw())
+        });
         let Ok(ListenParams { notifications: filter }) = filter else {
-            let message = compose::error(Some(&request.id), INVALID_PARAMS, "params.notifications must be a filter", None);
+            let message = compose::error(
+                Some(&request.id),
+                INVALID_PARAMS,
+                "params.notifications must be a filter",
+                None,
+            );
             return stream::json(Answered { status: StatusCode::OK, message: vec![message] });
         };
         let permit = match self.permit(caller.key().id) {
@@ -123,11 +136,13 @@ impl Subscriptions {
         let lists = ANNOUNCED
             .iter()
             .filter(|(method, _)| methods.contains(method))
-            .map(|(method, kinds)| (*method, Announced { kinds: *kinds, seen: fingerprint(&view, *kinds), quiet_until: None }))
+            .map(|(method, kinds)| {
+                (*method, Announced { kinds: *kinds, seen: fingerprint(&view, *kinds), quiet_until: None })
+            })
             .collect();
         Watch {
             published: self.published.clone(),
-            stopping: self.tasks.stopping().clone(),
+            draining: self.draining.clone(),
             caller,
             face,
             events,
@@ -211,7 +226,7 @@ struct Announced {
 /// One open stream.
 struct Watch {
     published: Published,
-    stopping: CancellationToken,
+    draining: CancellationToken,
     caller: Caller,
     face: Face,
     events: mpsc::Sender<Bytes>,
@@ -233,7 +248,7 @@ impl Watch {
                 () = self.events.closed() => false,
                 () = self.ended.cancelled() => false,
                 () = self.caller.revoked().cancelled() => false,
-                () = self.stopping.cancelled() => { self.farewell(); false }
+                () = self.draining.cancelled() => { self.farewell(); false }
             };
             if !alive {
                 return;
@@ -274,8 +289,11 @@ impl Watch {
     /// The graceful end of a subscription is its answer; a GET stream just ends.
     fn farewell(&self) {
         if let Face::Listen { id } = &self.face {
-            let result =
-                format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"resultType":"complete",{}}}}}"#, raw(id), tag(id));
+            let result = format!(
+                r#"{{"jsonrpc":"2.0","id":{},"result":{{"resultType":"complete",{}}}}}"#,
+                raw(id),
+                tag(id)
+            );
             let _ = self.events.try_send(stream::event(result.as_bytes()));
         }
     }

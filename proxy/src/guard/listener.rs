@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
 
 use async_trait::async_trait;
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::proxy::ProxyHttp;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::listening::Service as ListeningService;
@@ -17,6 +18,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Guard;
+
+/// Held by every open connection, so 10,000 idle streams cost 120 MB; larger reads go past the buffer.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// Likewise; the header and body of a usual answer leave in one packet.
+const WRITE_BUFFER_BYTES: usize = 8 * 1024;
 
 /// A Pingora service that accepts connections for a [`Guard`].
 pub struct Listener<P> {
@@ -42,7 +48,8 @@ where
     ) -> Self {
         let key = address.to_string();
         let mut service = ListeningService::new("listener".into(), guard);
-        service.add_tcp(&key);
+        let buffers = L4BufferSettings::new(READ_BUFFER_BYTES, WRITE_BUFFER_BYTES);
+        service.add_listener(ListenerConfig::tcp(key.as_str()).l4_buffer(buffers));
         Self { service, key, socket, stop }
     }
 

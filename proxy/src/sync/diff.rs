@@ -23,7 +23,8 @@ pub(super) fn diff(
     fetched: Vec<FetchedItem>,
     mut exposed_name: impl FnMut(&str) -> String,
 ) -> ListDiff {
-    let mut known: HashMap<&str, &Definition> = stored.iter().map(|item| (item.upstream_name.as_str(), item)).collect();
+    let mut known: HashMap<&str, &Definition> =
+        stored.iter().map(|item| (item.upstream_name.as_str(), item)).collect();
     let mut difference = ListDiff::none(source.upstream_id, source.kind);
     for (position, item) in (0i64..).zip(fetched) {
         let exposed_name = exposed_name(&item.name);
@@ -80,7 +81,12 @@ mod tests {
         FetchedItem { name: name.into(), body: Bytes::from_static(body.as_bytes()) }
     }
 
-    fn run(clock: &Clock, upstream_id: UpstreamId, stored: &[Definition], fetched: Vec<FetchedItem>) -> ListDiff {
+    fn run(
+        clock: &Clock,
+        upstream_id: UpstreamId,
+        stored: &[Definition],
+        fetched: Vec<FetchedItem>,
+    ) -> ListDiff {
         diff(&Source { upstream_id, kind: Kind::Tool, clock }, stored, fetched, str::to_owned)
     }
 
@@ -98,11 +104,15 @@ mod tests {
         let id = UpstreamId::new(&clock);
         let mut stored = run(&clock, id, &[], vec![item("a", "{}"), item("b", "{}"), item("c", "{}")]).added;
         stored[0].enabled = false;
-        let difference = run(&clock, id, &stored, vec![item("b", "{}"), item("a", r#"{"x":1}"#), item("d", "{}")]);
+        let difference =
+            run(&clock, id, &stored, vec![item("b", "{}"), item("a", r#"{"x":1}"#), item("d", "{}")]);
         assert_eq!(difference.added.iter().map(|d| d.upstream_name.as_str()).collect::<Vec<_>>(), ["d"]);
         assert_eq!(difference.changed.len(), 1);
         let changed = &difference.changed[0];
-        assert_eq!((changed.id, changed.enabled, changed.first_seen_at), (stored[0].id, false, stored[0].first_seen_at));
+        assert_eq!(
+            (changed.id, changed.enabled, changed.first_seen_at),
+            (stored[0].id, false, stored[0].first_seen_at)
+        );
         assert_eq!(difference.moved, [(stored[1].id, 0)]);
         assert_eq!(difference.removed, [stored[2].id]);
     }

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     fn backoff() -> Backoff {
-        Backoff { initial: Duration::from_secs(1), multiplier: 2.0, max: Duration::from_secs(60) }
+        Backoff { initial: Duration::from_secs(1), multiplier: 2.0, max: Duration::from_mins(1) }
     }
 
     #[test]

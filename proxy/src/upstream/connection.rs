@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::shared::{Live, Shared};
 use super::call::{Answer, Call, CallError, GATEWAY};
-use super::link::{Era, Link, OpenError, Wiring};
+use super::link::{Era, Link, OpenError, Roots, Wiring};
 use super::news::UpstreamEvent;
 use super::status::{Check, Status};
 use crate::tasks::Tasks;
@@ -62,13 +62,13 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Starts to connect, unless the upstream is switched off.
-    pub(crate) fn start(spec: Arc<Upstream>, surroundings: Surroundings) -> Self {
+    pub(crate) fn start(spec: Arc<Upstream>, surroundings: Surroundings, roots: Roots) -> Self {
         let (stop, tasks, enabled) = (CancellationToken::new(), surroundings.tasks.clone(), spec.enabled);
         let shared = Arc::new(Shared::new(spec, &surroundings));
         if enabled {
             tasks.spawn(
                 "upstream supervisor",
-                supervisor::run(Arc::clone(&shared), surroundings, stop.clone()),
+                supervisor::run(Arc::clone(&shared), surroundings, roots, stop.clone()),
             );
         } else {
             shared.end();
@@ -163,6 +163,11 @@ impl Connection {
     /// Ends what stands, and connects anew at once.
     pub(crate) fn reconnect(&self) {
         self.shared.reconnect();
+    }
+
+    /// Calls that wait for an answer, or for a place.
+    pub(crate) fn calls_in_flight(&self) -> usize {
+        self.shared.calls_in_flight()
     }
 
     /// How it fares.

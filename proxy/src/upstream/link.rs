@@ -221,11 +221,6 @@ impl InFlight {
         Attribution::One(newest.1.conversation.clone())
     }
 
-    /// Calls in flight.
-    pub(crate) fn len(&self) -> usize {
-        self.lock().len()
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, InFlightCall>> {
         // The map is whole between two statements, so a panic elsewhere can't have broken it.
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
@@ -279,6 +274,5 @@ mod tests {
         assert!(matches!(in_flight.sole(), Attribution::Several));
         drop(other);
         assert!(matches!(in_flight.sole(), Attribution::One(c) if c.owner() == a));
-        assert_eq!(in_flight.len(), 3);
     }
 }

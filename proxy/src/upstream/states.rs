@@ -107,7 +107,7 @@ impl States {
     /// Takes one step. `jitter` is in 0..1.
     pub(crate) fn on(&mut self, event: Event, now: Instant, policy: &Policy, jitter: f64) -> Action {
         match (self.state, event) {
-            (State::Disabled, Event::Enable) => self.connect(),
+            (State::Disabled, Event::Enable) | (State::Waiting { .. }, Event::Reconnect) => self.connect(),
             (State::Connecting | State::Available { .. }, Event::Disable) => {
                 self.disable();
                 Action::Disconnect
@@ -117,7 +117,6 @@ impl States {
                 Action::Nothing
             }
             (State::Waiting { .. }, Event::Wake) if !self.is_open(now, policy) => self.connect(),
-            (State::Waiting { .. }, Event::Reconnect) => self.connect(),
             (State::Waiting { until }, Event::Due) if until <= now => self.connect(),
             (State::Available { .. }, Event::Reconnect) => {
                 self.connect();
@@ -219,7 +218,7 @@ mod tests {
 
     fn policy() -> Policy {
         let backoff =
-            Backoff { initial: Duration::from_secs(1), multiplier: 2.0, max: Duration::from_secs(60) };
+            Backoff { initial: Duration::from_secs(1), multiplier: 2.0, max: Duration::from_mins(1) };
         Policy { backoff, threshold: 5 }
     }
 
@@ -297,7 +296,7 @@ mod tests {
         }
         states.on(Event::Failed, now, &policy, 1.0);
         assert_eq!(states.view(&policy), ConnectionState::Suspended);
-        assert_eq!(states.due(), Some(now + Duration::from_secs(60)));
+        assert_eq!(states.due(), Some(now + Duration::from_mins(1)));
         assert_eq!(states.on(Event::Wake, now, &policy, 1.0), Action::Nothing);
         assert_eq!(states.on(Event::Reconnect, now, &policy, 1.0), Action::Connect);
     }

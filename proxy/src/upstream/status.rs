@@ -35,6 +35,8 @@ pub struct Status {
     pub server_info: Option<Arc<RawValue>>,
     /// Its capabilities, once it was connected.
     pub capabilities: Option<Arc<RawValue>>,
+    /// Its sessions: the shared one, and those that callers have of their own.
+    pub sessions: usize,
     /// Calls that wait for its answer.
     pub calls_in_flight: usize,
     /// Requests and messages of its own that could not be attributed to one client.

@@ -58,7 +58,7 @@ pub(super) fn read(sealer: &Sealer, json: &str, row: &str) -> Option<ConnParams>
     let open = |stored: Stored, path: String| match stored {
         Stored::Plain(text) => Some(Value::Plain(text)),
         Stored::Sealed { sealed } => {
-            sealer.unseal(&sealed, place(&path, row)).ok().and_then(text).map(Value::Secret)
+            sealer.unseal(&sealed, place(&path, row)).ok().as_ref().and_then(text).map(Value::Secret)
         }
     };
     let open_map = |values: BTreeMap<String, Stored>, within: &str| {
@@ -85,7 +85,7 @@ pub(super) fn read(sealer: &Sealer, json: &str, row: &str) -> Option<ConnParams>
 }
 
 /// The text of what was opened.
-pub(super) fn text(opened: Secret<Vec<u8>>) -> Option<Secret<String>> {
+pub(super) fn text(opened: &Secret<Vec<u8>>) -> Option<Secret<String>> {
     std::str::from_utf8(opened.expose()).ok().map(Secret::from)
 }
 

@@ -43,6 +43,23 @@ impl Admin {
         answer(self.request(Method::DELETE, path)).await
     }
 
+    /// Makes a key, with these fields beside its name: its id and its text.
+    pub(crate) async fn create_key(&self, name: &str, mut body: Value) -> (String, String) {
+        body["name"] = name.into();
+        let (status, created) = self.post("keys", &body).await;
+        assert_eq!(status, StatusCode::CREATED, "{created}");
+        let text = |field: &str| created[field].as_str().expect("a text").to_owned();
+        (text("id"), text("plaintextKey"))
+    }
+
+    /// The id of the upstream of that name.
+    pub(crate) async fn upstream_id(&self, name: &str) -> String {
+        let list = self.get("upstreams").await.1;
+        let items = list["items"].as_array().expect("a list");
+        let found = items.iter().find(|item| item["name"] == name).unwrap_or_else(|| panic!("{name} in {list}"));
+        found["id"].as_str().expect("an id").to_owned()
+    }
+
     /// A request with the token, to be completed by the test.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}/api/admin/{path}", self.url)).bearer_auth(&self.token)

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::admin::Admin;
 use super::command::clean_command;
+use super::mcp::Mcp;
 use super::processes::{self, Process};
 use super::scene::{ADMIN_USERNAME, Scene};
 
@@ -53,7 +54,8 @@ impl TestGateway {
         Scene::new()
     }
 
-    pub(super) async fn launch(scene: Scene) -> Self {
+    pub(super) async fn launch(mut scene: Scene) -> Self {
+        scene.settle();
         // For the clients of tests; a second test of this process finds it installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = TempDir::new().expect("a temporary folder");
@@ -120,6 +122,16 @@ impl TestGateway {
     /// The REST API, logged in as the scene's admin.
     pub(crate) async fn admin(&self) -> Admin {
         Admin::log_in(self.url(), ADMIN_USERNAME, &self.scene.admin_password).await
+    }
+
+    /// A client of the MCP endpoint, with the key of the scene.
+    pub(crate) fn mcp(&self) -> Mcp {
+        self.mcp_as(self.key())
+    }
+
+    /// A client of the MCP endpoint, with any key.
+    pub(crate) fn mcp_as(&self, key: &str) -> Mcp {
+        Mcp::new(&self.url(), key)
     }
 
     /// The password of the scene's admin, to search for it where it mustn't be.

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use sql::model::PlaintextKey;
 
 use super::gateway::TestGateway;
+use super::peer::Peer;
+use super::postgres::Postgres;
 
 /// The admin every scene has.
 pub(super) const ADMIN_USERNAME: &str = "harness";
@@ -19,6 +21,15 @@ pub(crate) struct Scene {
     pub(super) settings: serde_json::Map<String, Value>,
     pub(super) environment: BTreeMap<String, String>,
     pub(super) admin_password: String,
+    database: Database,
+}
+
+/// Where a gateway keeps what it knows.
+enum Database {
+    /// On Postgres if the environment names one, so that every test runs on both.
+    AsTheEnvironmentSays,
+    Sqlite,
+    Postgres(Postgres),
 }
 
 impl Scene {
@@ -36,6 +47,7 @@ impl Scene {
             settings: serde_json::Map::new(),
             environment,
             admin_password,
+            database: Database::AsTheEnvironmentSays,
         }
     }
 
@@ -49,6 +61,18 @@ impl Scene {
     /// An upstream over Streamable HTTP.
     pub(crate) fn with_http_upstream(self, name: &str, url: &str) -> Self {
         self.with_upstream(json!({"name": name, "transport": "streamable-http", "connParams": {"url": url}}))
+    }
+
+    /// An upstream in the test's own process, in the era that the gateway finds out.
+    pub(crate) fn with_peer(self, name: &str, peer: &Peer) -> Self {
+        self.with_http_upstream(name, &peer.url())
+    }
+
+    /// The same in an era: `legacy` or `modern`.
+    pub(crate) fn with_peer_in(self, era: &str, name: &str, peer: &Peer) -> Self {
+        self.with_upstream(json!({
+            "name": name, "transport": "streamable-http", "protocol": era, "connParams": {"url": peer.url()},
+        }))
     }
 
     /// An upstream as the REST API takes it.
@@ -74,6 +98,28 @@ impl Scene {
     pub(crate) fn with_env(mut self, name: &str, value: &str) -> Self {
         self.environment.insert(name.to_owned(), value.to_owned());
         self
+    }
+
+    /// The embedded database, whatever the environment says: for what only that one has.
+    pub(crate) fn on_sqlite(mut self) -> Self {
+        self.database = Database::Sqlite;
+        self
+    }
+
+    /// This database, which another gateway may use as well.
+    pub(crate) fn on(mut self, postgres: &Postgres) -> Self {
+        self.database = Database::Postgres(postgres.clone());
+        self
+    }
+
+    /// The variables of the environment, complete.
+    pub(super) fn settle(&mut self) {
+        let postgres = match std::mem::replace(&mut self.database, Database::Sqlite) {
+            Database::AsTheEnvironmentSays => Postgres::create(),
+            Database::Sqlite => None,
+            Database::Postgres(postgres) => Some(postgres),
+        };
+        self.environment.extend(postgres.iter().flat_map(Postgres::environment));
     }
 
     /// The bootstrap file. JSON is YAML.

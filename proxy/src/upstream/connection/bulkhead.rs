@@ -74,7 +74,7 @@ mod tests {
     #[tokio::test]
     async fn places_and_turns_are_bounded_and_given_back() {
         let bulkhead = Bulkhead::new();
-        let call = Call::own("m", Bytes::new(), Duration::from_secs(60), 1);
+        let call = Call::own("m", Bytes::new(), Duration::from_mins(1), 1);
         let held = join_all((0..CALLS_MAX).map(|_| bulkhead.enter(&call))).await;
         assert!(held.iter().all(Result::is_ok));
         let mut queue: Vec<_> = (0..WAITING_MAX).map(|_| Box::pin(bulkhead.enter(&call))).collect();

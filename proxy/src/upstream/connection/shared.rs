@@ -17,7 +17,7 @@ use super::bulkhead::Bulkhead;
 use crate::upstream::backoff::Backoff;
 use crate::upstream::call::{Answer, Call, CallError};
 use crate::upstream::handshake::Greeting;
-use crate::upstream::link::{Dropped, Era, Link, Listener};
+use crate::upstream::link::{Dropped, Era, Link, Listener, Stage};
 use crate::upstream::news::News;
 use crate::upstream::states::{ConnectionState, Policy, States};
 use crate::upstream::status::{Check, CheckKind, History, Status, millis, raw_value};
@@ -74,6 +74,7 @@ impl Wishes {
 struct Shown {
     since: Timestamp,
     last_error: Option<String>,
+    failed_at: Option<Stage>,
     era: Option<Era>,
     protocol_version: Option<String>,
     server_info: Option<Arc<RawValue>>,
@@ -122,6 +123,7 @@ impl Shared {
         let shown = Shown {
             since: surroundings.clock.now(),
             last_error: None,
+            failed_at: None,
             era: None,
             protocol_version: None,
             server_info: None,
@@ -187,7 +189,7 @@ impl Shared {
             Ok(_) => self.answered(),
             // Whether the upstream or only this call is in trouble, a ping will tell.
             Err(CallError::Unavailable { .. } | CallError::ClosedMidCall | CallError::TimedOut { .. }) => {
-                self.suspect()
+                self.suspect();
             }
             Err(_) => {}
         }
@@ -203,10 +205,17 @@ impl Shared {
         }
     }
 
-    /// An error for a caller: why there is no connection, if that is known.
+    /// An error for a caller: how far the last attempt came, if there was one. What the upstream said
+    /// itself, or wrote to stderr, is for admins alone.
     pub(super) fn unavailable(&self, otherwise: &str) -> CallError {
-        let reason = lock(&self.shown).last_error.clone();
-        CallError::Unavailable { reason: reason.unwrap_or_else(|| otherwise.to_owned()) }
+        let reason = match lock(&self.shown).failed_at {
+            Some(Stage::Resolve) => "its address can't be used",
+            Some(Stage::Connect) => "it can't be reached",
+            Some(Stage::Tls) => "no secure connection to it can be made",
+            Some(Stage::Initialize | Stage::List) => "its handshake failed",
+            None => otherwise,
+        };
+        CallError::Unavailable { reason: reason.to_owned() }
     }
 
     // ---- wishes
@@ -276,7 +285,7 @@ impl Shared {
 
     pub(super) fn greeted(&self, greeting: &Greeting) {
         let mut shown = lock(&self.shown);
-        shown.last_error = None;
+        (shown.last_error, shown.failed_at) = (None, None);
         shown.era = Some(greeting.spoken.era());
         shown.protocol_version = Some(greeting.spoken.version.to_string());
         shown.server_info = raw_value(&greeting.server_info);
@@ -301,6 +310,11 @@ impl Shared {
             shown.last_error.clone_from(&check.reason);
         }
         shown.history.add(check);
+    }
+
+    /// How far the last attempt came.
+    pub(super) fn failed_at(&self, stage: Stage) {
+        lock(&self.shown).failed_at = Some(stage);
     }
 
     pub(super) fn news(&self) -> MutexGuard<'_, News> {
@@ -341,6 +355,7 @@ impl Shared {
             protocol_version: shown.protocol_version.clone(),
             server_info: shown.server_info.clone(),
             capabilities: shown.capabilities.clone(),
+            sessions: 1,
             calls_in_flight: self.bulkhead.taken().max(self.calls_in_flight()),
             unattributed: count(&self.counters.unattributed),
             late_answers: count(&self.counters.answers),

@@ -20,7 +20,7 @@ const RENEW_AFTER: Duration = Duration::from_hours(24);
 const EVENT_BYTES_MAX: usize = 1024 * 1024;
 /// Between two openings.
 const REOPEN: Backoff =
-    Backoff { initial: Duration::from_secs(1), multiplier: 2.0, max: Duration::from_secs(60) };
+    Backoff { initial: Duration::from_secs(1), multiplier: 2.0, max: Duration::from_mins(1) };
 /// A stream that stood this long was no failure.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
 
@@ -56,7 +56,9 @@ pub(super) async fn keep(shared: Arc<Shared>, live: Arc<Live>) {
         failures = if opened.elapsed() >= STABLE_AFTER { 1 } else { failures + 1 };
         sleep(REOPEN.after(failures, backoff::jitter())).await;
         // What changed in between was told to nobody.
-        offered.iter().for_each(|(_, kind)| shared.news().list_changed(*kind));
+        for (_, kind) in &offered {
+            shared.news().list_changed(*kind);
+        }
         shared.ring();
     }
 }

@@ -39,12 +39,18 @@ type Job<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Opened = Result<(Arc<dyn Link>, Greeting), OpenError>;
 
 /// Runs until it is stopped.
-pub(super) async fn run(shared: Arc<Shared>, surroundings: Surroundings, stop: CancellationToken) {
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    surroundings: Surroundings,
+    roots: Roots,
+    stop: CancellationToken,
+) {
     let mut supervisor = Supervisor {
         shared: Arc::clone(&shared),
         events: surroundings.events.clone(),
         stopping: surroundings.tasks.stopping().clone(),
         surroundings,
+        roots,
         attempt: None,
         attempt_began: Instant::now(),
         ping: None,
@@ -65,6 +71,7 @@ pub(super) async fn run(shared: Arc<Shared>, surroundings: Surroundings, stop: C
 struct Supervisor {
     shared: Arc<Shared>,
     surroundings: Surroundings,
+    roots: Roots,
     events: mpsc::Sender<UpstreamEvent>,
     stopping: CancellationToken,
     attempt: Option<Job<Opened>>,
@@ -173,7 +180,7 @@ impl Supervisor {
     fn connect(&mut self) {
         self.attempt_began = Instant::now();
         let before = self.closing.take();
-        let attempt = attempt(Arc::clone(&self.shared), self.surroundings.clone(), self.known);
+        let attempt = attempt(Arc::clone(&self.shared), self.surroundings.clone(), self.roots, self.known);
         self.attempt = Some(Box::pin(async move {
             if let Some(before) = before {
                 let _ = timeout(CLOSE_TIMEOUT, before).await;
@@ -217,9 +224,10 @@ impl Supervisor {
                 let source = std::error::Error::source(&error);
                 let name = &self.shared.spec.load().name;
                 tracing::warn!(
-                    upstream.id = %self.shared.id, upstream.name = name, reason = error.reason, error = source,
+                    upstream.id = %self.shared.id, upstream.name = name, stage = ?error.stage, error = source,
                     "upstream could not be connected"
                 );
+                self.shared.failed_at(error.stage);
                 self.shared.record(CheckKind::Connect, took, Some(error.reason));
                 self.tell(Event::Failed);
             }
@@ -278,15 +286,20 @@ async fn closed(live: Option<&Arc<Live>>) {
 }
 
 /// Opens a transport and shakes hands. Whatever was opened is closed if it comes to nothing.
-async fn attempt(shared: Arc<Shared>, surroundings: Surroundings, known: Option<Era>) -> Opened {
+async fn attempt(
+    shared: Arc<Shared>,
+    surroundings: Surroundings,
+    roots: Roots,
+    known: Option<Era>,
+) -> Opened {
     let spec = shared.spec.load_full();
     let limit = shared.connect_timeout();
     let listener = Arc::clone(&shared) as Arc<dyn Listener>;
-    let wiring = Wiring { tasks: surroundings.tasks.clone(), listener, roots: Roots::Undeclared };
+    let wiring = Wiring { tasks: surroundings.tasks.clone(), listener, roots };
     let link = surroundings.opener.open(&spec, wiring).await?;
     let mut opened = CloseUnlessKept { link: Some(Arc::clone(&link)), tasks: surroundings.tasks.clone() };
     let greeting = tokio::select! {
-        greeting = handshake::shake(&*link, spec.protocol, known, Roots::Undeclared, limit) => greeting?,
+        greeting = handshake::shake(&*link, spec.protocol, known, roots, limit) => greeting?,
         () = link.closed().cancelled() => return Err(handshake::ended(&*link)),
     };
     opened.link = None;

@@ -126,7 +126,7 @@ async fn a_tls_peer_that_stalls_is_given_up() {
     let addresses = dialler.resolve(&uri).await.expect("a literal");
     let stream = dialler.connect(&addresses).await.expect("it listens");
     tokio::time::pause();
-    let error = dialler.secure(&uri, stream).await.err().expect("it never answers");
+    let error = dialler.secure(&uri, stream).await.expect_err("it never answers");
     assert_eq!(
         (error.stage, error.to_string().as_str()),
         (Stage::Tls, "the TLS handshake was not finished in time")
@@ -146,6 +146,6 @@ async fn a_peer_without_tls_is_named() {
         stream
     };
     let (outcome, _stream) = tokio::join!(dialler.open(&uri), peer);
-    let error = outcome.err().expect("not TLS");
+    let error = outcome.expect_err("not TLS");
     assert_eq!((error.stage, error.to_string().as_str()), (Stage::Tls, "the TLS handshake failed"));
 }

@@ -23,7 +23,7 @@ use crate::wire::sse::Reader;
 const EVENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Between two openings, beyond what the server asks for.
 const REOPEN: Backoff =
-    Backoff { initial: Duration::from_secs(1), multiplier: 2.0, max: Duration::from_secs(60) };
+    Backoff { initial: Duration::from_secs(1), multiplier: 2.0, max: Duration::from_mins(1) };
 
 /// Keeps the stream open until the link ends or the server has none.
 pub(super) async fn listen(parts: Arc<Parts>) {

@@ -142,7 +142,7 @@ fn run_statement(
 ) -> Result<Outcome, StoreError> {
     let mut statement = connection.prepare_cached(sql).map_err(error::from_sqlite)?;
     bind_by_name(&mut statement, cells)?;
-    let columns: Arc<[String]> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Arc<[String]> = statement.column_names().map(str::to_owned).collect();
     let mut rows = Vec::new();
     let mut cursor = statement.raw_query();
     while let Some(row) = cursor.next().map_err(error::from_sqlite)? {

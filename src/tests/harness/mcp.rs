@@ -1,0 +1,290 @@
+//! A client of the MCP endpoint that shows every byte, in both eras.
+//!
+//! It does nothing that the test doesn't say: no retries, no notifications of its own, no checks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::{Body, Client, Method, RequestBuilder, StatusCode};
+use serde_json::{Map, Value, json};
+
+use super::exchange::{Exchange, PATIENCE};
+
+/// The versions that have a handshake, oldest first.
+pub(crate) const LEGACY: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
+/// The newest of them.
+pub(crate) const LEGACY_LATEST: &str = "2025-11-25";
+/// The version that has none.
+pub(crate) const MODERN: &str = "2026-07-28";
+
+/// The prefix of what 2026-07-28 puts into `_meta`.
+pub(crate) const META: &str = "io.modelcontextprotocol/";
+/// Why a call failed in the gateway.
+pub(crate) const GATEWAY_ERROR: &str = "io.github.mcp-proxy-gateway/error";
+
+/// Between two looks at a list that is to become something.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A client with a key. Clones share its connections.
+#[derive(Clone)]
+pub(crate) struct Mcp {
+    http: Client,
+    url: String,
+    key: String,
+    capabilities: Value,
+}
+
+impl Mcp {
+    pub(super) fn new(gateway: &str, key: &str) -> Self {
+        Self {
+            http: Client::new(),
+            url: format!("{gateway}/mcp/http"),
+            key: key.to_owned(),
+            capabilities: json!({}),
+        }
+    }
+
+    /// The same on another path of the gateway.
+    pub(crate) fn at(&self, path: &str) -> Self {
+        let gateway = self.url.trim_end_matches("/mcp/http");
+        Self { url: format!("{gateway}{path}"), ..self.clone() }
+    }
+
+    /// The same with the connections of nobody else.
+    pub(crate) fn apart(&self) -> Self {
+        Self { http: Client::new(), ..self.clone() }
+    }
+
+    /// The same with the capabilities that its modern requests declare.
+    pub(crate) fn declaring(&self, capabilities: Value) -> Self {
+        Self { capabilities, ..self.clone() }
+    }
+
+    /// A request with the key and nothing else.
+    pub(crate) fn request(&self, method: Method) -> RequestBuilder {
+        self.http.request(method, &self.url).bearer_auth(&self.key)
+    }
+
+    /// A POST with the key and the media types that every POST has.
+    pub(crate) fn post(&self) -> RequestBuilder {
+        self.request(Method::POST)
+            .header(ACCEPT, "application/json, text/event-stream")
+            .header(CONTENT_TYPE, "application/json")
+    }
+
+    /// Posts a body as it is.
+    pub(crate) async fn send(&self, body: impl Into<Body>) -> Exchange {
+        send(self.post().body(body)).await
+    }
+
+    /// A request of 2026-07-28, complete.
+    pub(crate) fn modern_request(&self, id: impl Into<Value>, method: &str, params: Value) -> RequestBuilder {
+        let params = self.with_meta(params);
+        let mut request = self.post().header("mcp-protocol-version", MODERN).header("mcp-method", method);
+        if let Some(name) = params.get("name").or_else(|| params.get("uri")).and_then(Value::as_str) {
+            request = request.header("mcp-name", name);
+        }
+        let message = json!({"jsonrpc": "2.0", "id": id.into(), "method": method, "params": params});
+        request.body(message.to_string())
+    }
+
+    /// Sends a request of 2026-07-28.
+    pub(crate) async fn modern(&self, method: &str, params: Value) -> Exchange {
+        send(self.modern_request(1, method, params)).await
+    }
+
+    /// Calls a tool as 2026-07-28 does; the answer must be a result.
+    pub(crate) async fn call(&self, name: &str, arguments: Value) -> Value {
+        self.modern("tools/call", json!({"name": name, "arguments": arguments})).await.result().await
+    }
+
+    /// Every tool, over all pages.
+    pub(crate) async fn tools(&self) -> Vec<Value> {
+        let mut tools = Vec::new();
+        let mut params = json!({});
+        loop {
+            let mut result = self.modern("tools/list", params).await.result().await;
+            tools.extend(result["tools"].as_array_mut().expect("a list of tools").drain(..));
+            match result["nextCursor"].take() {
+                Value::Null => return tools,
+                cursor => params = json!({"cursor": cursor}),
+            }
+        }
+    }
+
+    /// The names of all tools, in the order of the list.
+    pub(crate) async fn tool_names(&self) -> Vec<String> {
+        self.tools().await.iter().map(|tool| tool["name"].as_str().expect("a name").to_owned()).collect()
+    }
+
+    /// Waits until the list has all these tools; upstreams connect after the gateway is ready.
+    pub(crate) async fn lists(&self, wanted: &[&str]) -> Vec<String> {
+        self.lists_become(|names| wanted.iter().all(|wanted| names.iter().any(|name| name == wanted))).await
+    }
+
+    /// Waits until the list is as it should be.
+    pub(crate) async fn lists_become(&self, is_right: impl Fn(&[String]) -> bool) -> Vec<String> {
+        let mut last = Vec::new();
+        let look = async {
+            let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+            loop {
+                ticks.tick().await;
+                last = self.tool_names().await;
+                if is_right(&last) {
+                    return;
+                }
+            }
+        };
+        let looked = tokio::time::timeout(PATIENCE, look).await;
+        assert!(looked.is_ok(), "the list has become {last:?}");
+        last
+    }
+
+    /// A session, made without capabilities.
+    pub(crate) async fn initialize(&self, version: &str) -> Session {
+        self.initialize_with(version, json!({})).await
+    }
+
+    /// A session of a client that can be asked.
+    pub(crate) async fn initialize_with(&self, version: &str, capabilities: Value) -> Session {
+        let params = json!({
+            "protocolVersion": version, "capabilities": capabilities,
+            "clientInfo": {"name": "harness", "version": "1"},
+        });
+        let message = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params});
+        let exchange = self.send(message.to_string()).await;
+        assert_eq!(exchange.status(), StatusCode::OK);
+        let id = exchange.header("mcp-session-id").to_owned();
+        let result = exchange.result().await;
+        let version = result["protocolVersion"].as_str().expect("a version").to_owned();
+        let session =
+            Session { mcp: self.clone(), id, version, result, last_id: Arc::new(AtomicU64::new(0)) };
+        session.notify("notifications/initialized", json!({})).await;
+        session
+    }
+
+    fn with_meta(&self, mut params: Value) -> Value {
+        let given = params.get_mut("_meta").map(Value::take).unwrap_or_else(|| json!({}));
+        let mut meta = Map::new();
+        meta.insert(format!("{META}protocolVersion"), json!(MODERN));
+        meta.insert(format!("{META}clientCapabilities"), self.capabilities.clone());
+        meta.insert(format!("{META}clientInfo"), json!({"name": "harness", "version": "1"}));
+        meta.extend(given.as_object().expect("an object").clone());
+        params["_meta"] = Value::Object(meta);
+        params
+    }
+}
+
+/// A session of the legacy era. Clones are the same session.
+#[derive(Clone)]
+pub(crate) struct Session {
+    mcp: Mcp,
+    id: String,
+    version: String,
+    result: Value,
+    last_id: Arc<AtomicU64>,
+}
+
+impl Session {
+    /// What `Mcp-Session-Id` said.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The version that was agreed.
+    pub(crate) fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// What `initialize` answered.
+    pub(crate) fn result(&self) -> &Value {
+        &self.result
+    }
+
+    /// The same session, shown by somebody else.
+    pub(crate) fn shown_by(&self, other: &Mcp) -> Self {
+        Self { mcp: other.clone(), ..self.clone() }
+    }
+
+    /// A request with the headers of the session.
+    pub(crate) fn with_headers(&self, request: RequestBuilder) -> RequestBuilder {
+        let request = request.header("mcp-session-id", &self.id);
+        // The header exists since 2025-06-18.
+        if self.version.as_str() < "2025-06-18" {
+            return request;
+        }
+        request.header("mcp-protocol-version", &self.version)
+    }
+
+    /// Posts a body as it is.
+    pub(crate) async fn send(&self, body: impl Into<Body>) -> Exchange {
+        send(self.with_headers(self.mcp.post()).body(body)).await
+    }
+
+    /// Sends a request under the next free id.
+    pub(crate) async fn request(&self, method: &str, params: Value) -> Exchange {
+        self.request_as(self.last_id.fetch_add(1, Ordering::Relaxed) + 1, method, params).await
+    }
+
+    /// Sends a request under an id of the test's own.
+    pub(crate) async fn request_as(&self, id: impl Into<Value>, method: &str, params: Value) -> Exchange {
+        let message = json!({"jsonrpc": "2.0", "id": id.into(), "method": method, "params": params});
+        self.send(message.to_string()).await
+    }
+
+    /// Calls a tool; the answer must be a result.
+    pub(crate) async fn call(&self, name: &str, arguments: Value) -> Value {
+        self.request("tools/call", json!({"name": name, "arguments": arguments})).await.result().await
+    }
+
+    /// Sends a notification, which is accepted.
+    pub(crate) async fn notify(&self, method: &str, params: Value) {
+        let message = json!({"jsonrpc": "2.0", "method": method, "params": params});
+        assert_eq!(self.send(message.to_string()).await.status(), StatusCode::ACCEPTED, "{method}");
+    }
+
+    /// Answers a request of the gateway, which is accepted.
+    pub(crate) async fn answer(&self, id: &Value, result: Value) {
+        let message = json!({"jsonrpc": "2.0", "id": id, "result": result});
+        assert_eq!(self.send(message.to_string()).await.status(), StatusCode::ACCEPTED);
+    }
+
+    /// Opens the stream for what belongs to no request.
+    pub(crate) async fn stream(&self) -> Exchange {
+        let request = self.mcp.request(Method::GET).header(ACCEPT, "text/event-stream");
+        send(self.with_headers(request)).await
+    }
+
+    /// Ends the session.
+    pub(crate) async fn delete(&self) -> StatusCode {
+        send(self.with_headers(self.mcp.request(Method::DELETE))).await.status()
+    }
+
+    /// The names of all tools on the first page.
+    pub(crate) async fn tool_names(&self) -> Vec<String> {
+        let result = self.request("tools/list", json!({})).await.result().await;
+        let tools = result["tools"].as_array().expect("a list of tools");
+        tools.iter().map(|tool| tool["name"].as_str().expect("a name").to_owned()).collect()
+    }
+}
+
+/// Sends a request that a test completed by itself.
+pub(crate) async fn send(request: RequestBuilder) -> Exchange {
+    let response = tokio::time::timeout(PATIENCE, request.send()).await;
+    Exchange::new(response.expect("an answer in time").expect("an answer"))
+}
+
+/// The text of a tool's result, which has one block of it.
+#[track_caller]
+pub(crate) fn text_of(result: &Value) -> &str {
+    result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no text in {result}"))
+}
+
+/// The text of a result that is no failure.
+#[track_caller]
+pub(crate) fn success_of(result: &Value) -> &str {
+    assert_ne!(result["isError"], true, "{result}");
+    text_of(result)
+}

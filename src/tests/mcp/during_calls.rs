@@ -1,0 +1,121 @@
+//! What comes before an answer: progress and log messages, in order, with the caller's own token.
+
+use serde_json::{Value, json};
+
+use crate::harness::{LEGACY_LATEST, META, Mcp, Peer, Sdk, TestGateway, success_of};
+
+/// A gateway before one server that is met in an era.
+async fn gateway_before(era: &str, peer: &Peer) -> TestGateway {
+    let gateway = TestGateway::start().with_peer_in(era, "peer", peer).with_key().await;
+    gateway.mcp().lists(&["echo"]).await;
+    gateway
+}
+
+/// Calls `progress` in an era of the client; the messages before the answer, and the answer's result.
+async fn progress(mcp: &Mcp, client_era: &str, token: Value) -> (Vec<Value>, Value) {
+    let params = json!({"name": "progress", "arguments": {}, "_meta": {"progressToken": token}});
+    let exchange = match client_era {
+        "modern" => mcp.modern("tools/call", params).await,
+        _ => mcp.initialize(LEGACY_LATEST).await.request("tools/call", params).await,
+    };
+    let (before, answer) = exchange.all().await;
+    (before, answer["result"].clone())
+}
+
+#[tokio::test]
+async fn progress_comes_before_the_answer_and_in_order_in_all_four_pairs_of_eras() {
+    let peer = Peer::start().await;
+    for upstream_era in ["legacy", "modern"] {
+        let gateway = gateway_before(upstream_era, &peer).await;
+        for client_era in ["legacy", "modern"] {
+            // A token may be a string or a number, and comes back as the one it was.
+            for token in [json!("a token"), json!(7)] {
+                let (before, result) = progress(&gateway.mcp(), client_era, token.clone()).await;
+                let pair = format!("{client_era} -> {upstream_era}: {before:?}");
+                assert_eq!(success_of(&result), "done", "{pair}");
+                let steps: Vec<_> = before.iter().map(|message| message["params"]["progress"].as_f64()).collect();
+                assert_eq!(steps, [Some(1.0), Some(2.0), Some(3.0)], "{pair}");
+                assert!(before.iter().all(|message| message["method"] == "notifications/progress"), "{pair}");
+                assert!(before.iter().all(|message| message["params"]["progressToken"] == token), "{pair}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_there_is_no_progress_and_no_stream() {
+    let peer = Peer::start().await;
+    let gateway = gateway_before("modern", &peer).await;
+    let exchange = gateway.mcp().modern("tools/call", json!({"name": "progress", "arguments": {}})).await;
+    assert!(!exchange.is_stream());
+    assert_eq!(success_of(&exchange.result().await), "done");
+}
+
+#[tokio::test]
+async fn the_sdk_hears_progress_before_the_answer() {
+    let peer = Peer::start().await;
+    let gateway = gateway_before("modern", &peer).await;
+    for mut sdk in [Sdk::initialize(&gateway, LEGACY_LATEST).await, Sdk::discover(&gateway).await] {
+        assert_eq!(sdk.call("progress", json!({})).await, "done");
+        assert_eq!(sdk.heard(), ["progress 1", "progress 2", "progress 3"]);
+    }
+}
+
+/// What the messages before an answer say, if they are log messages.
+fn logged(before: &[Value]) -> Vec<&str> {
+    let of_log = |message: &&Value| message["method"] == "notifications/message";
+    before.iter().filter(of_log).filter_map(|message| message["params"]["data"].as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_legacy_client_gets_the_log_messages_that_its_level_admits() {
+    let peer = Peer::start().await;
+    for upstream_era in ["legacy", "modern"] {
+        let gateway = gateway_before(upstream_era, &peer).await;
+        let session = gateway.mcp().initialize(LEGACY_LATEST).await;
+        let other = gateway.mcp().initialize(LEGACY_LATEST).await;
+        for (session, level) in [(&session, "error"), (&other, "debug")] {
+            let answer = session.request("logging/setLevel", json!({"level": level})).await.result().await;
+            assert_eq!(answer, json!({}));
+        }
+        let call = json!({"name": "log", "arguments": {}});
+        let (before, _) = session.request("tools/call", call.clone()).await.all().await;
+        assert_eq!(logged(&before), ["said at error"], "{upstream_era}");
+        let (before, _) = other.request("tools/call", call).await.all().await;
+        assert_eq!(logged(&before), ["said at debug", "said at info", "said at error"], "{upstream_era}");
+    }
+}
+
+#[tokio::test]
+async fn a_modern_client_gets_the_log_messages_that_its_request_asks_for() {
+    let peer = Peer::start().await;
+    for upstream_era in ["legacy", "modern"] {
+        let gateway = gateway_before(upstream_era, &peer).await;
+        let call = |level: Option<&str>| {
+            let mut params = json!({"name": "log", "arguments": {}, "_meta": {}});
+            if let Some(level) = level {
+                params["_meta"][format!("{META}logLevel")] = level.into();
+            }
+            params
+        };
+        let cases = [
+            (None, vec![]),
+            (Some("error"), vec!["said at error"]),
+            (Some("info"), vec!["said at info", "said at error"]),
+        ];
+        for (level, expected) in cases {
+            let (before, _) = gateway.mcp().modern("tools/call", call(level)).await.all().await;
+            assert_eq!(logged(&before), expected, "{upstream_era}, {level:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_level_that_does_not_exist_is_an_invalid_parameter() {
+    let gateway = TestGateway::start().with_key().await;
+    let session = gateway.mcp().initialize(LEGACY_LATEST).await;
+    let answer = session.request("logging/setLevel", json!({"level": "loud"})).await;
+    assert_eq!(answer.refusal().await, (200, -32602));
+    let params = json!({"_meta": {format!("{META}logLevel"): "loud"}});
+    assert_eq!(gateway.mcp().modern("tools/list", params).await.refusal().await, (400, -32602));
+}
