@@ -2,6 +2,10 @@
 
 mod asking;
 mod cancellation;
+mod changes;
 mod during_calls;
+mod envelope;
 mod eras;
+mod keys;
 mod lists;
+mod sessions;
