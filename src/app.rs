@@ -35,6 +35,7 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
     let gateway = Gateway::new(gateway_options(&config)?, clock.clone());
     let server = Server::bind(server_options(&config))
         .map_err(|error| Failure::General(format!("MPG_LISTEN: {:#}", anyhow::Error::new(error))))?;
+    tracing::info!(listen = %server.address(), settings.locked = ?config.overrides.locked(), "starting");
     let serving = gateway.clone();
     let outcome = server.run(&gateway, move |plane| run(config, bootstrap, clock, serving, plane));
     match outcome {

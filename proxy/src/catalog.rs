@@ -128,9 +128,10 @@ impl UpstreamLists {
         let mut items: BTreeMap<Kind, Vec<Arc<Item>>> = BTreeMap::new();
         for definition in definitions.into_iter().filter(|definition| definition.enabled) {
             let (kind, id) = (definition.kind, definition.id);
-            match Item::new(&upstream, Arc::new(definition)) {
-                Some(item) => items.entry(kind).or_default().push(Arc::new(item)),
-                None => tracing::error!(definition.id = %id, "stored definition can't be read, left out"),
+            if let Some(item) = Item::new(&upstream, Arc::new(definition)) {
+                items.entry(kind).or_default().push(Arc::new(item));
+            } else {
+                tracing::error!(definition.id = %id, "stored definition can't be read, left out");
             }
         }
         Self { upstream, info, items, states }

@@ -46,7 +46,7 @@ const LAST_USED_INTERVAL: Duration = Duration::from_secs(10);
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the state of expired sessions is dropped.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
+const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 
 /// What the data plane is started with.
 pub struct Options {

@@ -71,6 +71,8 @@ fn error(raw: Bytes) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::value::RawValue;
+
     use super::*;
 
     fn bytes(text: &str) -> Bytes {
@@ -113,7 +115,7 @@ mod tests {
                 panic!("an error stays one")
             };
             let object = ErrorObject::read(&raw).unwrap();
-            assert_eq!((object.code, object.data.map(|data| data.get())), (ours, Some(r#"{"k":1}"#)));
+            assert_eq!((object.code, object.data.map(RawValue::get)), (ours, Some(r#"{"k":1}"#)));
         }
     }
 }

@@ -7,6 +7,7 @@
 //! the claims.
 
 use std::collections::HashMap;
+use std::fmt::Write;
 
 use ring::digest::{SHA256, digest};
 use sql::model::{Claim, Kind, UpstreamId};
@@ -60,7 +61,12 @@ fn with_suffix(name: &str, suffix: &str, length_max: usize) -> String {
 
 fn hex_of(parts: &[&[u8]]) -> String {
     let hash = digest(&SHA256, &parts.concat());
-    hash.as_ref().iter().take(HASH_DIGITS / 2).map(|byte| format!("{byte:02x}")).collect()
+    let mut digits = String::with_capacity(HASH_DIGITS);
+    for byte in hash.as_ref().iter().take(HASH_DIGITS / 2) {
+        // Writing to a string can't fail.
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits
 }
 
 /// Who holds which name, for one kind of definition.

@@ -45,13 +45,12 @@ fn matches_parts(parts: &[Part<'_>], uri: &str) -> bool {
     loop {
         let advanced = match parts.get(p) {
             None if u == uri.len() => return true,
-            None => false,
             Some(Part::Literal(text)) if uri[u..].starts_with(text) => {
                 p += 1;
                 u += text.len();
                 true
             }
-            Some(Part::Literal(_)) => false,
+            None | Some(Part::Literal(_)) => false,
             Some(Part::Expression { .. }) => {
                 retry = Some((p, u));
                 p += 1;

@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 
 /// The client capabilities that decide whether a request is put to a client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a capability that a client has or lacks")]
 pub struct Abilities {
     /// `sampling/createMessage`.
     pub sampling: bool,

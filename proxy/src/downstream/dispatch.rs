@@ -178,10 +178,10 @@ impl Dispatch {
     pub fn request(self: &Arc<Self>, asked: Asked) -> Outcome {
         let modern = asked.client.is_modern();
         match asked.request.method.as_str() {
-            "tools/list" => self.list(&asked, Kind::Tool),
-            "prompts/list" => self.list(&asked, Kind::Prompt),
-            "resources/list" => self.list(&asked, Kind::Resource),
-            "resources/templates/list" => self.list(&asked, Kind::ResourceTemplate),
+            "tools/list" => Self::list(&asked, Kind::Tool),
+            "prompts/list" => Self::list(&asked, Kind::Prompt),
+            "resources/list" => Self::list(&asked, Kind::Resource),
+            "resources/templates/list" => Self::list(&asked, Kind::ResourceTemplate),
             "tools/call" => self.call(asked, &CALL_TOOL),
             "prompts/get" => self.call(asked, &GET_PROMPT),
             "resources/read" => self.call(asked, &READ_RESOURCE),
@@ -192,8 +192,8 @@ impl Dispatch {
         }
     }
 
-    fn list(&self, asked: &Asked, kind: Kind) -> Outcome {
-        let cursor = asked.request.params.as_ref().and_then(|params| params.cursor());
+    fn list(asked: &Asked, kind: Kind) -> Outcome {
+        let cursor = asked.request.params.as_ref().and_then(Params::cursor);
         let page = match lists::page(&asked.view, kind, cursor.as_deref()) {
             Ok(page) => page,
             Err(bad) => return done_error(asked, INVALID_PARAMS, &bad.to_string()),

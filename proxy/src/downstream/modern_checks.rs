@@ -9,7 +9,7 @@ use super::dispatch::Answered;
 use super::initialize;
 use crate::catalog::View;
 use crate::wire::compose;
-use crate::wire::envelope::Request;
+use crate::wire::envelope::{Params, Request};
 use crate::wire::headers::{self, HeaderMismatch};
 use crate::wire::ids::Id;
 use crate::wire::meta::{self, RequestMeta};
@@ -37,7 +37,7 @@ pub enum Refused {
 
 /// Checks a request; the answer is what its `_meta` says.
 pub fn check(headers: &HeaderMap, request: &Request, view: &View) -> Result<RequestMeta, Refused> {
-    let raw = request.params.as_ref().and_then(|params| params.meta());
+    let raw = request.params.as_ref().and_then(Params::meta);
     let raw = raw.ok_or_else(|| Refused::Meta("params._meta is required".into()))?;
     let meta = RequestMeta::read(&raw).map_err(|bad| Refused::Meta(bad.to_string()))?;
     let Some(version) = &meta.protocol_version else {

@@ -60,7 +60,7 @@ pub async fn respond(mut running: Running, client: Client, caller: Caller, aroun
         () = leaves_by_closing(&client, &around.gone) => { running.cancel.cancel(); None }
         () = caller.revoked().cancelled() => { running.cancel.cancel(); None }
     };
-    streamed(first, running, client, caller, around)
+    streamed(first, running, client, &caller, around)
 }
 
 /// The answer is there. What the upstream said just before it still goes first.
@@ -78,7 +78,7 @@ fn streamed(
     first: Option<Outbound>,
     running: Running,
     client: Client,
-    caller: Caller,
+    caller: &Caller,
     around: Surroundings,
 ) -> Reply {
     let (events, body) = mpsc::channel(EVENTS_MAX);

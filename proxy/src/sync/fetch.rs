@@ -121,7 +121,7 @@ fn params(peer: &Peer, cursor: Option<&str>) -> Bytes {
     }
     if is_modern(peer) {
         let mut meta = Object::empty();
-        meta.set(meta::PROTOCOL_VERSION, compose::string(&peer.protocol_version));
+        meta.set(meta::PROTOCOL_VERSION, compose::string(peer.protocol_version));
         meta.set(meta::CLIENT_INFO, bridge::implementation());
         meta.set(meta::CLIENT_CAPABILITIES, Bytes::from_static(b"{}"));
         params.set("_meta", meta.into_bytes());
@@ -162,7 +162,7 @@ impl Reader {
         let items: Vec<&RawValue> =
             serde_json::from_slice(&array).map_err(|_| self.refused(format!("{field} is not an array")))?;
         for item in items {
-            self.item(array.slice_ref(item.get().as_bytes()), list)?;
+            self.item(&array.slice_ref(item.get().as_bytes()), list)?;
         }
         let ttl = object.get("ttlMs").and_then(|raw| serde_json::from_slice::<i64>(&raw).ok());
         list.ttl_ms = list.ttl_ms.map(|least| least.min(ttl.unwrap_or(0).max(0)));
@@ -170,14 +170,14 @@ impl Reader {
         Ok(object.get("nextCursor").and_then(|raw| Text::read(&raw)).map(|text| text.to_string()))
     }
 
-    fn item(&mut self, body: Bytes, list: &mut Fetched) -> Result<(), SyncError> {
+    fn item(&mut self, body: &Bytes, list: &mut Fetched) -> Result<(), SyncError> {
         if list.items.len() == ITEMS_MAX {
             return Err(self.refused(format!("more than {ITEMS_MAX} items")));
         }
-        match self.usable(&body) {
+        match self.usable(body) {
             Ok(name) => {
                 self.names.insert(name.clone());
-                list.items.push(FetchedItem { name, body: one_line(&body) });
+                list.items.push(FetchedItem { name, body: one_line(body) });
             }
             Err(finding) => list.findings.push(finding),
         }
