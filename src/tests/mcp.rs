@@ -7,5 +7,8 @@ mod during_calls;
 mod envelope;
 mod eras;
 mod keys;
+mod headers;
+mod isolation;
 mod lists;
+mod modern_checks;
 mod sessions;

@@ -14,10 +14,8 @@ fn tools(names: &[&str]) -> Vec<rmcp::model::Tool> {
 async fn two_upstreams(own: &Peer, other: &Peer) -> (TestGateway, Mcp) {
     let gateway = TestGateway::start().with_peer("own", own).with_peer("other", other).with_key().await;
     gateway.mcp().lists(&["own", "other"]).await;
-    let admin = gateway.admin().await;
-    let id = admin.upstream_id("own").await;
-    let (_, key) = admin.create_key("limited", json!({"upstreamIds": [id]})).await;
-    let limited = gateway.mcp_as(&key);
+    let id = gateway.admin().await.upstream_id("own").await;
+    let (limited, _) = gateway.mcp_with("limited", json!({"upstreamIds": [id]})).await;
     assert_eq!(limited.lists(&["own"]).await, ["own"]);
     (gateway, limited)
 }
@@ -55,10 +53,10 @@ async fn a_server_that_says_so_without_a_change_wakes_nobody() {
     let (gateway, _) = two_upstreams(&own, &other).await;
     let session = gateway.mcp().initialize(LEGACY_LATEST).await;
     let mut stream = session.stream().await;
-    let asked = own.seen_of("tools/list").len();
+    let listed = own.counts().listed;
     own.say_tools_changed().await;
     // Asked again, it turned out to be the same. What follows is a change, and the first that is heard of.
-    own.counts_reach(|_| own.seen_of("tools/list").len() > asked).await;
+    own.counts_reach(|counts| counts.listed > listed).await;
     other.change_tools(tools(&["changed"])).await;
     gateway.mcp().lists(&["changed"]).await;
     assert_eq!(stream.expect().await["method"], CHANGED);

@@ -31,9 +31,9 @@ async fn is_alive(session: &Session) -> bool {
 #[tokio::test]
 async fn a_session_shown_with_another_key_is_unknown_and_stays_its_owners_t03() {
     let gateway = TestGateway::start().with_key().await;
-    let (_, other) = gateway.admin().await.create_key("other", json!({})).await;
+    let (other, _) = gateway.mcp_with("other", json!({})).await;
     let session = gateway.mcp().initialize(LEGACY_LATEST).await;
-    assert_eq!(with_id(&gateway.mcp_as(&other), session.id()).await, UNKNOWN);
+    assert_eq!(with_id(&other, session.id()).await, UNKNOWN);
     assert!(is_alive(&session).await);
 }
 
@@ -114,9 +114,8 @@ async fn a_revoked_key_ends_sessions_streams_and_calls_within_a_second() {
     let peer = Peer::start().await;
     let gateway = TestGateway::start().with_peer("peer", &peer).with_key().await;
     gateway.mcp().lists(&["wait"]).await;
+    let (mcp, id) = gateway.mcp_with("revoked", json!({})).await;
     let admin = gateway.admin().await;
-    let (id, key) = admin.create_key("revoked", json!({})).await;
-    let mcp = gateway.mcp_as(&key);
     mcp.lists(&["wait"]).await;
     let session = mcp.initialize(LEGACY_LATEST).await;
     let mut stream = session.stream().await;
@@ -129,6 +128,7 @@ async fn a_revoked_key_ends_sessions_streams_and_calls_within_a_second() {
     let (status, body) = admin.post(&format!("keys/{id}/disable"), &json!({})).await;
     assert_eq!(status, StatusCode::OK, "{body}");
     let revoked = Instant::now();
+    mcp.answers_with(StatusCode::UNAUTHORIZED).await;
     assert_eq!(session.send(PING).await.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(stream.next().await, None);
     peer.counts_reach(|counts| counts.cancelled == 2).await;
