@@ -2,6 +2,13 @@
 
 mod asking;
 mod cancellation;
+mod changes;
 mod during_calls;
+mod envelope;
 mod eras;
+mod keys;
+mod headers;
+mod isolation;
 mod lists;
+mod modern_checks;
+mod sessions;

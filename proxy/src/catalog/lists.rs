@@ -33,8 +33,10 @@ pub struct BadCursor;
 
 /// The page of `kind` that begins after `cursor`.
 pub fn page(view: &View, kind: Kind, cursor: Option<&str>) -> Result<Page, BadCursor> {
-    let after = cursor.map(Cursor::decode).transpose()?;
-    let mut rest = view.items(kind).skip(after.map_or(0, |cursor| cursor.index_after(view, kind))).peekable();
+    let cursor = cursor.map(Cursor::decode).transpose()?;
+    let after = cursor.as_ref().map(|cursor| cursor.place_in(view, kind));
+    let mut rest =
+        view.items(kind).skip_while(|item| after.is_some_and(|after| item.place() <= after)).peekable();
     let mut slices = Vec::new();
     let mut last: Option<&Arc<Item>> = None;
     for item in rest.by_ref().take(PAGE_ITEMS_MAX) {
@@ -61,17 +63,11 @@ impl Cursor {
         Self { upstream: place.upstream, item: place.item, name: place.name.to_owned() }
     }
 
-    /// How many items of the view come before the rest of the walk.
-    fn index_after(&self, view: &View, kind: Kind) -> usize {
-        let given = view.items(kind).position(|item| *item.exposed_name == *self.name);
-        given.map_or_else(
-            || view.items(kind).take_while(|item| item.place() <= self.place()).count(),
-            |index| index + 1,
-        )
-    }
-
-    fn place(&self) -> Place<'_> {
-        Place { upstream: self.upstream, item: self.item, name: &self.name }
+    /// Where its item stands now: what came and went before it has moved it. Where it stood, if it is gone.
+    fn place_in<'a>(&'a self, view: &'a View, kind: Kind) -> Place<'a> {
+        let stands = view.route(kind, &self.name).map(|item| item.place());
+        let same = stands.filter(|place| place.upstream.1 == self.upstream.1);
+        same.unwrap_or(Place { upstream: self.upstream, item: self.item, name: &self.name })
     }
 
     fn encode(&self) -> String {

@@ -193,7 +193,13 @@ impl Dispatch {
     }
 
     fn list(asked: &Asked, kind: Kind) -> Outcome {
-        let cursor = asked.request.params.as_ref().and_then(Params::cursor);
+        let params = asked.request.params.as_ref();
+        let cursor = params.and_then(Params::cursor);
+        // Some clients write out what they leave out, as null.
+        let given = params.and_then(|params| params.get(Field::Cursor)).filter(|raw| raw[..] != b"null"[..]);
+        if cursor.is_none() && given.is_some() {
+            return done_error(asked, INVALID_PARAMS, "params.cursor must be a string");
+        }
         let page = match lists::page(&asked.view, kind, cursor.as_deref()) {
             Ok(page) => page,
             Err(bad) => return done_error(asked, INVALID_PARAMS, &bad.to_string()),
