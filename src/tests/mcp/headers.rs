@@ -29,21 +29,23 @@ const FOREIGN: [(&str, &str); 9] = [
 async fn a_server_sees_its_own_credential_and_nothing_of_the_client_t09() {
     for era in ["legacy", "modern"] {
         let (with, without) = (Peer::named(["with".into()]).await, Peer::named(["without".into()]).await);
-        let body = |name: &str, url: String, headers: serde_json::Value| {
+        let placed = Peer::named(["placed".into()]).await;
+        let body = |name: &str, peer: &Peer, headers: serde_json::Value| {
             json!({
                 "name": name, "transport": "streamable-http", "protocol": era,
-                "connParams": {"url": url, "headers": headers},
+                "connParams": {"url": peer.url(), "headers": headers},
             })
         };
-        let headers = json!({"X-Org": "shown", "X-Token": {"secret": "s3cret ${credential}"}});
-        let mut trusted = body("with", with.url(), headers);
-        trusted["credential"] = "its-own".into();
-        let scene = TestGateway::start().with_upstream(trusted).with_upstream(body("without", without.url(), json!({})));
-        let gateway = scene.with_key().await;
+        let mut bearer = body("with", &with, json!({"X-Org": "shown", "X-Token": {"secret": "s3cret"}}));
+        bearer["credential"] = "its-own".into();
+        let mut header = body("placed", &placed, json!({"X-Key": "key=${credential}"}));
+        header["credential"] = "elsewhere".into();
+        let scene = TestGateway::start().with_upstream(bearer).with_upstream(header);
+        let gateway = scene.with_upstream(body("without", &without, json!({}))).with_key().await;
         let mcp = gateway.mcp();
-        mcp.lists(&["with", "without"]).await;
+        mcp.lists(&["with", "without", "placed"]).await;
         let session = mcp.initialize(LEGACY_LATEST).await;
-        for name in ["with", "without"] {
+        for name in ["with", "without", "placed"] {
             let params = json!({"name": name, "arguments": {}});
             let modern = mcp.modern_request(1, "tools/call", params.clone());
             let message = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
@@ -56,8 +58,9 @@ async fn a_server_sees_its_own_credential_and_nothing_of_the_client_t09() {
                 assert_eq!(success_of(&send(request).await.result().await), format!("{name} got {{}}"));
             }
         }
-        let configured = [("authorization", "Bearer its-own"), ("x-org", "shown"), ("x-token", "s3cret its-own")];
-        for (peer, configured) in [(&with, &configured[..]), (&without, &[])] {
+        let bearer = [("authorization", "Bearer its-own"), ("x-org", "shown"), ("x-token", "s3cret")];
+        let header = [("x-key", "key=elsewhere")];
+        for (peer, configured) in [(&with, &bearer[..]), (&placed, &header), (&without, &[])] {
             assert_eq!(peer.seen_of("tools/call").len(), 2, "{era}");
             // Of every request, those of the handshake and the streams included.
             for seen in peer.seen() {
