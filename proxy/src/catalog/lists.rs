@@ -1,8 +1,9 @@
 //! Pages of a list, as chains of ready-made slices.
 //!
 //! A page copies no definition: it is the rendered bytes of its items with commas between them. The
-//! cursor names the place of the last item that was given, so a walk meets every item that was there
-//! all along exactly once, whatever comes or goes meanwhile.
+//! cursor names the last item that was given, so a walk meets every item that was there all along
+//! exactly once, though others come and go before it; should that very item be gone, its place tells
+//! where to go on.
 
 use std::sync::Arc;
 
