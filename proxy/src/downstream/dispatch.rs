@@ -198,7 +198,12 @@ impl Dispatch {
     }
 
     fn list(asked: &Asked, kind: Kind) -> Outcome {
-        let cursor = asked.request.params.as_ref().and_then(Params::cursor);
+        let params = asked.request.params.as_ref();
+        let cursor = params.and_then(Params::cursor);
+        // Taken for none, a cursor of another type would start the list again, and so without end.
+        if cursor.is_none() && params.is_some_and(|params| params.get(Field::Cursor).is_some()) {
+            return done_error(asked, INVALID_PARAMS, "params.cursor must be a string");
+        }
         let page = match lists::page(&asked.view, kind, cursor.as_deref()) {
             Ok(page) => page,
             Err(bad) => return done_error(asked, INVALID_PARAMS, &bad.to_string()),
@@ -221,7 +226,8 @@ impl Dispatch {
             .and_then(|level| LogLevel::parse(&level))
         {
             Some(level) => {
-                self.live.set_level(session.id, level);
+                let until = session.ends_at(asked.view.settings().limits.session_ttl_s);
+                self.live.set_level(session.id, level, until);
                 self.log_levels.tell_all();
                 done_result(asked, Bytes::from_static(b"{}"))
             }
