@@ -73,6 +73,12 @@ impl Session {
         Self { id: Uuid::now_v7(), key, face, version, created_at, capabilities, client_info }
     }
 
+    /// When the token stops being valid, with sessions that live `ttl_s`.
+    pub fn ends_at(&self, ttl_s: u32) -> Timestamp {
+        let lifetime_ms = i64::from(ttl_s).saturating_mul(1000);
+        Timestamp::from_millis(self.created_at.millis().saturating_add(lifetime_ms))
+    }
+
     /// What the client can be asked.
     pub fn abilities(&self) -> Abilities {
         Abilities::of(self.capabilities.get())
@@ -104,14 +110,13 @@ impl SessionSealer {
     }
 
     /// The session behind a token, if it was made here, for this key and face, and still lives.
-    pub fn open(&self, token: &str, key: ApiKeyId, face: &str, ttl_s: u64) -> Option<Session> {
+    pub fn open(&self, token: &str, key: ApiKeyId, face: &str, ttl_s: u32) -> Option<Session> {
         if token.len() > TOKEN_BYTES_MAX {
             return None;
         }
         let plain = self.sealer.unseal_token(PURPOSE, token, b"").ok()?;
         let session: Session = serde_json::from_slice(&plain).ok()?;
-        let age_ms = self.clock.now().millis() - session.created_at.millis();
-        let lives = age_ms < i64::try_from(ttl_s).unwrap_or(i64::MAX).saturating_mul(1000);
+        let lives = self.clock.now() < session.ends_at(ttl_s);
         (lives && session.key == key && &*session.face == face).then_some(session)
     }
 }

@@ -11,7 +11,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::join_all;
 use http::{Method, StatusCode};
-use sql::model::Timestamp;
 
 use super::dispatch::{Answered, Asked, Client, Dispatch, ModernClient, Outcome, Running, response};
 use super::initialize::{self, InitializeParams};
@@ -163,7 +162,7 @@ impl StreamableHttp {
         }
         let level = request.params.as_ref().and_then(|params| params.text(Field::Level));
         if let Some(level) = level.and_then(|level| LogLevel::parse(&level)) {
-            self.session_log.set_level(session.id, level, self.ends_at(session)).await;
+            self.session_log.set_level(session.id, level, session.ends_at(self.ttl_s())).await;
         }
     }
 
@@ -309,7 +308,7 @@ impl StreamableHttp {
         }
         match self.session(http) {
             Ok(session) => {
-                self.session_log.end(session.id, self.ends_at(&session)).await;
+                self.session_log.end(session.id, session.ends_at(self.ttl_s())).await;
                 empty(StatusCode::NO_CONTENT)
             }
             Err(refused) => refused.into_reply(None),
@@ -337,13 +336,8 @@ impl StreamableHttp {
         Ok(Arc::new(session))
     }
 
-    fn ttl_s(&self) -> u64 {
-        u64::from(self.dispatch.published.current().catalog.settings.limits.session_ttl_s)
-    }
-
-    fn ends_at(&self, session: &Session) -> Timestamp {
-        let lifetime_ms = i64::try_from(self.ttl_s()).unwrap_or(i64::MAX).saturating_mul(1000);
-        Timestamp::from_millis(session.created_at.millis().saturating_add(lifetime_ms))
+    fn ttl_s(&self) -> u32 {
+        self.dispatch.published.current().catalog.settings.limits.session_ttl_s
     }
 }
 

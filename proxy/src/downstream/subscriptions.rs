@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::Deserialize;
 use sql::model::{ApiKeyId, Kind};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +22,7 @@ use super::in_flight::{CallsInFlight, Permit};
 use super::live::{Live, LiveSessions};
 use super::session::Session;
 use super::stream::{self, KEEP_ALIVE};
-use crate::access::Caller;
+use crate::access::{Caller, Keys};
 use crate::catalog::follow::Published;
 use crate::catalog::{Policy, View};
 use crate::http_bridge::Reply;
@@ -54,6 +54,8 @@ const ANNOUNCED: [(&str, [Kind; 2]); 3] = [
 pub struct Subscriptions {
     /// The catalog in force, and word of a new one.
     pub published: Published,
+    /// The keys as they are now: a stream outlives changes of its own.
+    pub keys: Keys,
     /// What hangs off legacy sessions.
     pub live: LiveSessions,
     /// Open streams by key.
@@ -74,9 +76,13 @@ impl Subscriptions {
         let (events, body) = mpsc::channel(EVENTS_MAX);
         let live = self.live.of(session.id);
         let replaced = live.attach(events.clone());
+        // The session may have ended after this request was let in and before its stream was attached.
+        if self.live.is_ended(session.id) {
+            replaced.cancel();
+        }
         let watch = self.watch(
             caller,
-            Face::Get { _live: live },
+            Face::Get { live },
             events,
             replaced,
             permit,
@@ -132,6 +138,8 @@ impl Subscriptions {
         permit: Permit,
         methods: &[&'static str],
     ) -> Watch {
+        // Before the view is taken, so that no change falls between the two.
+        let changes = self.published.changes();
         let view = self.published.current().view(&Policy::of(caller.key()));
         let lists = ANNOUNCED
             .iter()
@@ -142,6 +150,8 @@ impl Subscriptions {
             .collect();
         Watch {
             published: self.published.clone(),
+            keys: self.keys.clone(),
+            changes,
             draining: self.draining.clone(),
             caller,
             face,
@@ -208,8 +218,8 @@ fn raw(id: &Bytes) -> &str {
 /// The era's form of a stream.
 enum Face {
     Get {
-        /// Keeps the session's live part while the stream is open.
-        _live: Arc<Live>,
+        /// Where the stream is attached while it is open.
+        live: Arc<Live>,
     },
     Listen {
         id: Bytes,
@@ -226,6 +236,8 @@ struct Announced {
 /// One open stream.
 struct Watch {
     published: Published,
+    keys: Keys,
+    changes: watch::Receiver<i64>,
     draining: CancellationToken,
     caller: Caller,
     face: Face,
@@ -237,12 +249,19 @@ struct Watch {
 
 impl Watch {
     async fn run(mut self) {
-        let mut changes = self.published.changes();
+        self.follow().await;
+        // Whoever else holds the session must not hold the connection open.
+        if let Face::Get { live } = &self.face {
+            live.detach(&self.events);
+        }
+    }
+
+    async fn follow(&mut self) {
         let mut silence = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
         loop {
             let due = self.next_due();
             let alive = tokio::select! {
-                Ok(()) = changes.changed() => self.announce(),
+                Ok(()) = self.changes.changed() => self.announce(),
                 () = until(due) => self.announce(),
                 _ = silence.tick() => self.events.try_send(stream::keep_alive()).is_ok(),
                 () = self.events.closed() => false,
@@ -256,9 +275,16 @@ impl Watch {
         }
     }
 
+    /// What the key sees now. The caller has the key as it was when the stream was opened; what it may
+    /// see can have changed since. One that is gone sees nothing new: its stream is ending.
+    fn view(&self) -> Arc<View> {
+        let now = self.keys.get(self.caller.key().id);
+        self.published.current().view(&Policy::of(now.as_ref().unwrap_or(self.caller.key())))
+    }
+
     /// Says which lists changed since they were last announced. `false`: the client doesn't read.
     fn announce(&mut self) -> bool {
-        let view = self.published.current().view(&Policy::of(self.caller.key()));
+        let view = self.view();
         let now = Instant::now();
         for (method, list) in &mut self.lists {
             let seen = fingerprint(&view, list.kinds);
@@ -278,7 +304,7 @@ impl Watch {
 
     /// When a change that was held back may be announced.
     fn next_due(&self) -> Option<Instant> {
-        let view = self.published.current().view(&Policy::of(self.caller.key()));
+        let view = self.view();
         self.lists
             .values()
             .filter(|list| fingerprint(&view, list.kinds) != list.seen)
