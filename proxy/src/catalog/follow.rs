@@ -71,11 +71,11 @@ impl Published {
     }
 
     /// Has streams look again: what is published is the same, but what some key sees of it isn't.
-    fn remind(&self) {
+    pub(crate) fn remind(&self) {
         self.0.changes.send_modify(|_| {});
     }
 
-    fn publish(&self, catalog: Catalog) {
+    pub(crate) fn publish(&self, catalog: Catalog) {
         let revision = catalog.revision;
         self.0.current.store(Arc::new(Snapshot::new(catalog, self.0.clock.now())));
         self.0.changes.send_replace(revision);
