@@ -95,8 +95,8 @@ async fn text(reply: Reply) -> String {
     }
 }
 
-fn message(text: &str, level: &str) -> Option<Bytes> {
-    Some(Bytes::from(json!({"level": level, "data": text}).to_string()))
+fn message(text: &str, level: &str) -> Bytes {
+    Bytes::from(json!({"level": level, "data": text}).to_string())
 }
 
 #[tokio::test]
@@ -200,15 +200,15 @@ async fn leaving_cancels_for_a_modern_client_only() {
 #[tokio::test]
 async fn log_messages_go_to_whom_they_concern() {
     let mut scene = scene();
-    scene.conversation.notify("notifications/message", message("quiet", "info"));
-    scene.conversation.notify("notifications/message", message("loud", "error"));
+    scene.conversation.notify("notifications/message", Some(message("quiet", "info")));
+    scene.conversation.notify("notifications/message", Some(message("loud", "error")));
     let reply = scene.respond(modern(Some(LogLevel::Warning)));
     scene.answer.send(answered()).ok().expect("it is waited for");
     let said = text(reply.await).await;
     assert!(said.contains("loud") && !said.contains("quiet"), "{said}");
 
     let mut scene = self::scene();
-    scene.conversation.notify("notifications/message", message("loud", "error"));
+    scene.conversation.notify("notifications/message", Some(message("loud", "error")));
     let reply = scene.respond(modern(None));
     scene.answer.send(answered()).ok().expect("it is waited for");
     assert!(!text(reply.await).await.contains("loud"), "a modern client that named no level wants none");
