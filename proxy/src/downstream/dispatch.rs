@@ -200,7 +200,8 @@ impl Dispatch {
     fn list(asked: &Asked, kind: Kind) -> Outcome {
         let params = asked.request.params.as_ref();
         let cursor = params.and_then(Params::cursor);
-        // Some clients write out what they leave out, as null.
+        // Taken for none, a cursor of another type would start the list again, and so without end. Some
+        // clients write out what they leave out, as null.
         let given = params.and_then(|params| params.get(Field::Cursor)).filter(|raw| raw[..] != b"null"[..]);
         if cursor.is_none() && given.is_some() {
             return done_error(asked, INVALID_PARAMS, "params.cursor must be a string");

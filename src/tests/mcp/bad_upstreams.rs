@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::harness::{
-    Fault, Faulty, GATEWAY_ERROR, Hanging, LEGACY_LATEST, Mcp, Peer, Reference, TestGateway, dead_url, script, send,
-    success_of, text_of,
+    Fault, Faulty, GATEWAY_ERROR, Hanging, LEGACY_LATEST, Mcp, Peer, Reference, TestGateway, dead_url,
+    script, send, success_of, text_of,
 };
 
 /// In which time a healthy server is listed and called, whatever its neighbours do. A debug build on a busy
@@ -66,7 +66,8 @@ async fn from_a_cold_start_a_healthy_server_waits_for_no_dead_or_hanging_one() {
 async fn what_a_dead_server_had_is_listed_from_the_first_moment_after_a_restart() {
     let mut peer = Peer::start().await;
     let healthy = Peer::named(["healthy".into()]).await;
-    let mut gateway = TestGateway::start().with_peer("mortal", &peer).with_peer("other", &healthy).with_key().await;
+    let mut gateway =
+        TestGateway::start().with_peer("mortal", &peer).with_peer("other", &healthy).with_key().await;
     let listed = gateway.mcp().lists(&["echo", "healthy"]).await;
     gateway.terminate().await;
     peer.go();
@@ -105,9 +106,16 @@ async fn a_server_that_dies_in_the_middle_of_calls_fails_them_at_once_and_is_not
             assert_eq!(failure["upstream"], "mortal");
         }
         assert!(died.elapsed() < CRASH_MAX, "{era}: {:?}", died.elapsed());
-        assert!(gateway.mcp().tool_names().await.contains(&"wait".to_owned()), "{era}: its tools stay listed");
+        assert!(
+            gateway.mcp().tool_names().await.contains(&"wait".to_owned()),
+            "{era}: its tools stay listed"
+        );
         peer.come_back().await;
-        assert_eq!(success_of(&gateway.mcp().call("echo", json!({"message": "x"})).await), "echo: x", "{era}");
+        assert_eq!(
+            success_of(&gateway.mcp().call("echo", json!({"message": "x"})).await),
+            "echo: x",
+            "{era}"
+        );
         assert_eq!(peer.counts().calls, 3, "{era}: neither call was made again");
     }
 }
@@ -135,7 +143,10 @@ async fn a_child_that_dies_in_the_middle_of_a_call_fails_it_at_once_f07() {
         }
         let died = Instant::now();
         let children = gateway.children();
-        children.iter().filter(|child| child.command_line.starts_with("node ")).for_each(|child| child.kill());
+        children
+            .iter()
+            .filter(|child| child.command_line.starts_with("node "))
+            .for_each(|child| child.kill());
         let result = calls.join_next().await.unwrap().unwrap();
         assert_eq!(failure_of(&result)["code"], "UPSTREAM_CLOSED", "{era}");
         assert!(died.elapsed() < CRASH_MAX, "{era}: {:?}", died.elapsed());
@@ -178,14 +189,19 @@ async fn nonsense_fails_the_call_that_got_it_once_and_no_other_f04() {
         assert_eq!(failure_of(&result)["code"], code, "{fault:?}: {result}");
         assert_eq!(failure_of(&result)["upstream"], format!("{fault:?}"));
         assert_eq!(upstream.calls(), 1, "{fault:?}: once");
-        assert_eq!(success_of(&mcp.call("echo", json!({"message": "x"})).await), "echo: x", "after {fault:?}");
+        assert_eq!(
+            success_of(&mcp.call("echo", json!({"message": "x"})).await),
+            "echo: x",
+            "after {fault:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn calls_of_a_healthy_server_do_not_wait_behind_those_of_a_silent_one() {
     let (silent, healthy) = (Faulty::start(Fault::Silence).await, Peer::start().await);
-    let scene = TestGateway::start().with_http_upstream("silent", &silent.url()).with_peer("healthy", &healthy);
+    let scene =
+        TestGateway::start().with_http_upstream("silent", &silent.url()).with_peer("healthy", &healthy);
     let gateway = scene.with_key().await;
     let mcp = gateway.mcp();
     mcp.lists(&["faulty", "echo"]).await;

@@ -122,7 +122,8 @@ async fn no_answer_of_the_endpoint_sets_a_cookie_and_no_admin_token_opens_it() {
     let answer = gateway.mcp().modern("tools/list", json!({})).await;
     assert!(!answer.headers().contains_key("set-cookie"));
     let login = json!({"username": "harness", "password": gateway.admin_password()});
-    let login = Client::new().post(format!("{}/api/auth/login", gateway.url())).json(&login).send().await.unwrap();
+    let login =
+        Client::new().post(format!("{}/api/auth/login", gateway.url())).json(&login).send().await.unwrap();
     let token = login.json::<Value>().await.unwrap()["token"].as_str().unwrap().to_owned();
     let answer = gateway.mcp_as(&token).modern("tools/list", json!({})).await;
     assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);

@@ -35,7 +35,8 @@ async fn asked_to_end_with_calls_in_flight_it_answers_each_f19() {
     let mut calls = JoinSet::new();
     for number in 0..50 {
         let canary = format!("call {number}");
-        let params = json!({"name": "wait", "arguments": {"canary": canary}, "_meta": {"progressToken": number}});
+        let params =
+            json!({"name": "wait", "arguments": {"canary": canary}, "_meta": {"progressToken": number}});
         let mcp = gateway.mcp();
         calls.spawn(async move {
             let exchange = match number % 2 {
