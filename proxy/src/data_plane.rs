@@ -6,6 +6,8 @@
 //! takes no longer with dead ones.
 
 mod control;
+#[cfg(test)]
+mod tests;
 
 pub use self::control::check_spec;
 

@@ -167,7 +167,10 @@ impl Follower {
                 () = stopping.cancelled() => return,
             }
             let published_at = Instant::now();
-            let caught_up = self.catch_up().await;
+            let caught_up = tokio::select! {
+                caught_up = self.catch_up() => caught_up,
+                () = stopping.cancelled() => return,
+            };
             if let Err(error) = &caught_up {
                 tracing::warn!(
                     error = error as &dyn std::error::Error,
