@@ -10,6 +10,8 @@ use sql::{Database, StoreOptions, leases};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use std::time::Duration;
+
 use super::*;
 use crate::upstream::stdio::{BaseEnvironment, StdioPolicy};
 
@@ -45,6 +47,7 @@ async fn scene() -> Scene {
         egress: Egress::Private,
         launcher: Launcher::new("/nonexistent".into(), policy, BaseEnvironment::from_lookup(|_| None)),
         tasks,
+        stale_max: Duration::from_hours(1),
         draining: CancellationToken::new(),
     });
     Scene { plane: plane.await.unwrap(), store, tools, address }
