@@ -10,8 +10,6 @@ use sql::{Database, StoreOptions, leases};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use std::time::Duration;
-
 use super::*;
 use crate::upstream::stdio::{BaseEnvironment, StdioPolicy};
 
