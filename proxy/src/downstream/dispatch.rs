@@ -238,6 +238,7 @@ impl Dispatch {
         };
         let cancel = CancellationToken::new();
         let (conversation, outbox) = conversation::open(owner(&asked), cancel.clone());
+        let conversation = conversation.of_key(asked.caller.key().id);
         let dispatch = Arc::clone(self);
         let token = cancel.clone();
         let answer = Box::pin(async move {
