@@ -34,7 +34,9 @@ export function serveWebSocket(server, { port, path }) {
 }
 
 function serve(server, req, socket, head) {
-  const accept = createHash('sha1').update(req.headers['sec-websocket-key'] + GUID).digest('base64');
+  const accept = createHash('sha1')
+    .update(req.headers['sec-websocket-key'] + GUID)
+    .digest('base64');
   const offered = (req.headers['sec-websocket-protocol'] ?? '').split(',').map((one) => one.trim());
   const chosen = offered.includes('mcp') ? 'Sec-WebSocket-Protocol: mcp\r\n' : '';
   socket.write(
