@@ -253,6 +253,7 @@ impl Dispatch {
         // A queue that overflows ends the call but not the wish for an answer: that client is told why.
         let token = cancel.child_token();
         let (conversation, outbox) = conversation::open(owner(&asked), token.clone());
+        let conversation = conversation.of_key(asked.caller.key().id);
         let dispatch = Arc::clone(self);
         let answer = Box::pin(async move {
             let answer = dispatch.run(&asked, verb, &item, &name, conversation, token).await;

@@ -3,8 +3,10 @@
 mod exchange;
 mod handshake;
 mod peer;
+mod sse;
 mod supervision;
 mod trial;
+mod websocket;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -31,14 +31,14 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// What a body holds, by its media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Media {
+pub(crate) enum Media {
     Json,
     Events,
     Other,
 }
 
 /// The media type of a response; one that is compressed although we never said we could read that is `Other`.
-pub(super) fn media(response: &Response<Incoming>) -> Media {
+pub(crate) fn media(response: &Response<Incoming>) -> Media {
     if response.headers().contains_key(http::header::CONTENT_ENCODING) {
         return Media::Other;
     }
@@ -51,7 +51,10 @@ pub(super) fn media(response: &Response<Incoming>) -> Media {
 }
 
 /// A whole body of at most `limit` bytes.
-pub(super) async fn whole(response: Response<Incoming>, limit: usize) -> Result<Bytes, CallError> {
+pub(crate) async fn whole(
+    response: Response<Incoming>,
+    limit: usize,
+) -> Result<Bytes, CallError> {
     match Limited::new(response.into_body(), limit).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(CallError::TooLarge { limit }),
@@ -167,7 +170,7 @@ impl Tail {
 }
 
 /// What a body brought.
-pub(super) enum Heard {
+pub(crate) enum Heard {
     /// An event.
     Event(Event),
     /// Its end, as the server wrote it.
@@ -177,7 +180,7 @@ pub(super) enum Heard {
 }
 
 /// The next event, or the end of the body.
-pub(super) async fn next_event(body: &mut Incoming, reader: &mut Reader) -> Result<Heard, CallError> {
+pub(crate) async fn next_event(body: &mut Incoming, reader: &mut Reader) -> Result<Heard, CallError> {
     loop {
         let next = reader.next_event().map_err(|SseError::TooLarge { limit }| CallError::TooLarge { limit });
         if let Some(event) = next? {
