@@ -8,10 +8,10 @@
 //! There is no connection whose end could be noticed: whether the upstream lives, a ping must find out.
 
 mod asks;
-mod events;
+pub(crate) mod events;
 mod exchange;
 mod listen;
-mod target;
+pub(crate) mod target;
 
 use std::sync::Arc;
 use std::time::Duration;

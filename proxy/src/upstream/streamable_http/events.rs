@@ -31,14 +31,14 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// What a body holds, by its media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Media {
+pub(crate) enum Media {
     Json,
     Events,
     Other,
 }
 
 /// The media type of a response; one that is compressed although we never said we could read that is `Other`.
-pub(super) fn media(response: &Response<Incoming>) -> Media {
+pub(crate) fn media(response: &Response<Incoming>) -> Media {
     if response.headers().contains_key(http::header::CONTENT_ENCODING) {
         return Media::Other;
     }
@@ -51,7 +51,7 @@ pub(super) fn media(response: &Response<Incoming>) -> Media {
 }
 
 /// A whole body of at most `limit` bytes.
-pub(super) async fn whole(response: Response<Incoming>, limit: usize) -> Result<Bytes, CallError> {
+pub(crate) async fn whole(response: Response<Incoming>, limit: usize) -> Result<Bytes, CallError> {
     match Limited::new(response.into_body(), limit).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(CallError::TooLarge { limit }),
@@ -84,16 +84,16 @@ pub(super) fn events(
 
 /// Where to go on after a break.
 #[derive(Default, Clone)]
-pub(super) struct Position {
+pub(crate) struct Position {
     /// The last event seen.
-    pub(super) last_event_id: Option<String>,
+    pub(crate) last_event_id: Option<String>,
     /// How long the server wants us to wait.
     retry: Option<Duration>,
 }
 
 impl Position {
     /// Takes over what the reader has learnt.
-    pub(super) fn follow(&mut self, reader: &Reader) {
+    pub(crate) fn follow(&mut self, reader: &Reader) {
         if let Some(id) = reader.last_event_id() {
             self.last_event_id = Some(id.to_owned()).filter(|id| !id.is_empty());
         }
@@ -101,7 +101,7 @@ impl Position {
     }
 
     /// How long to wait before coming back.
-    pub(super) fn wait(&self) -> Duration {
+    pub(crate) fn wait(&self) -> Duration {
         self.retry.unwrap_or(RETRY_DEFAULT).clamp(RETRY_MIN, RETRY_MAX)
     }
 }
@@ -158,7 +158,7 @@ impl Tail {
 }
 
 /// The next event; `None` when the body ended, in whatever way.
-pub(super) async fn next_event(body: &mut Incoming, reader: &mut Reader) -> Result<Option<Event>, CallError> {
+pub(crate) async fn next_event(body: &mut Incoming, reader: &mut Reader) -> Result<Option<Event>, CallError> {
     loop {
         let next = reader.next_event().map_err(|SseError::TooLarge { limit }| CallError::TooLarge { limit });
         if let Some(event) = next? {
