@@ -17,7 +17,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use http::{Method, StatusCode};
+use pingora::apps::HttpServerOptions;
 use pingora::modules::http::HttpModules;
+use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::proxy::{ProxyHttp, Session, http_proxy};
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
@@ -33,7 +35,7 @@ use crate::access::origin::OriginRules;
 use crate::access::{Keys, api_key, ip_allowlist, rate_limit};
 use crate::context::{self, ClientContext};
 use crate::facet::{Facet, McpPath};
-use crate::guard::{Connections, Deadlines, Guard};
+use crate::guard::{Connections, Deadlines, Guard, HEAD_BYTES_MAX, Tls};
 use crate::http_bridge::{self, AdminService, McpRequest, McpService, Reply, ReplyBody};
 use crate::refusal::Refusal;
 
@@ -41,6 +43,8 @@ use crate::refusal::Refusal;
 const ADMIN_BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// Connections that may be open before the settings are read.
 const CONNECTIONS_BEFORE_SETTINGS_MAX: usize = 1_000;
+/// Requests of one HTTP/2 connection at once: a key's streams and calls, and as many again.
+const H2_STREAMS_MAX: u32 = 512;
 const BYTES_PER_MIB: usize = 1024 * 1024;
 
 /// What is known of the edge from the environment.
@@ -54,6 +58,8 @@ pub struct GatewayOptions {
     pub deadlines: Deadlines,
     /// For a request's body, from its header to its last byte.
     pub body_deadline: Duration,
+    /// For the listener, which speaks in clear without.
+    pub tls: Option<Tls>,
 }
 
 impl Default for GatewayOptions {
@@ -63,6 +69,7 @@ impl Default for GatewayOptions {
             proxies: TrustedProxies::default(),
             deadlines: Deadlines::default(),
             body_deadline: Duration::from_secs(30),
+            tls: None,
         }
     }
 }
@@ -142,12 +149,17 @@ impl Gateway {
     /// This gateway as Pingora's HTTP application, behind its guard: what a listening service runs.
     pub fn guarded(&self, conf: &Arc<ServerConf>) -> Guard<Self> {
         let inner = &self.0;
-        Guard::new(
-            http_proxy(conf, self.clone()),
-            inner.connections.clone(),
-            inner.options.deadlines,
-            inner.clock.clone(),
-        )
+        let deadlines = inner.options.deadlines;
+        let mut http = http_proxy(conf, self.clone());
+        let mut h2 = default_h2_options();
+        h2.max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+            .max_concurrent_streams(H2_STREAMS_MAX);
+        http.h2_options = Some(h2);
+        let mut options = HttpServerOptions::default();
+        options.h2_idle_timeout = Some(deadlines.idle);
+        http.server_options = Some(options);
+        let tls = inner.options.tls.clone();
+        Guard::new(http, inner.connections.clone(), tls, deadlines, inner.clock.clone())
     }
 
     /// The pipeline.

@@ -8,16 +8,18 @@
 //!
 //! It never looks at a body. What came behind a header in the same read goes on with it.
 
+mod carried;
 mod connections;
 mod head;
 mod listener;
+mod tls;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::{ALPN, Stream};
@@ -27,16 +29,20 @@ use sql::clock::Clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use self::carried::Carried;
 pub use self::connections::Connections;
 pub use self::listener::Listener;
+pub use self::tls::{Tls, TlsError, TlsFiles};
 use crate::context;
 use crate::http_bridge;
 use crate::refusal::Refusal;
 
 /// Bytes of a header section. Tokens and cookies of real clients fit several times over (T30).
-const HEAD_BYTES_MAX: usize = 16 * 1024;
+pub(crate) const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Read at once: most requests of a client fit, header and body.
 const READ_BYTES: usize = 4 * 1024;
+/// What a client says first on HTTP/2 (RFC 9113, 3.4).
+const H2_PREFACE_BYTES: usize = 24;
 /// How long a refusal may take to be written to somebody who doesn't read.
 const REFUSAL_DEADLINE: Duration = Duration::from_secs(2);
 /// Read and thrown away after a refusal, so that closing doesn't destroy the answer on its way (a socket
@@ -62,6 +68,7 @@ impl Default for Deadlines {
 pub struct Guard<P> {
     http: Arc<HttpProxy<P>>,
     connections: Connections,
+    tls: Option<Tls>,
     deadlines: Deadlines,
     clock: Clock,
 }
@@ -80,9 +87,33 @@ where
     P: ProxyHttp + Send + Sync + 'static,
     P::CTX: Send + Sync,
 {
-    /// Puts a guard before `http`.
-    pub fn new(http: HttpProxy<P>, connections: Connections, deadlines: Deadlines, clock: Clock) -> Self {
-        Self { http: Arc::new(http), connections, deadlines, clock }
+    /// Puts a guard before `http`; with `tls`, nothing else is spoken.
+    pub fn new(
+        http: HttpProxy<P>,
+        connections: Connections,
+        tls: Option<Tls>,
+        deadlines: Deadlines,
+        clock: Clock,
+    ) -> Self {
+        Self { http: Arc::new(http), connections, tls, deadlines, clock }
+    }
+
+    /// Serves a connection that has its place, over TLS or not.
+    async fn serve_any(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) {
+        let stream = match &self.tls {
+            None => stream,
+            Some(tls) => match tls.accept(stream).await {
+                Some(stream) => stream,
+                None => return,
+            },
+        };
+        if !matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
+            return self.serve(stream, shutdown).await;
+        }
+        // HTTP/2 has framing of its own, whose limits are Pingora's; but not for its first words.
+        if let Ok(Some(stream)) = timeout(self.deadlines.head, preface(stream)).await {
+            ServerApp::process_new(&self.http, stream, shutdown).await;
+        }
     }
 
     /// Serves one request after another until the connection ends.
@@ -143,7 +174,8 @@ where
             refusal.reason = refusal.reason(),
             "connection refused"
         );
-        let answer = http_bridge::closing_answer(&refusal.respond(&request_id), &request_id);
+        let secure = stream.get_ssl_digest().is_some();
+        let answer = http_bridge::closing_answer(&refusal.respond(&request_id), &request_id, secure);
         let farewell = async {
             stream.write_all(&answer).await?;
             AsyncWriteExt::shutdown(&mut stream).await?;
@@ -163,12 +195,10 @@ where
 {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         match self.connections.enter(peer_of(&stream)) {
+            // Not over TLS: a handshake costs more than what is to be refused here.
+            None if self.tls.is_some() => {}
             None => self.refuse(stream, &Refusal::TooManyConnections).await,
-            // HTTP/2 has framing of its own, whose limits are Pingora's.
-            Some(_slot) if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) => {
-                ServerApp::process_new(&self.http, stream, shutdown).await;
-            }
-            Some(_slot) => self.serve(stream, shutdown).await,
+            Some(_slot) => self.serve_any(stream, shutdown).await,
         }
         None
     }
@@ -181,6 +211,13 @@ where
 fn peer_of(stream: &Stream) -> Option<IpAddr> {
     let digest = stream.get_socket_digest()?;
     Some(digest.peer_addr()?.as_inet()?.ip().to_canonical())
+}
+
+/// Reads the start of an HTTP/2 connection ahead, so that it can have a deadline.
+async fn preface(mut stream: Stream) -> Option<Stream> {
+    let mut ahead = [0; H2_PREFACE_BYTES];
+    stream.read_exact(&mut ahead).await.ok()?;
+    Some(Box::new(Carried::new(stream, Bytes::copy_from_slice(&ahead))))
 }
 
 /// Waits for the start of a request. A connection that says nothing isn't answered either.

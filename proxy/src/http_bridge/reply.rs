@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HeaderName, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING,
+};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -25,6 +27,10 @@ const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// Who has been here over TLS is to come back over TLS alone (T15): for a year, and this name only, since
+/// others of its domain aren't ours.
+const HSTS: &str = "max-age=31536000";
 
 /// The client left, or is too slow, before it had the whole answer.
 struct Unread;
@@ -56,6 +62,9 @@ async fn try_write(session: &mut Session, reply: Reply, request_id: &str) -> Res
     frame(&mut head, &body, asked.version, bodiless);
     if let Ok(value) = HeaderValue::from_str(request_id) {
         head.headers.insert(X_REQUEST_ID, value);
+    }
+    if session.digest().is_some_and(|digest| digest.ssl_digest.is_some()) {
+        head.headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));
     }
     session.write_response_header(Box::new(head.into()), false).await.map_err(|_| Unread)?;
     match body {
@@ -174,8 +183,9 @@ async fn linger(session: &mut Session) {
     let _ = timeout(LINGER, throw_away).await;
 }
 
-/// A whole answer as bytes, for a connection that closes after it and has no session yet.
-pub(crate) fn closing_answer(reply: &Reply, request_id: &str) -> Bytes {
+/// A whole answer as bytes, for a connection that closes after it and has no session yet; `secure` says
+/// whether it is one over TLS.
+pub(crate) fn closing_answer(reply: &Reply, request_id: &str, secure: bool) -> Bytes {
     let body: &[u8] = match reply.body() {
         ReplyBody::Whole(bytes) => bytes,
         _ => &[],
@@ -189,6 +199,9 @@ pub(crate) fn closing_answer(reply: &Reply, request_id: &str) -> Bytes {
         answer.extend_from_slice(b": ");
         answer.extend_from_slice(value.as_bytes());
         answer.extend_from_slice(b"\r\n");
+    }
+    if secure {
+        answer.extend_from_slice(format!("{STRICT_TRANSPORT_SECURITY}: {HSTS}\r\n").as_bytes());
     }
     let rest = format!(
         "{X_REQUEST_ID}: {request_id}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",

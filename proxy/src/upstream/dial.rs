@@ -18,7 +18,8 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use http::Uri;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, MaybeHttpsStream};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
+use rustls::client::WantsClientCert;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -94,21 +95,42 @@ impl Dialler {
         Self::with_resolver(egress, connect_timeout, Arc::new(SystemResolver))
     }
 
+    /// A dialler with the system's resolver that trusts whom the machine trusts, rather than the roots
+    /// that everybody does: for a person's own machine, and gateways with a certificate of one's own.
+    pub(crate) fn trusting_as_the_machine(
+        egress: Egress,
+        connect_timeout: watch::Receiver<Duration>,
+    ) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let tls =
+            if roots.is_empty() { tls_config() } else { with_alpn(builder().with_root_certificates(roots)) };
+        Self::made_of(egress, connect_timeout, Arc::new(SystemResolver), tls)
+    }
+
     /// A dialler with a resolver of one's own.
     pub(crate) fn with_resolver(
         egress: Egress,
         connect_timeout: watch::Receiver<Duration>,
         resolver: Arc<dyn Resolve>,
     ) -> Self {
-        let tls = Arc::new(tls_config());
-        let mut tls_for_upgrade = ClientConfig::clone(&tls);
+        Self::made_of(egress, connect_timeout, resolver, tls_config())
+    }
+
+    fn made_of(
+        egress: Egress,
+        connect_timeout: watch::Receiver<Duration>,
+        resolver: Arc<dyn Resolve>,
+        tls: ClientConfig,
+    ) -> Self {
+        let mut tls_for_upgrade = tls.clone();
         tls_for_upgrade.alpn_protocols = vec![b"http/1.1".to_vec()];
         let shared = Parts {
             egress,
             resolver,
             lookups: Mutex::default(),
             connect_timeout,
-            tls,
+            tls: Arc::new(tls),
             tls_for_upgrade: Arc::new(tls_for_upgrade),
         };
         Self { shared: Arc::new(shared) }
@@ -245,12 +267,17 @@ fn tune(stream: &TcpStream) {
 }
 
 fn tls_config() -> ClientConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    with_alpn(builder().with_webpki_roots())
+}
+
+fn builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("ring offers the default versions of TLS")
-        .with_webpki_roots()
-        .with_no_client_auth();
+}
+
+fn with_alpn(builder: ConfigBuilder<ClientConfig, WantsClientCert>) -> ClientConfig {
+    let mut config = builder.with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config
 }

@@ -31,7 +31,7 @@ use super::link::{Dropped, Link, Listener, Negotiated, OpenError, Stage, Wiring}
 
 mod child;
 mod environment;
-mod lines;
+pub(crate) mod lines;
 mod policy;
 
 /// How the children of this gateway are started.

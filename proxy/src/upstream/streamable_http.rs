@@ -8,7 +8,7 @@
 //! There is no connection whose end could be noticed: whether the upstream lives, a ping must find out.
 
 mod asks;
-pub(super) mod events;
+pub(crate) mod events;
 mod exchange;
 mod listen;
 

@@ -16,7 +16,7 @@ use crate::wire::headers::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 const CREDENTIAL: &str = "${credential}";
 
 /// Headers that belong to HTTP or to the protocol: what a record says about them is passed over.
-const OURS: [&str; 15] = [
+pub(crate) const OURS: [&str; 15] = [
     "host",
     "content-length",
     "content-type",

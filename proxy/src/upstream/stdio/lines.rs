@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::Instant;
 
 /// The longest line that a child may write to stdout: one message, such as a page of tools or an image.
-pub(super) const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub(crate) const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// What one read asks for: a pipe holds as much.
 const READ_BYTES: usize = 64 * 1024;
@@ -33,7 +33,7 @@ const PACE_WINDOW: Duration = Duration::from_millis(250);
 
 /// Why no further line comes.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LineError {
+pub(crate) enum LineError {
     /// The line is longer than allowed; where it ends isn't known, so nothing after it can be read.
     #[error("a line is longer than {limit} bytes")]
     TooLong {
@@ -46,7 +46,7 @@ pub(super) enum LineError {
 }
 
 /// Cuts what is read into lines, without a copy.
-pub(super) struct Lines<R> {
+pub(crate) struct Lines<R> {
     reader: R,
     buffer: BytesMut,
     /// How much of `buffer` holds no newline.
@@ -55,13 +55,13 @@ pub(super) struct Lines<R> {
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
-    pub(super) fn new(reader: R, line_bytes_max: usize) -> Self {
+    pub(crate) fn new(reader: R, line_bytes_max: usize) -> Self {
         Self { reader, buffer: BytesMut::new(), searched: 0, line_bytes_max }
     }
 
     /// The next line without its newline, the last one even if it has none; `None` at the end. Dropping
     /// the future loses nothing.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
         loop {
             let fresh = &self.buffer[self.searched..];
             if let Some(at) = memchr::memchr(b'\n', fresh) {
@@ -93,7 +93,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 
 /// A message as one line. A newline in valid JSON stands between tokens, never inside a string, so a
 /// space in its place changes no value.
-pub(super) fn one_line(message: Bytes) -> Bytes {
+pub(crate) fn one_line(message: Bytes) -> Bytes {
     if memchr::memchr2(b'\n', b'\r', &message).is_none() {
         return message;
     }

@@ -51,10 +51,7 @@ pub(crate) fn media(response: &Response<Incoming>) -> Media {
 }
 
 /// A whole body of at most `limit` bytes.
-pub(crate) async fn whole(
-    response: Response<Incoming>,
-    limit: usize,
-) -> Result<Bytes, CallError> {
+pub(crate) async fn whole(response: Response<Incoming>, limit: usize) -> Result<Bytes, CallError> {
     match Limited::new(response.into_body(), limit).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(CallError::TooLarge { limit }),
@@ -88,16 +85,16 @@ pub(super) fn events(
 
 /// Where to go on after a break.
 #[derive(Default, Clone)]
-pub(super) struct Position {
+pub(crate) struct Position {
     /// The last event seen.
-    pub(super) last_event_id: Option<String>,
+    pub(crate) last_event_id: Option<String>,
     /// How long the server wants us to wait.
     retry: Option<Duration>,
 }
 
 impl Position {
     /// Takes over what the reader has learnt.
-    pub(super) fn follow(&mut self, reader: &Reader) {
+    pub(crate) fn follow(&mut self, reader: &Reader) {
         if let Some(id) = reader.last_event_id() {
             self.last_event_id = Some(id.to_owned()).filter(|id| !id.is_empty());
         }
@@ -105,7 +102,7 @@ impl Position {
     }
 
     /// How long to wait before coming back.
-    pub(super) fn wait(&self) -> Duration {
+    pub(crate) fn wait(&self) -> Duration {
         self.retry.unwrap_or(RETRY_DEFAULT).clamp(RETRY_MIN, RETRY_MAX)
     }
 }
