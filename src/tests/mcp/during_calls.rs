@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{LEGACY_LATEST, META, Mcp, Peer, Sdk, TestGateway, success_of};
+use crate::harness::{LEGACY_LATEST, META, Mcp, Peer, Reference, Sdk, Session, TestGateway, success_of};
 
 /// A gateway before one server that is met in an era.
 async fn gateway_before(era: &str, peer: &Peer) -> TestGateway {
@@ -68,46 +68,73 @@ fn logged(before: &[Value]) -> Vec<&str> {
     before.iter().filter(of_log).filter_map(|message| message["params"]["data"].as_str()).collect()
 }
 
+/// A gateway before a server of the legacy era that logs three times, at `info`, on the stream of the call.
+/// (The SDK's server logs on the stream outside of calls, where nothing keeps the order.)
+async fn before_a_legacy_logger(logger: &Reference) -> TestGateway {
+    let gateway = TestGateway::start().with_http_upstream("logger", &logger.url()).with_key().await;
+    gateway.mcp().lists(&["test_tool_with_logging"]).await;
+    gateway
+}
+
+const THREE: [&str; 3] = ["Tool execution started", "Tool processing data", "Tool execution completed"];
+
+/// What a legacy client hears that called this tool after it set its level.
+async fn heard_at(session: &Session, level: &str, tool: &str) -> Vec<Value> {
+    let set = session.request("logging/setLevel", json!({"level": level})).await.result().await;
+    assert_eq!(set, json!({}));
+    session.request("tools/call", json!({"name": tool, "arguments": {}})).await.all().await.0
+}
+
 #[tokio::test]
 async fn a_legacy_client_gets_the_log_messages_that_its_level_admits() {
+    let logger = Reference::start(&["--era", "legacy"]);
+    let gateway = before_a_legacy_logger(&logger).await;
+    let session = gateway.mcp().initialize(LEGACY_LATEST).await;
+    let other = gateway.mcp().initialize(LEGACY_LATEST).await;
+    // The level is the session's own, though both calls go over one session of the upstream.
+    assert_eq!(logged(&heard_at(&other, "debug", "test_tool_with_logging").await), THREE);
+    assert_eq!(logged(&heard_at(&session, "error", "test_tool_with_logging").await), [""; 0]);
+    assert_eq!(logged(&heard_at(&other, "info", "test_tool_with_logging").await), THREE);
+
     let peer = Peer::start().await;
-    for upstream_era in ["legacy", "modern"] {
-        let gateway = gateway_before(upstream_era, &peer).await;
-        let session = gateway.mcp().initialize(LEGACY_LATEST).await;
-        let other = gateway.mcp().initialize(LEGACY_LATEST).await;
-        for (session, level) in [(&session, "error"), (&other, "debug")] {
-            let answer = session.request("logging/setLevel", json!({"level": level})).await.result().await;
-            assert_eq!(answer, json!({}));
-        }
-        let call = json!({"name": "log", "arguments": {}});
-        let (before, _) = session.request("tools/call", call.clone()).await.all().await;
-        assert_eq!(logged(&before), ["said at error"], "{upstream_era}");
-        let (before, _) = other.request("tools/call", call).await.all().await;
-        assert_eq!(logged(&before), ["said at debug", "said at info", "said at error"], "{upstream_era}");
+    let gateway = gateway_before("modern", &peer).await;
+    let session = gateway.mcp().initialize(LEGACY_LATEST).await;
+    let other = gateway.mcp().initialize(LEGACY_LATEST).await;
+    assert_eq!(logged(&heard_at(&session, "error", "log").await), ["said at error"]);
+    assert_eq!(
+        logged(&heard_at(&other, "debug", "log").await),
+        ["said at debug", "said at info", "said at error"]
+    );
+}
+
+/// What a modern client hears that called this tool and asked for this level.
+async fn heard_by_modern(mcp: &Mcp, level: Option<&str>, tool: &str) -> Vec<Value> {
+    let mut params = json!({"name": tool, "arguments": {}, "_meta": {}});
+    if let Some(level) = level {
+        params["_meta"][format!("{META}logLevel")] = level.into();
     }
+    mcp.modern("tools/call", params).await.all().await.0
 }
 
 #[tokio::test]
 async fn a_modern_client_gets_the_log_messages_that_its_request_asks_for() {
+    let logger = Reference::start(&["--era", "legacy"]);
+    let gateway = before_a_legacy_logger(&logger).await;
+    for (level, expected) in
+        [(None, &[][..]), (Some("error"), &[]), (Some("info"), &THREE), (Some("debug"), &THREE)]
+    {
+        let before = heard_by_modern(&gateway.mcp(), level, "test_tool_with_logging").await;
+        assert_eq!(logged(&before), expected, "{level:?} of a legacy server");
+    }
     let peer = Peer::start().await;
-    for upstream_era in ["legacy", "modern"] {
-        let gateway = gateway_before(upstream_era, &peer).await;
-        let call = |level: Option<&str>| {
-            let mut params = json!({"name": "log", "arguments": {}, "_meta": {}});
-            if let Some(level) = level {
-                params["_meta"][format!("{META}logLevel")] = level.into();
-            }
-            params
-        };
-        let cases = [
-            (None, vec![]),
-            (Some("error"), vec!["said at error"]),
-            (Some("info"), vec!["said at info", "said at error"]),
-        ];
-        for (level, expected) in cases {
-            let (before, _) = gateway.mcp().modern("tools/call", call(level)).await.all().await;
-            assert_eq!(logged(&before), expected, "{upstream_era}, {level:?}");
-        }
+    let gateway = gateway_before("modern", &peer).await;
+    for (level, expected) in [
+        (None, &[][..]),
+        (Some("error"), &["said at error"]),
+        (Some("info"), &["said at info", "said at error"]),
+    ] {
+        let before = heard_by_modern(&gateway.mcp(), level, "log").await;
+        assert_eq!(logged(&before), expected, "{level:?} of a modern server");
     }
 }
 
