@@ -11,6 +11,7 @@ use proxy::access::client_address::TrustedProxies;
 use proxy::access::origin::OriginRules;
 use proxy::data_plane::{DataPlane, Options};
 use proxy::gateway::{Gateway, GatewayOptions, Phase, Serving};
+use proxy::guard::Tls;
 use proxy::http_bridge::admin_service;
 use proxy::tasks::Tasks;
 use proxy::upstream::egress::Egress;
@@ -32,12 +33,18 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
         None => None,
     };
     let clock = Clock::system();
-    let gateway = Gateway::new(gateway_options(&config)?, clock.clone());
+    let tls = tls(&config)?;
+    let gateway = Gateway::new(gateway_options(&config, tls.clone())?, clock.clone());
     let server = Server::bind(server_options(&config))
         .map_err(|error| Failure::General(format!("MPG_LISTEN: {:#}", anyhow::Error::new(error))))?;
-    tracing::info!(listen = %server.address(), settings.locked = ?config.overrides.locked(), "starting");
+    tracing::info!(listen = %server.address(), tls = tls.is_some(), settings.locked = ?config.overrides.locked(), "starting");
     let serving = gateway.clone();
-    let outcome = server.run(&gateway, move |plane| run(config, bootstrap, clock, serving, plane));
+    let outcome = server.run(&gateway, move |plane| async move {
+        if let Some(tls) = tls {
+            Tasks::new(plane.runtime.clone()).spawn("certificate", tls.follow(plane.stopping.clone()));
+        }
+        run(config, bootstrap, clock, serving, plane).await
+    });
     match outcome {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(ServeError::DataPlane(failure)) => Err(failure),
@@ -145,7 +152,16 @@ async fn first_admin(config: &Config, store: &Store) -> Result<Option<Secret<Str
     Ok(Some(Secret::new(token)))
 }
 
-fn gateway_options(config: &Config) -> Result<GatewayOptions, Failure> {
+/// The files were good when the configuration was read; they may have changed since.
+fn tls(config: &Config) -> Result<Option<Tls>, Failure> {
+    let load = |files: &proxy::guard::TlsFiles| {
+        Tls::load(files.clone())
+            .map_err(|error| Failure::configuration(&[format!("MPG_TLS_CERT, MPG_TLS_KEY: {error}")]))
+    };
+    config.tls.as_ref().map(load).transpose()
+}
+
+fn gateway_options(config: &Config, tls: Option<Tls>) -> Result<GatewayOptions, Failure> {
     let origins = OriginRules::new(
         listed(&config.allowed_hosts),
         listed(&config.allowed_origins),
@@ -157,6 +173,7 @@ fn gateway_options(config: &Config) -> Result<GatewayOptions, Failure> {
     Ok(GatewayOptions {
         origins,
         proxies: TrustedProxies::new(config.trusted_proxies.clone()),
+        tls,
         ..GatewayOptions::default()
     })
 }

@@ -1,6 +1,7 @@
 //! The commands that do one thing and end. Data goes to standard output, everything else to standard error.
 
 pub(crate) mod config;
+pub(crate) mod connect;
 pub(crate) mod healthcheck;
 pub(crate) mod migrate;
 pub(crate) mod openapi;

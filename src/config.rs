@@ -3,6 +3,7 @@
 //! This is the only place that reads the environment. Every problem is found in one pass and told in
 //! a line of its own that names the variable and never its value; nothing starts until all are gone.
 
+mod connect;
 mod duration;
 mod encryption_key;
 mod overrides;
@@ -18,9 +19,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use proxy::guard::{TlsError, TlsFiles};
 use sql::model::Secret;
 use url::Url;
 
+pub(crate) use connect::ConnectConfig;
 pub(crate) use encryption_key::{EncryptionKey, make_private_dir};
 pub(crate) use overrides::SettingOverrides;
 pub(crate) use variables::{Environment, Flags, Origin, Problem, read_secret_file};
@@ -48,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     /// `MPG_PUBLIC_URL`: without a slash at its end.
     pub(crate) public_url: Option<Url>,
+    /// `MPG_TLS_CERT` and `MPG_TLS_KEY`: the listener speaks TLS with these, and in clear without.
+    pub(crate) tls: Option<TlsFiles>,
     /// `MPG_TRUSTED_PROXIES`: whose `X-Forwarded-For` is believed.
     pub(crate) trusted_proxies: Vec<IpNet>,
     /// `MPG_ALLOWED_HOSTS`: names let through beside those that always are.
@@ -147,6 +152,7 @@ impl Config {
             data_dir,
             listen: reader.parsed("MPG_LISTEN", SocketAddr::from(([127, 0, 0, 1], 8080)), listen_address),
             public_url: reader.parsed("MPG_PUBLIC_URL", None, |text| public_url(text).map(Some)),
+            tls: tls(&mut reader),
             trusted_proxies: reader.list("MPG_TRUSTED_PROXIES", network).unwrap_or_default(),
             allowed_hosts: allowed(&mut reader, "MPG_ALLOWED_HOSTS", host_name),
             allowed_origins: allowed(&mut reader, "MPG_ALLOWED_ORIGINS", origin),
@@ -228,6 +234,30 @@ fn public_url(text: &str) -> Result<Url, String> {
         return Err("must end with its path".to_owned());
     }
     Ok(url)
+}
+
+/// Both or neither, and usable: a gateway that was meant to speak TLS must never speak in clear.
+fn tls(reader: &mut Reader<'_>) -> Option<TlsFiles> {
+    let files = match (reader.restriction("MPG_TLS_CERT"), reader.restriction("MPG_TLS_KEY")) {
+        (Some(certificate), Some(key)) => TlsFiles { certificate: certificate.into(), key: key.into() },
+        (Some(_), None) => {
+            reader.problem("MPG_TLS_KEY", "required with MPG_TLS_CERT");
+            return None;
+        }
+        (None, Some(_)) => {
+            reader.problem("MPG_TLS_CERT", "required with MPG_TLS_KEY");
+            return None;
+        }
+        (None, None) => return None,
+    };
+    if let Err(error) = files.check() {
+        let variable = match error {
+            TlsError::Certificate(_) => "MPG_TLS_CERT",
+            TlsError::Key(_) | TlsError::Mismatch => "MPG_TLS_KEY",
+        };
+        reader.problem(variable, error.to_string());
+    }
+    Some(files)
 }
 
 fn allowed(

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use config::{Config, Environment, Flags};
+use config::{Config, ConnectConfig, Environment, Flags};
 use failure::Failure;
 
 // Many threads that each allocate little and often: the system's allocator keeps far more than is used.
@@ -32,8 +32,25 @@ Examples:
     mcp-proxy-gateway config check --bootstrap examples/gateway.yaml
   See every value in force and where it came from:
     MPG_LISTEN=0.0.0.0:8080 mcp-proxy-gateway config show
+  Serve over TLS, with HTTP/2:
+    MPG_TLS_CERT=cert.pem MPG_TLS_KEY=key.pem mcp-proxy-gateway
+  Give a client that only starts commands a gateway on another machine:
+    MPG_KEY=mpg_... mcp-proxy-gateway connect --url https://gateway.example.com/mcp
 
 Exit codes: 0 done, 1 the command failed, 2 usage, 69 database unreachable, 70 internal, 78 configuration.";
+
+const CONNECT_EXAMPLES: &str = "\
+The key comes from the environment, never from an argument: MPG_KEY, or a file that MPG_KEY_FILE names.
+
+Examples:
+    MPG_KEY=mpg_... mcp-proxy-gateway connect --url https://gateway.example.com/mcp
+    MPG_KEY_FILE=key MPG_URL=http://127.0.0.1:8080/mcp mcp-proxy-gateway connect --header 'X-Team: tools'
+  In claude_desktop_config.json, below \"mcpServers\":
+    \"gateway\": {
+      \"command\": \"mcp-proxy-gateway\",
+      \"args\": [\"connect\", \"--url\", \"https://gateway.example.com/mcp\"],
+      \"env\": { \"MPG_KEY\": \"mpg_...\" }
+    }";
 
 /// The hidden command by which stdio upstreams are started.
 const SUPERVISE: &str = "supervise";
@@ -75,8 +92,22 @@ enum Command {
     Openapi,
     /// Ask a gateway on this machine whether it lives: exit code 0 or 1
     Healthcheck,
+    /// Serve MCP on standard input and output, from a gateway elsewhere
+    #[command(after_help = CONNECT_EXAMPLES)]
+    Connect(ConnectOptions),
     /// Print the version
     Version,
+}
+
+/// What `connect` takes beside its environment.
+#[derive(Args)]
+struct ConnectOptions {
+    /// The gateway's MCP endpoint [MPG_URL]
+    #[arg(long, value_name = "URL")]
+    url: Option<OsString>,
+    /// A header for every request, of the form 'Name: value'; may be given several times
+    #[arg(long = "header", value_name = "HEADER")]
+    headers: Vec<String>,
 }
 
 #[derive(Subcommand)]
@@ -109,6 +140,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Migrate => commands::migrate::run(&config()?),
         Command::Openapi => commands::openapi::run(),
         Command::Healthcheck => commands::healthcheck::run(&config()?),
+        Command::Connect(options) => commands::connect::run(load_connect(&options)?),
         Command::Version => commands::version::run(),
     }
 }
@@ -125,4 +157,11 @@ fn load(options: &Options) -> Result<Config, Failure> {
     flags.set("MPG_LISTEN", "--listen", options.listen.as_ref());
     flags.set("MPG_DATA_DIR", "--data-dir", options.data_dir.as_ref());
     Config::load(&Environment::of_process(), &flags).map_err(|problems| Failure::configuration(&problems))
+}
+
+fn load_connect(options: &ConnectOptions) -> Result<ConnectConfig, Failure> {
+    let mut flags = Flags::default();
+    flags.set("MPG_URL", "--url", options.url.as_ref());
+    ConnectConfig::load(&Environment::of_process(), &flags, &options.headers)
+        .map_err(|problems| Failure::configuration(&problems))
 }

@@ -3,7 +3,13 @@
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 
 use crate::config::Config;
 use crate::failure::Failure;
@@ -17,7 +23,8 @@ const STATUS_LINE_START: usize = 12;
 /// Exit code 0 if it lives, 1 if not.
 pub(crate) fn run(config: &Config) -> Result<ExitCode, Failure> {
     let address = reachable(config.listen);
-    match status(address) {
+    let answer = if config.tls.is_some() { status_over_tls(address) } else { status(address) };
+    match answer {
         Ok(200) => Ok(ExitCode::SUCCESS),
         Ok(status) => Err(Failure::General(format!("unhealthy: /healthz answered {status}"))),
         Err(error) => Err(Failure::General(format!("unhealthy: no answer from {address}: {error}"))),
@@ -35,9 +42,30 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
 }
 
 fn status(address: SocketAddr) -> io::Result<u16> {
-    let mut stream = TcpStream::connect_timeout(&address, STEP_TIMEOUT)?;
+    ask(connect(address)?, address)
+}
+
+fn status_over_tls(address: SocketAddr) -> io::Result<u16> {
+    let provider = Arc::new(ring::default_provider());
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyName(provider)))
+        .with_no_client_auth();
+    let name = ServerName::IpAddress(address.ip().into());
+    let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+    ask(StreamOwned::new(connection, connect(address)?), address)
+}
+
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, STEP_TIMEOUT)?;
     stream.set_read_timeout(Some(STEP_TIMEOUT))?;
     stream.set_write_timeout(Some(STEP_TIMEOUT))?;
+    Ok(stream)
+}
+
+fn ask(mut stream: impl Read + Write, address: SocketAddr) -> io::Result<u16> {
     stream.write_all(
         format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes(),
     )?;
@@ -46,6 +74,48 @@ fn status(address: SocketAddr) -> io::Result<u16> {
     let text = std::str::from_utf8(&start).ok();
     let status = text.and_then(|text| text.strip_prefix("HTTP/1.1 ")?.parse().ok());
     status.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an HTTP answer"))
+}
+
+/// Takes the certificate as it is: the gateway is asked by its address, which its certificate doesn't
+/// name, and nothing is told to it or believed but whether it answers.
+#[derive(Debug)]
+struct AnyName(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        _certificate: &CertificateDer<'_>,
+        _chain: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 #[cfg(test)]

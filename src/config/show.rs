@@ -51,6 +51,8 @@ impl Config {
             ("MPG_DATA_DIR", Some(self.data_dir.display().to_string())),
             ("MPG_LISTEN", Some(self.listen.to_string())),
             ("MPG_PUBLIC_URL", self.public_url.as_ref().map(ToString::to_string)),
+            ("MPG_TLS_CERT", self.tls.as_ref().map(|tls| tls.certificate.display().to_string())),
+            ("MPG_TLS_KEY", self.tls.as_ref().map(|tls| tls.key.display().to_string())),
             ("MPG_TRUSTED_PROXIES", list(&self.trusted_proxies)),
             ("MPG_ALLOWED_HOSTS", allowed(&self.allowed_hosts)),
             ("MPG_ALLOWED_ORIGINS", allowed(&self.allowed_origins)),

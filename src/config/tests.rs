@@ -130,7 +130,8 @@ fn each_bad_value_is_one_line_that_names_the_variable_and_not_the_value() {
         ("MPG_LOG_FORMAT", "canary", "not json or text"),
         ("MPG_SETUP_TOKEN", "change-me", "a placeholder; give a random value"),
         ("MPG_REDIS_ADDR", "canary:6379", "not supported yet"),
-        ("MPG_TLS_CERT", "canary", "not supported yet"),
+        ("MPG_TLS_KEY_FILE", "canary", "only a secret may come from a file; set MPG_TLS_KEY"),
+        ("MPG_KEY", "canary", "only `connect` reads it"),
         ("MPG_METRICS_ADDR", "canary", "not supported yet"),
         ("MPG_PEER_ADDR", "canary", "not supported yet"),
         ("MPG_LISTN", "canary", "unknown variable; did you mean MPG_LISTEN?"),
@@ -330,4 +331,23 @@ fn a_kept_key_that_is_broken_is_told_by_its_path() {
     fs::write(&path, "CANARY").unwrap();
     let told = EncryptionKey::Kept(path.clone()).obtain().err().unwrap().to_string();
     assert!(told.starts_with(&format!("{}: ", path.display())) && !told.contains("CANARY"), "{told}");
+}
+
+#[test]
+fn tls_needs_both_files_and_both_good() {
+    let missing = "the certificate can't be read: entity not found".to_owned();
+    assert_eq!(problems(&[("MPG_TLS_CERT", "canary")]), ["MPG_TLS_KEY: required with MPG_TLS_CERT"]);
+    assert_eq!(problems(&[("MPG_TLS_KEY", "canary")]), ["MPG_TLS_CERT: required with MPG_TLS_KEY"]);
+    assert_eq!(
+        problems(&[("MPG_TLS_CERT", "canary"), ("MPG_TLS_KEY", "canary")]),
+        [format!("MPG_TLS_CERT: {missing}")]
+    );
+    // Meant to be there, and lost on the way: never in clear for that.
+    assert_eq!(
+        problems(&[("MPG_TLS_CERT", ""), ("MPG_TLS_KEY", "")]),
+        [
+            "MPG_TLS_CERT: given but empty; give a value or remove it",
+            "MPG_TLS_KEY: given but empty; give a value or remove it"
+        ]
+    );
 }

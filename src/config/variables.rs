@@ -32,6 +32,8 @@ const VARIABLES: &[(&str, Kind)] = &[
     ("MPG_STALE_MAX", Kind::Plain),
     ("MPG_STDIO_COMMANDS", Kind::Plain),
     ("MPG_STDIO_ENABLED", Kind::Plain),
+    ("MPG_TLS_CERT", Kind::Plain),
+    ("MPG_TLS_KEY", Kind::Plain),
     ("MPG_TRUSTED_PROXIES", Kind::Plain),
 ];
 
@@ -44,10 +46,11 @@ const NOT_YET_SUPPORTED: &[&str] = &[
     "MPG_REDIS_PASSWORD",
     "MPG_REDIS_PASSWORD_FILE",
     "MPG_REDIS_TLS",
-    "MPG_TLS_CERT",
-    "MPG_TLS_KEY",
-    "MPG_TLS_KEY_FILE",
 ];
+
+/// Those of `connect`, which stands on another machine than the gateway: it reads these and no other.
+const CONNECT_VARIABLES: &[(&str, Kind)] =
+    &[("MPG_KEY", Kind::Secret), ("MPG_LOG", Kind::Plain), ("MPG_URL", Kind::Plain)];
 
 /// What an overriding variable of a setting begins with.
 pub(super) const SETTING_PREFIX: &str = "MPG_SETTING__";
@@ -163,8 +166,23 @@ impl<'a> Reader<'a> {
         for name in environment.own_names() {
             if NOT_YET_SUPPORTED.contains(&name.as_str()) {
                 reader.problem(&name, "not supported yet");
+            } else if is_of(CONNECT_VARIABLES, &name) && !is_known(&name) {
+                reader.problem(&name, "only `connect` reads it");
             } else if !name.starts_with(SETTING_PREFIX) && !is_known(&name) {
-                reader.problem(&name, unknown(&name));
+                reader.problem(&name, unknown(&name, VARIABLES));
+            }
+        }
+        reader
+    }
+
+    /// Starts for `connect`. The variables of a gateway on the same machine are none of its business.
+    pub(super) fn for_connect(environment: &'a Environment, flags: &'a Flags) -> Self {
+        let mut reader = Self { environment, flags, origins: BTreeMap::new(), problems: Vec::new() };
+        for name in environment.own_names() {
+            let is_a_gateways =
+                is_known(&name) || name.starts_with(SETTING_PREFIX) || NOT_YET_SUPPORTED.contains(&&*name);
+            if !is_of(CONNECT_VARIABLES, &name) && !is_a_gateways {
+                reader.problem(&name, unknown(&name, CONNECT_VARIABLES));
             }
         }
         reader
@@ -311,18 +329,22 @@ impl<'a> Reader<'a> {
 
 /// Whether the variable is one of this release, or the `_FILE` form of one of its secrets.
 fn is_known(name: &str) -> bool {
-    let names_file_of = |secret: &str| name.strip_suffix("_FILE") == Some(secret);
-    VARIABLES.iter().any(|(known, kind)| name == *known || (*kind == Kind::Secret && names_file_of(known)))
+    is_of(VARIABLES, name)
 }
 
-fn unknown(name: &str) -> String {
-    if let Some(plain) = name.strip_suffix("_FILE").filter(|plain| is_known(plain)) {
+fn is_of(variables: &[(&str, Kind)], name: &str) -> bool {
+    let names_file_of = |secret: &str| name.strip_suffix("_FILE") == Some(secret);
+    variables.iter().any(|(known, kind)| name == *known || (*kind == Kind::Secret && names_file_of(known)))
+}
+
+fn unknown(name: &str, variables: &[(&str, Kind)]) -> String {
+    if let Some(plain) = name.strip_suffix("_FILE").filter(|plain| is_of(variables, plain)) {
         return format!("only a secret may come from a file; set {plain}");
     }
     let file_forms =
-        VARIABLES.iter().filter(|(_, kind)| *kind == Kind::Secret).map(|(known, _)| format!("{known}_FILE"));
+        variables.iter().filter(|(_, kind)| *kind == Kind::Secret).map(|(known, _)| format!("{known}_FILE"));
     let candidates: BTreeSet<String> =
-        VARIABLES.iter().map(|(known, _)| (*known).to_owned()).chain(file_forms).collect();
+        variables.iter().map(|(known, _)| (*known).to_owned()).chain(file_forms).collect();
     match nearest(name, candidates.iter().map(String::as_str)) {
         Some(candidate) => format!("unknown variable; did you mean {candidate}?"),
         None => "unknown variable".to_owned(),

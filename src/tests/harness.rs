@@ -1,7 +1,9 @@
 //! What a test of the whole is made of: commands that end, gateways that serve, peers on both sides.
 
 mod admin;
+mod authority;
 mod command;
+mod connected;
 mod exchange;
 mod faulty;
 mod gateway;
@@ -14,7 +16,9 @@ mod scene;
 mod sdk;
 
 pub(crate) use admin::Admin;
+pub(crate) use authority::Authority;
 pub(crate) use command::GatewayCommand;
+pub(crate) use connected::Connected;
 pub(crate) use exchange::{Exchange, PATIENCE};
 pub(crate) use faulty::{Fault, Faulty, Hanging, dead_url};
 pub(crate) use gateway::{TestGateway, assert_private};

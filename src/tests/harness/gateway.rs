@@ -56,8 +56,6 @@ impl TestGateway {
 
     pub(super) async fn launch(mut scene: Scene) -> Self {
         scene.settle();
-        // For the clients of tests; a second test of this process finds it installed.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = TempDir::new().expect("a temporary folder");
         std::fs::create_dir(folder.path().join("tmp")).expect("the folder is writable");
         std::fs::write(folder.path().join("gateway.yaml"), scene.bootstrap())
@@ -88,7 +86,7 @@ impl TestGateway {
 
     async fn wait_until_ready(&mut self) {
         let ready = format!("{}/readyz", self.url());
-        let client = reqwest::Client::new();
+        let client = self.scene.http.clone();
         let deadline = Instant::now() + READY_PATIENCE;
         let mut ticks = tokio::time::interval(READY_INTERVAL);
         loop {
@@ -109,9 +107,15 @@ impl TestGateway {
         }
     }
 
-    /// `http://127.0.0.1:PORT`.
+    /// `http://127.0.0.1:PORT`, or with `https` if it has TLS.
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let scheme = if self.scene.environment.contains_key("MPG_TLS_CERT") { "https" } else { "http" };
+        format!("{scheme}://{}", self.address())
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     /// The key of [`Scene::with_key`].

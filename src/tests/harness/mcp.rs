@@ -57,6 +57,11 @@ impl Mcp {
         Self { http: Client::new(), ..self.clone() }
     }
 
+    /// The same by this client's connections.
+    pub(crate) fn by(&self, http: Client) -> Self {
+        Self { http, ..self.clone() }
+    }
+
     /// The same with the capabilities that its modern requests declare.
     pub(crate) fn declaring(&self, capabilities: Value) -> Self {
         Self { capabilities, ..self.clone() }

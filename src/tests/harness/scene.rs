@@ -7,6 +7,7 @@ use std::pin::Pin;
 use serde_json::{Value, json};
 use sql::model::PlaintextKey;
 
+use super::authority::Authority;
 use super::gateway::TestGateway;
 use super::peer::Peer;
 use super::postgres::Postgres;
@@ -21,6 +22,8 @@ pub(crate) struct Scene {
     pub(super) settings: serde_json::Map<String, Value>,
     pub(super) environment: BTreeMap<String, String>,
     pub(super) admin_password: String,
+    /// What asks whether it is ready.
+    pub(super) http: reqwest::Client,
     database: Database,
 }
 
@@ -34,6 +37,8 @@ enum Database {
 
 impl Scene {
     pub(super) fn new() -> Self {
+        // For the clients of tests; a second test of this process finds it installed.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         // Any random text does; a fresh one shows up if it ever gets into a log.
         let admin_password = PlaintextKey::generate().expose().to_owned();
         let environment = BTreeMap::from([
@@ -47,6 +52,7 @@ impl Scene {
             settings: serde_json::Map::new(),
             environment,
             admin_password,
+            http: reqwest::Client::new(),
             database: Database::AsTheEnvironmentSays,
         }
     }
@@ -97,6 +103,15 @@ impl Scene {
     /// A variable of the environment.
     pub(crate) fn with_env(mut self, name: &str, value: &str) -> Self {
         self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// TLS on the listener.
+    pub(crate) fn with_tls(mut self, authority: &Authority) -> Self {
+        let text = |path: std::path::PathBuf| path.to_str().expect("UTF-8").to_owned();
+        self.environment.insert("MPG_TLS_CERT".to_owned(), text(authority.certificate()));
+        self.environment.insert("MPG_TLS_KEY".to_owned(), text(authority.key()));
+        self.http = authority.client(true);
         self
     }
 

@@ -6,12 +6,13 @@ use rmcp::model::{
     ProtocolVersion,
 };
 use rmcp::service::{NotificationContext, RequestContext, RunningService};
-use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::transport::{IntoTransport, StreamableHttpClientTransport, TokioChildProcess};
 use rmcp::{ClientHandler, ClientLifecycleMode, ClientServiceExt, RoleClient};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use super::connected;
 use super::gateway::TestGateway;
 
 /// A connected client.
@@ -39,10 +40,30 @@ impl Sdk {
         Self::connect(gateway, "2026-07-28", ClientLifecycleMode::Discover { preferred_versions }).await
     }
 
+    /// A client that starts `connect` as its server, of the era that the version belongs to.
+    pub(crate) async fn by_connect(gateway: &TestGateway, version: &str) -> Self {
+        let lifecycle = if version == "2026-07-28" {
+            ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] }
+        } else {
+            ClientLifecycleMode::Initialize
+        };
+        let command = tokio::process::Command::from(connected::command(gateway, gateway.key()));
+        let transport = TokioChildProcess::new(command).expect("the binary starts");
+        Self::over(transport, version, lifecycle).await
+    }
+
     async fn connect(gateway: &TestGateway, version: &str, lifecycle: ClientLifecycleMode) -> Self {
         let mut config = StreamableHttpClientTransportConfig::with_uri(format!("{}/mcp", gateway.url()));
         config = config.auth_header(gateway.key());
         let transport = StreamableHttpClientTransport::with_client(reqwest::Client::new(), config);
+        Self::over(transport, version, lifecycle).await
+    }
+
+    async fn over<T, E, A>(transport: T, version: &str, lifecycle: ClientLifecycleMode) -> Self
+    where
+        T: IntoTransport<RoleClient, E, A>,
+        E: std::error::Error + Send + Sync + 'static,
+    {
         let (sender, heard) = mpsc::unbounded_channel();
         let client = serde_json::from_value(json!({
             "protocolVersion": version, "capabilities": {"elicitation": {}, "sampling": {}},
