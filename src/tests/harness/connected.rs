@@ -51,6 +51,16 @@ impl Connected {
         Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}")))
     }
 
+    /// The next answer, to whichever request.
+    pub(crate) async fn next_answer(&mut self) -> Value {
+        loop {
+            let message = self.hear().await.expect("an answer before the end");
+            if message.get("method").is_none() {
+                return message;
+            }
+        }
+    }
+
     /// The answer to a request, and what came before it.
     pub(crate) async fn answer(&mut self, id: impl Into<Value>) -> (Vec<Value>, Value) {
         let (id, mut before) = (id.into(), Vec::new());

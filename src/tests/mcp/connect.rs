@@ -85,7 +85,7 @@ async fn a_call_waits_for_a_gateway_that_restarts_and_one_under_way_fails_by_nam
     peer.counts_reach(|counts| counts.parked == 2).await;
     gateway.kill_9().await;
     for _ in 0..2 {
-        let failed = client.hear().await.unwrap();
+        let failed = client.next_answer().await;
         assert!(failed["id"].as_str().unwrap().starts_with("cut"), "{failed}");
         assert_eq!(failed["error"]["code"], -32603, "{failed}");
         assert_eq!(failed["error"]["data"], json!({"code": "INTERNAL", "retryable": false}));
@@ -96,7 +96,7 @@ async fn a_call_waits_for_a_gateway_that_restarts_and_one_under_way_fails_by_nam
     client.say(modern("modern", "tools/list", json!({}))).await;
     gateway.start_again().await;
     for _ in 0..2 {
-        let answer = client.hear().await.unwrap();
+        let answer = client.next_answer().await;
         assert!(answer["result"]["tools"].is_array(), "{answer}");
     }
     assert!(client.close().await.0.success());
@@ -214,7 +214,7 @@ async fn it_trusts_whom_the_machine_trusts() {
     let mut client = Connected::start(&gateway, gateway.key(), &[("SSL_CERT_FILE", stranger)]);
     client.say(discover()).await;
     let refused = client.answer(1).await.1["error"]["message"].take();
-    assert!(refused.as_str().unwrap().contains("issuer is unknown"), "{refused}");
+    assert!(refused.as_str().unwrap().contains("can't be reached"), "{refused}");
 }
 
 #[test]
