@@ -9,13 +9,13 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use bytes::Bytes;
 use dashmap::DashMap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::conversation::AskRefused;
+use super::outlet::Outlet;
 use crate::upstream::call::Answer;
 use crate::wire::ids::Id;
 use crate::wire::meta::LogLevel;
@@ -45,7 +45,7 @@ struct State {
 }
 
 struct Stream {
-    events: mpsc::Sender<Bytes>,
+    outlet: Outlet,
     replaced: CancellationToken,
 }
 
@@ -137,23 +137,24 @@ impl Live {
         }
     }
 
-    /// Makes `events` the stream for what belongs to no call. A stream that was there before is told
+    /// Makes `outlet` the stream for what belongs to no call. A stream that was there before is told
     /// to end: its client has come back before we noticed that it left.
-    pub fn attach(self: &Arc<Self>, events: mpsc::Sender<Bytes>) -> CancellationToken {
+    pub fn attach(self: &Arc<Self>, outlet: Outlet) -> CancellationToken {
         let replaced = CancellationToken::new();
-        let former = self.state().stream.replace(Stream { events, replaced: replaced.clone() });
+        let former = self.state().stream.replace(Stream { outlet, replaced: replaced.clone() });
         if let Some(former) = former {
             former.replaced.cancel();
         }
         replaced
     }
 
-    /// Puts an event on the stream. `false`: there is none, or its client doesn't read.
-    pub fn push(&self, event: Bytes) -> bool {
-        self.state().stream.as_ref().is_some_and(|stream| stream.events.try_send(event).is_ok())
+    /// Puts a message on the stream. `false`: there is none, or its client doesn't read.
+    pub fn push(&self, message: &[u8]) -> bool {
+        self.state().stream.as_ref().is_some_and(|stream| stream.outlet.offer(message))
     }
 
-    fn end(&self) {
+    /// Ends what hangs off the session: its calls are cancelled, its stream closes.
+    pub fn end(&self) {
         let mut state = self.state();
         state.asks.clear();
         for cancel in state.calls.values() {
@@ -190,6 +191,9 @@ impl Drop for CallGuard {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use tokio::sync::mpsc;
+
     use super::*;
 
     #[test]
@@ -221,7 +225,7 @@ mod tests {
         let cancel = CancellationToken::new();
         let _call = live.enter_call(Id::number(1), cancel.clone());
         let (events, _received) = mpsc::channel(1);
-        let replaced = live.attach(events);
+        let replaced = live.attach(Outlet::Events(events));
         sessions.end(Uuid::from_u128(1));
         assert!(cancel.is_cancelled() && replaced.is_cancelled() && sessions.is_ended(Uuid::from_u128(1)));
     }
@@ -231,10 +235,10 @@ mod tests {
         let live = LiveSessions::default().of(Uuid::from_u128(1));
         let (first, _a) = mpsc::channel(1);
         let (second, mut b) = mpsc::channel(1);
-        let replaced = live.attach(first);
-        live.attach(second);
+        let replaced = live.attach(Outlet::Events(first));
+        live.attach(Outlet::Events(second));
         assert!(replaced.is_cancelled());
-        assert!(live.push(Bytes::from_static(b"x")));
-        assert_eq!(b.try_recv().ok(), Some(Bytes::from_static(b"x")));
+        assert!(live.push(b"{}"));
+        assert_eq!(b.try_recv().ok(), Some(Bytes::from_static(b"event: message\ndata: {}\n\n")));
     }
 }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::conversation::{Ask, AskRefused, Outbound, Outbox};
 use super::dispatch::{Answered, Client, Running};
 use super::live::{Live, LiveSessions};
+use super::outlet::Outlet;
 use super::session::Session;
 use crate::access::Caller;
 use crate::http_bridge::{Reply, ReplyBody};
@@ -69,7 +70,8 @@ fn finished(answered: Answered, mut outbox: Outbox, client: Client, around: Surr
     let running = Running { outbox, answer: Box::pin(async { answered }), cancel: CancellationToken::new() };
     let (events, body) = mpsc::channel(EVENTS_MAX);
     let tasks = around.tasks.clone();
-    let pump = Pump { running, events, client: Recipient::new(client, &around), gone: around.gone };
+    let client = Recipient::new(client, &around.live);
+    let pump = Pump { running, outlet: Outlet::Events(events), client, gone: around.gone };
     tasks.spawn_here("mcp answer stream", pump.run(Some(first), CancellationToken::new()));
     event_stream(body)
 }
@@ -83,7 +85,8 @@ fn streamed(
 ) -> Reply {
     let (events, body) = mpsc::channel(EVENTS_MAX);
     let tasks = around.tasks.clone();
-    let pump = Pump { running, events, client: Recipient::new(client, &around), gone: around.gone };
+    let client = Recipient::new(client, &around.live);
+    let pump = Pump { running, outlet: Outlet::Events(events), client, gone: around.gone };
     tasks.spawn_here("mcp answer stream", pump.run(first, caller.revoked().clone()));
     event_stream(body)
 }
@@ -124,7 +127,7 @@ pub fn event(message: &[u8]) -> Bytes {
 }
 
 /// A message in pieces as an event: in one piece where that is cheap, since each piece is a write.
-fn event_of(message: Vec<Bytes>) -> Vec<Bytes> {
+pub(super) fn event_of(message: Vec<Bytes>) -> Vec<Bytes> {
     if message.iter().map(Bytes::len).sum::<usize>() <= JOIN_BYTES_MAX {
         return vec![event(&message.concat())];
     }
@@ -139,40 +142,38 @@ pub fn keep_alive() -> Bytes {
 /// Writes one call's stream.
 struct Pump {
     running: Running,
-    events: mpsc::Sender<Bytes>,
+    outlet: Outlet,
     client: Recipient,
     gone: CancellationToken,
 }
 
 impl Pump {
     async fn run(self, first: Option<Outbound>, revoked: CancellationToken) {
-        let Self { mut running, events, client, gone } = self;
+        let Self { mut running, outlet, client, gone } = self;
         if let Some(first) = first {
-            client.deliver(first, &events).await;
+            client.deliver(first, &outlet).await;
         }
         let mut silence = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
         let answered = loop {
             tokio::select! {
                 biased;
-                Some(message) = running.outbox.next() => client.deliver(message, &events).await,
+                Some(message) = running.outbox.next() => client.deliver(message, &outlet).await,
                 answered = &mut running.answer => break answered,
-                _ = silence.tick() => { let _ = events.try_send(keep_alive()); }
-                () = client.leaves(&events, &gone) => running.cancel.cancel(),
+                _ = silence.tick() => { outlet.keep_alive(); }
+                () = client.leaves(&outlet, &gone) => running.cancel.cancel(),
                 () = revoked.cancelled() => { running.cancel.cancel(); break running.answer.await }
             }
         };
         while let Some(message) = running.outbox.next_ready() {
-            client.deliver(message, &events).await;
+            client.deliver(message, &outlet).await;
         }
         client.withdraw();
-        for piece in event_of(answered.message) {
-            let _ = events.send(piece).await;
-        }
+        outlet.send(answered.message).await;
     }
 }
 
 /// The client as the receiver of messages in the middle of a call.
-enum Recipient {
+pub(super) enum Recipient {
     Legacy {
         session: Arc<Session>,
         sessions: LiveSessions,
@@ -186,16 +187,11 @@ enum Recipient {
 }
 
 impl Recipient {
-    fn new(client: Client, around: &Surroundings) -> Self {
+    pub(super) fn new(client: Client, sessions: &LiveSessions) -> Self {
         match client {
             Client::Legacy(session) => {
-                let live = around.live.of(session.id);
-                Self::Legacy {
-                    session,
-                    live,
-                    sessions: around.live.clone(),
-                    asked: std::sync::Mutex::default(),
-                }
+                let live = sessions.of(session.id);
+                Self::Legacy { session, live, sessions: sessions.clone(), asked: std::sync::Mutex::default() }
             }
             Client::Modern(client) => {
                 Self::Modern { log_level: client.log_level, left: CancellationToken::new() }
@@ -203,15 +199,15 @@ impl Recipient {
         }
     }
 
-    async fn deliver(&self, message: Outbound, events: &mpsc::Sender<Bytes>) {
+    pub(super) async fn deliver(&self, message: Outbound, outlet: &Outlet) {
         match message {
             Outbound::Notification { method, params } => {
                 if self.wants(&method, params.as_ref()) {
                     let message = compose::notification(&method, params.as_deref());
-                    let _ = events.send(event(&message)).await;
+                    outlet.send(vec![message]).await;
                 }
             }
-            Outbound::Ask(ask) => self.ask(ask, events).await,
+            Outbound::Ask(ask) => self.ask(ask, outlet).await,
         }
     }
 
@@ -232,7 +228,7 @@ impl Recipient {
         params.and_then(|raw| level_of(raw)).is_some_and(|level| level >= least)
     }
 
-    async fn ask(&self, ask: Ask, events: &mpsc::Sender<Bytes>) {
+    async fn ask(&self, ask: Ask, outlet: &Outlet) {
         let Self::Legacy { session, live, asked, .. } = self else {
             tracing::info!(mcp.method = %ask.method, "a modern client can't be asked in the middle of a call");
             let _ = ask.reply.send(Err(AskRefused::unsupported(&ask.method)));
@@ -246,17 +242,17 @@ impl Recipient {
         asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(id);
         let params = ask.params.map(|params| without_mode(&ask.method, params, session.version));
         let message = compose::request(id, &ask.method, params.as_deref());
-        if events.send(event(&message)).await.is_err() {
+        if !outlet.send(vec![message]).await {
             live.withdraw(id);
         }
     }
 
     /// Resolves when the client has cancelled by leaving.
-    async fn leaves(&self, events: &mpsc::Sender<Bytes>, gone: &CancellationToken) {
+    async fn leaves(&self, outlet: &Outlet, gone: &CancellationToken) {
         match self {
             Self::Modern { left, .. } if !left.is_cancelled() => {
                 tokio::select! {
-                    () = events.closed() => {}
+                    () = outlet.closed() => {}
                     () = gone.cancelled() => {}
                 }
                 left.cancel();
@@ -266,7 +262,7 @@ impl Recipient {
     }
 
     /// The call is over: what it asked the client is no longer waited for.
-    fn withdraw(&self) {
+    pub(super) fn withdraw(&self) {
         if let Self::Legacy { live, asked, .. } = self {
             for id in asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner).drain(..) {
                 live.withdraw(id);

@@ -9,26 +9,21 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::join_all;
 use http::{Method, StatusCode};
 use sql::model::Timestamp;
 
-use super::dispatch::{Answered, Asked, Client, Dispatch, ModernClient, Outcome, response};
-use super::initialize::{self, InitializeParams};
+use super::dispatch::{Answered, Asked, Client, Dispatch, ModernClient, Outcome};
+use super::incoming;
 use super::modern_checks;
 use super::session::{Session, SessionSealer};
 use super::session_log::SessionLog;
 use super::stream::{self, Surroundings};
 use super::subscriptions::Subscriptions;
-use crate::facet::PathMode;
 use crate::http_bridge::{McpRequest, McpService, Reply, ReplyBody};
 use crate::refusal::Refusal;
 use crate::tasks::Tasks;
-use crate::upstream::call::Answer;
 use crate::wire::compose;
-use crate::wire::envelope::{
-    self, EnvelopeError, Field, Message, Notification, Request, Response, ResponseBody,
-};
+use crate::wire::envelope::{self, EnvelopeError, Field, Message, Request};
 use crate::wire::headers::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 use crate::wire::ids::Id;
 use crate::wire::meta::{EraDecision, LogLevel, Version, detect_era};
@@ -36,7 +31,6 @@ use crate::wire::meta::{EraDecision, LogLevel, Version, detect_era};
 /// Towards legacy clients: the session is unknown (as the official SDKs have it).
 const SESSION_NOT_FOUND: i64 = -32001;
 const INVALID_REQUEST: i64 = -32600;
-const INVALID_PARAMS: i64 = -32602;
 
 /// The endpoint.
 pub struct StreamableHttp {
@@ -55,9 +49,6 @@ pub struct StreamableHttp {
 #[async_trait]
 impl McpService for StreamableHttp {
     async fn serve(&self, request: McpRequest) -> Reply {
-        if request.path.mode == Some(PathMode::Smart) {
-            return Refusal::NotFound.respond(&request.context.request_id);
-        }
         match request.head.method {
             Method::POST => self.post(request).await,
             Method::GET => self.get(&request),
@@ -118,30 +109,25 @@ impl StreamableHttp {
         };
         match message {
             Message::Request(request) => self.legacy_request(http, session, request).await,
-            Message::Notification(notification) => self.notified(&session, &notification),
-            Message::Response(response) => self.answered(&session, response),
+            Message::Notification(notification) => {
+                incoming::notified(&self.dispatch.live, session.id, &notification);
+                empty(StatusCode::ACCEPTED)
+            }
+            Message::Response(response) => {
+                incoming::answered(&self.dispatch.live, session.id, response);
+                empty(StatusCode::ACCEPTED)
+            }
             Message::Batch(elements) => self.batch(http, session, elements).await,
         }
     }
 
     fn initialize(&self, http: &McpRequest, request: &Request) -> Reply {
-        let params = request
-            .params
-            .as_ref()
-            .and_then(|params| serde_json::from_slice::<InitializeParams>(params.raw()).ok());
-        let Some(params) = params else {
-            let text = "initialize needs protocolVersion, capabilities and clientInfo";
-            return error(StatusCode::OK, Some(&request.id), INVALID_PARAMS, text);
+        let (face, now) = (http.path.full_path, self.sealer.now());
+        let opened = incoming::initialize(&self.dispatch, http.admitted.caller(), face, now, request);
+        let (session, message) = match opened {
+            Ok(opened) => opened,
+            Err(message) => return stream::json(Answered { status: StatusCode::OK, message }),
         };
-        let caller = http.admitted.caller();
-        let version = initialize::negotiate(&params.protocol_version);
-        let face = http.path.full_path.into();
-        let now = self.sealer.now();
-        let session =
-            Session::new(caller.key().id, face, version, now, params.capabilities, params.client_info);
-        let view = self.dispatch.view(caller);
-        let result = Answer::Result(initialize::initialize(&view, version));
-        let message = response(&request.id, result);
         let mut reply = stream::json(Answered { status: StatusCode::OK, message });
         let token = self.sealer.seal(&session).parse().expect("base64url is a header value");
         reply.headers_mut().insert(MCP_SESSION_ID, token);
@@ -181,33 +167,6 @@ impl StreamableHttp {
         stream::respond(running, client, caller, around).await
     }
 
-    fn notified(&self, session: &Session, notification: &Notification) -> Reply {
-        if notification.method.as_str() == "notifications/cancelled"
-            && let Some(id) = notification.params.as_ref().and_then(|params| params.id(Field::RequestId))
-            && let Some(live) = self.dispatch.live.get(session.id)
-        {
-            live.cancel(&id);
-        }
-        empty(StatusCode::ACCEPTED)
-    }
-
-    /// A client's answer to a request of ours. One that nobody waits for is accepted and dropped: its
-    /// call may be over.
-    fn answered(&self, session: &Session, response: Response) -> Reply {
-        let answer = match response.body {
-            ResponseBody::Result(raw) => Answer::Result(raw),
-            ResponseBody::Error(raw) => Answer::Error(raw),
-        };
-        let live = self.dispatch.live.get(session.id);
-        let known = live
-            .zip(response.id.and_then(|id| id.as_u64()))
-            .is_some_and(|(live, id)| live.answer(id, answer));
-        if !known {
-            tracing::debug!("an answer that nobody waits for was dropped");
-        }
-        empty(StatusCode::ACCEPTED)
-    }
-
     /// A batch, which 2025-03-26 alone has: each element is carried out on its own, and the answers go
     /// back as one array.
     async fn batch(&self, http: McpRequest, session: Arc<Session>, elements: Vec<Bytes>) -> Reply {
@@ -221,56 +180,9 @@ impl StreamableHttp {
             return refusal.respond(&http.context.request_id);
         }
         let caller = http.admitted.caller();
-        let answers =
-            join_all(elements.into_iter().map(|element| self.element(&session, caller, element))).await;
-        let answers: Vec<Vec<Bytes>> = answers.into_iter().flatten().collect();
-        if answers.is_empty() {
-            return empty(StatusCode::ACCEPTED);
-        }
-        let mut message = vec![Bytes::from_static(b"[")];
-        for (i, answer) in answers.into_iter().enumerate() {
-            if i > 0 {
-                message.push(Bytes::from_static(b","));
-            }
-            message.extend(answer);
-        }
-        message.push(Bytes::from_static(b"]"));
-        stream::json(Answered { status: StatusCode::OK, message })
-    }
-
-    /// One element of a batch. There is no stream beside a batch's answer, so what an upstream sends
-    /// in the middle of such a call has nowhere to go: notifications are dropped, requests refused.
-    async fn element(
-        &self,
-        session: &Arc<Session>,
-        caller: &crate::access::Caller,
-        element: Bytes,
-    ) -> Option<Vec<Bytes>> {
-        let request = match envelope::parse(element) {
-            Ok(Message::Request(request)) if request.method.as_str() != "initialize" => request,
-            Ok(Message::Notification(notification)) => {
-                self.notified(session, &notification);
-                return None;
-            }
-            Ok(Message::Response(response)) => {
-                self.answered(session, response);
-                return None;
-            }
-            Ok(Message::Request(request)) => {
-                let text = "initialize can't be part of a batch";
-                return Some(vec![compose::error(Some(&request.id), INVALID_REQUEST, text, None)]);
-            }
-            Ok(Message::Batch(_)) => {
-                return Some(vec![compose::error(None, INVALID_REQUEST, "a batch can't hold a batch", None)]);
-            }
-            Err(bad) => return Some(vec![compose::error(bad.id(), bad.code(), &bad.to_string(), None)]),
-        };
-        let view = self.dispatch.view(caller);
-        let client = Client::Legacy(Arc::clone(session));
-        let asked = Asked { request, client, caller: caller.clone(), view };
-        match self.dispatch.request(asked) {
-            Outcome::Done(answered) => Some(answered.message),
-            Outcome::Running(running) => Some(running.alone().await.message),
+        match incoming::batch(&self.dispatch, &session, caller, elements).await {
+            Some(message) => stream::json(Answered { status: StatusCode::OK, message }),
+            None => empty(StatusCode::ACCEPTED),
         }
     }
 
