@@ -2,6 +2,14 @@
 
 mod asking;
 mod cancellation;
+mod connections;
+mod changes;
 mod during_calls;
+mod envelope;
 mod eras;
+mod keys;
+mod headers;
+mod isolation;
 mod lists;
+mod modern_checks;
+mod sessions;

@@ -1,8 +1,9 @@
 //! Pages of a list, as chains of ready-made slices.
 //!
 //! A page copies no definition: it is the rendered bytes of its items with commas between them. The
-//! cursor names the place of the last item that was given, so a walk meets every item that was there
-//! all along exactly once, whatever comes or goes meanwhile.
+//! cursor names the last item that was given, so a walk meets every item that was there all along
+//! exactly once, though others come and go before it; should that very item be gone, its place tells
+//! where to go on.
 
 use std::sync::Arc;
 
@@ -32,11 +33,10 @@ pub struct BadCursor;
 
 /// The page of `kind` that begins after `cursor`.
 pub fn page(view: &View, kind: Kind, cursor: Option<&str>) -> Result<Page, BadCursor> {
-    let after = cursor.map(Cursor::decode).transpose()?;
-    let mut rest = view
-        .items(kind)
-        .skip_while(|item| after.as_ref().is_some_and(|cursor| item.place() <= cursor.place()))
-        .peekable();
+    let cursor = cursor.map(Cursor::decode).transpose()?;
+    let after = cursor.as_ref().map(|cursor| cursor.place_in(view, kind));
+    let mut rest =
+        view.items(kind).skip_while(|item| after.is_some_and(|after| item.place() <= after)).peekable();
     let mut slices = Vec::new();
     let mut last: Option<&Arc<Item>> = None;
     for item in rest.by_ref().take(PAGE_ITEMS_MAX) {
@@ -63,8 +63,11 @@ impl Cursor {
         Self { upstream: place.upstream, item: place.item, name: place.name.to_owned() }
     }
 
-    fn place(&self) -> Place<'_> {
-        Place { upstream: self.upstream, item: self.item, name: &self.name }
+    /// Where its item stands now: what came and went before it has moved it. Where it stood, if it is gone.
+    fn place_in<'a>(&'a self, view: &'a View, kind: Kind) -> Place<'a> {
+        let stands = view.route(kind, &self.name).map(|item| item.place());
+        let same = stands.filter(|place| place.upstream.1 == self.upstream.1);
+        same.unwrap_or(Place { upstream: self.upstream, item: self.item, name: &self.name })
     }
 
     fn encode(&self) -> String {

@@ -26,7 +26,7 @@ use super::live::Live;
 use super::modern_checks;
 use super::outlet::{self, Outgoing, Outlet, Pieces};
 use super::session::Session;
-use super::stream::Recipient;
+use super::stream::{self, Recipient};
 use super::subscriptions::Subscriptions;
 use crate::access::{Admitted, Caller};
 use crate::refusal::Refusal;
@@ -267,7 +267,7 @@ impl Connection {
         }
         let (connection, caller) = (Arc::clone(self), admitted.caller().clone());
         self.spawn("mcp batch", async move {
-            let answers = incoming::batch(&connection.shared.dispatch, &session, &caller, elements);
+            let answers = incoming::batch(&connection.shared.dispatch, &session, &caller, elements, None);
             tokio::select! {
                 Some(message) = answers => connection.say(message).await,
                 () = connection.closed.cancelled() => {}
@@ -289,33 +289,27 @@ impl Connection {
             Outcome::Done(answered) => return self.say(answered.message).await,
             Outcome::Running(running) => running,
         };
-        let withdrawn = CancellationToken::new();
-        let entered = self.live.enter_call(id, withdrawn.clone());
+        let entered = self.live.enter_call(id, running.cancel.clone());
         let recipient = Recipient::new(client, &dispatch.live);
         let connection = Arc::clone(self);
         self.spawn("mcp call", async move {
-            connection.carry(running, recipient, withdrawn).await;
+            connection.carry(running, recipient).await;
             drop(entered);
         });
     }
 
-    /// Follows a call to its end: what comes before the answer, in order, and the answer.
-    async fn carry(&self, mut running: Running, client: Recipient, withdrawn: CancellationToken) {
+    /// Follows a call to its end, unless nobody wants that any more: dropping a call ends it, and the
+    /// upstream is told.
+    async fn carry(&self, running: Running, client: Recipient) {
         let outlet = Outlet::Shared(self.outgoing.clone());
-        let answered = loop {
-            tokio::select! {
-                biased;
-                Some(message) = running.outbox.next() => client.deliver(message, &outlet).await,
-                answered = &mut running.answer => break answered,
-                () = withdrawn.cancelled() => return abandon(running, &client).await,
-                () = self.closed.cancelled() => return abandon(running, &client).await,
-            }
-        };
-        while let Some(message) = running.outbox.next_ready() {
-            client.deliver(message, &outlet).await;
+        let cancelled = running.cancel.clone();
+        tokio::select! {
+            biased;
+            () = cancelled.cancelled() => {}
+            () = self.closed.cancelled() => {}
+            () = stream::write(None, running, &outlet, &client) => {}
         }
         client.withdraw();
-        self.say(answered.message).await;
     }
 
     fn spawn<F>(&self, name: &'static str, work: F)
@@ -329,13 +323,6 @@ impl Connection {
         // It is replaced as a whole, so a panic elsewhere can't leave it half done.
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Ends a call whose answer nobody wants; the upstream is told.
-async fn abandon(running: Running, client: &Recipient) {
-    client.withdraw();
-    running.cancel.cancel();
-    running.alone().await;
 }
 
 /// When to give the next sign of life: connections that began together don't give it together.

@@ -8,15 +8,18 @@ use futures::future::join_all;
 use sql::model::Timestamp;
 use uuid::Uuid;
 
-use super::dispatch::{Asked, Client, Dispatch, Outcome, response};
+use super::dispatch::{Asked, Client, Dispatch, Outcome, Running, response};
 use super::initialize::{self, InitializeParams};
 use super::live::LiveSessions;
 use super::outlet::Pieces;
 use super::session::Session;
+use super::session_log::SessionLog;
 use crate::access::Caller;
 use crate::upstream::call::Answer;
 use crate::wire::compose;
 use crate::wire::envelope::{self, Field, Message, Notification, Request, Response, ResponseBody};
+use crate::wire::ids::Id;
+use crate::wire::meta::LogLevel;
 
 const INVALID_REQUEST: i64 = -32600;
 const INVALID_PARAMS: i64 = -32602;
@@ -32,7 +35,8 @@ pub fn initialize(
     let params = request
         .params
         .as_ref()
-        .and_then(|params| serde_json::from_slice::<InitializeParams>(params.raw()).ok());
+        .and_then(|params| serde_json::from_slice::<InitializeParams>(params.raw()).ok())
+        .filter(|params| params.capabilities.get().starts_with('{'));
     let Some(params) = params else {
         let text = "initialize needs protocolVersion, capabilities and clientInfo";
         return Err(vec![compose::error(Some(&request.id), INVALID_PARAMS, text, None)]);
@@ -76,9 +80,10 @@ pub async fn batch(
     session: &Arc<Session>,
     caller: &Caller,
     elements: Vec<Bytes>,
+    kept: Option<&Kept<'_>>,
 ) -> Option<Pieces> {
-    let answers =
-        join_all(elements.into_iter().map(|message| element(dispatch, session, caller, message))).await;
+    let element = |message| element(dispatch, session, caller, message, kept);
+    let answers = join_all(elements.into_iter().map(element)).await;
     let answers: Vec<Pieces> = answers.into_iter().flatten().collect();
     if answers.is_empty() {
         return None;
@@ -101,6 +106,7 @@ async fn element(
     session: &Arc<Session>,
     caller: &Caller,
     element: Bytes,
+    kept: Option<&Kept<'_>>,
 ) -> Option<Pieces> {
     let request = match envelope::parse(element) {
         Ok(Message::Request(request)) if request.method.as_str() != "initialize" => request,
@@ -121,10 +127,49 @@ async fn element(
         }
         Err(bad) => return Some(vec![compose::error(bad.id(), bad.code(), &bad.to_string(), None)]),
     };
-    let view = dispatch.view(caller);
+    if let Some(kept) = kept {
+        kept.keep_level(session, &request).await;
+    }
+    let (view, id) = (dispatch.view(caller), request.id.clone());
     let client = Client::Legacy(Arc::clone(session));
-    match dispatch.request(Asked { request, client, caller: caller.clone(), view }) {
-        Outcome::Done(answered) => Some(answered.message),
-        Outcome::Running(running) => Some(running.alone().await.message),
+    let running = match dispatch.request(Asked { request, client, caller: caller.clone(), view }) {
+        Outcome::Done(answered) => return Some(answered.message),
+        Outcome::Running(running) => cancellable(&dispatch.live, session, id, running),
+    };
+    tokio::select! {
+        biased;
+        () = caller.revoked().cancelled() => None,
+        answered = running.alone() => answered.map(|answered| answered.message),
+    }
+}
+
+/// A call that its session can cancel from now on, and that ends with it.
+pub fn cancellable(live: &LiveSessions, session: &Session, id: Id, running: Running) -> Running {
+    let guard = live.of(session.id).enter_call(id, running.cancel.clone());
+    // The session may have ended after this request was let in and before its call was entered.
+    if live.is_ended(session.id) {
+        running.cancel.cancel();
+    }
+    running.holding(guard)
+}
+
+/// Where a session's state is kept that outlives the connection.
+pub struct Kept<'a> {
+    /// The keeper.
+    pub log: &'a SessionLog,
+    /// When the session is over anyway.
+    pub ends_at: Timestamp,
+}
+
+impl Kept<'_> {
+    /// Keeps the log level, if that is what a request sets.
+    pub async fn keep_level(&self, session: &Session, request: &Request) {
+        if request.method.as_str() != "logging/setLevel" {
+            return;
+        }
+        let level = request.params.as_ref().and_then(|params| params.text(Field::Level));
+        if let Some(level) = level.and_then(|level| LogLevel::parse(&level)) {
+            self.log.set_level(session.id, level, self.ends_at).await;
+        }
     }
 }

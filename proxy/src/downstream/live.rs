@@ -40,7 +40,8 @@ pub struct Live {
 #[derive(Default)]
 struct State {
     asks: HashMap<u64, AskReply>,
-    calls: HashMap<Id, CancellationToken>,
+    calls: HashMap<Id, Vec<(u64, CancellationToken)>>,
+    entered: u64,
     stream: Option<Stream>,
 }
 
@@ -125,14 +126,19 @@ impl Live {
 
     /// Enters a call that the client may cancel; it leaves with the guard.
     pub fn enter_call(self: &Arc<Self>, id: Id, cancel: CancellationToken) -> CallGuard {
-        self.state().calls.insert(id.clone(), cancel);
-        CallGuard { live: Arc::clone(self), id }
+        let mut state = self.state();
+        state.entered += 1;
+        let number = state.entered;
+        // An id is to be used once, but a client that doesn't must not lose hold of a call.
+        state.calls.entry(id.clone()).or_default().push((number, cancel));
+        drop(state);
+        CallGuard { live: Arc::clone(self), id, number }
     }
 
     /// Cancels a call in flight (`notifications/cancelled`). An unknown id is ignored, as the
     /// specification says: the call may be over.
     pub fn cancel(&self, id: &Id) {
-        if let Some(cancel) = self.state().calls.get(id) {
+        for (_, cancel) in self.state().calls.get(id).into_iter().flatten() {
             cancel.cancel();
         }
     }
@@ -148,6 +154,15 @@ impl Live {
         replaced
     }
 
+    /// Takes the stream off again, unless another one has replaced it: a sender that is kept would keep
+    /// the client's connection open.
+    pub fn detach(&self, outlet: &Outlet) {
+        let mut state = self.state();
+        if state.stream.as_ref().is_some_and(|stream| stream.outlet.is(outlet)) {
+            state.stream = None;
+        }
+    }
+
     /// Puts a message on the stream. `false`: there is none, or its client doesn't read.
     pub fn push(&self, message: &[u8]) -> bool {
         self.state().stream.as_ref().is_some_and(|stream| stream.outlet.offer(message))
@@ -157,7 +172,7 @@ impl Live {
     pub fn end(&self) {
         let mut state = self.state();
         state.asks.clear();
-        for cancel in state.calls.values() {
+        for (_, cancel) in state.calls.values().flatten() {
             cancel.cancel();
         }
         if let Some(stream) = state.stream.take() {
@@ -181,11 +196,18 @@ impl Drop for Live {
 pub struct CallGuard {
     live: Arc<Live>,
     id: Id,
+    number: u64,
 }
 
 impl Drop for CallGuard {
     fn drop(&mut self) {
-        self.live.state().calls.remove(&self.id);
+        let mut state = self.live.state();
+        if let Some(calls) = state.calls.get_mut(&self.id) {
+            calls.retain(|(number, _)| *number != self.number);
+            if calls.is_empty() {
+                state.calls.remove(&self.id);
+            }
+        }
     }
 }
 
@@ -228,6 +250,35 @@ mod tests {
         let replaced = live.attach(Outlet::Events(events));
         sessions.end(Uuid::from_u128(1));
         assert!(cancel.is_cancelled() && replaced.is_cancelled() && sessions.is_ended(Uuid::from_u128(1)));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_ended_is_not_kept_open_by_a_call() {
+        let live = LiveSessions::default().of(Uuid::from_u128(1));
+        let _call = live.enter_call(Id::number(1), CancellationToken::new());
+        let (first, mut received) = mpsc::channel(1);
+        let (second, mut received_by_second) = mpsc::channel(1);
+        let (first, second) = (Outlet::Events(first), Outlet::Events(second));
+        live.attach(first.clone());
+        live.detach(&second);
+        assert!(live.push(b"{}"), "another stream is not this one");
+        live.detach(&first);
+        drop(first);
+        assert!(received.recv().await.is_some());
+        assert_eq!(received.recv().await, None);
+        live.attach(second);
+        assert!(live.push(b"{}") && received_by_second.recv().await.is_some());
+    }
+
+    #[test]
+    fn a_call_that_reuses_an_id_does_not_take_the_other_off() {
+        let live = LiveSessions::default().of(Uuid::from_u128(1));
+        let (first, second) = (CancellationToken::new(), CancellationToken::new());
+        let former = live.enter_call(Id::number(1), first);
+        let _later = live.enter_call(Id::number(1), second.clone());
+        drop(former);
+        live.cancel(&Id::number(1));
+        assert!(second.is_cancelled());
     }
 
     #[test]

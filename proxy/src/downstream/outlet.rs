@@ -72,6 +72,15 @@ impl Outlet {
         }
     }
 
+    /// Whether both are the same way, and not just to the same client.
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Events(one), Self::Events(other)) => one.same_channel(other),
+            (Self::Shared(one), Self::Shared(other)) => one.queue.same_channel(&other.queue),
+            (Self::Events(_), Self::Shared(_)) | (Self::Shared(_), Self::Events(_)) => false,
+        }
+    }
+
     /// Resolves when the client is gone.
     pub async fn closed(&self) {
         match self {

@@ -13,7 +13,7 @@ use http::{Method, StatusCode};
 use sql::model::Timestamp;
 
 use super::dispatch::{Answered, Asked, Client, Dispatch, ModernClient, Outcome};
-use super::incoming;
+use super::incoming::{self, Kept};
 use super::modern_checks;
 use super::session::{Session, SessionSealer};
 use super::session_log::SessionLog;
@@ -23,10 +23,10 @@ use crate::http_bridge::{McpRequest, McpService, Reply, ReplyBody};
 use crate::refusal::Refusal;
 use crate::tasks::Tasks;
 use crate::wire::compose;
-use crate::wire::envelope::{self, EnvelopeError, Field, Message, Request};
+use crate::wire::envelope::{self, EnvelopeError, Message, Request};
 use crate::wire::headers::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 use crate::wire::ids::Id;
-use crate::wire::meta::{EraDecision, LogLevel, Version, detect_era};
+use crate::wire::meta::{EraDecision, Version, detect_era};
 
 /// Towards legacy clients: the session is unknown (as the official SDKs have it).
 const SESSION_NOT_FOUND: i64 = -32001;
@@ -135,18 +135,14 @@ impl StreamableHttp {
     }
 
     async fn legacy_request(&self, http: McpRequest, session: Arc<Session>, request: Request) -> Reply {
-        if request.method.as_str() == "logging/setLevel"
-            && let Some(level) = request
-                .params
-                .as_ref()
-                .and_then(|params| params.text(Field::Level))
-                .and_then(|level| LogLevel::parse(&level))
-        {
-            self.session_log.set_level(session.id, level, self.ends_at(&session)).await;
-        }
+        self.kept(&session).keep_level(&session, &request).await;
         let caller = http.admitted.caller().clone();
         let view = self.dispatch.view(&caller);
         self.request(Asked { request, client: Client::Legacy(session), caller, view }, http).await
+    }
+
+    fn kept(&self, session: &Session) -> Kept<'_> {
+        Kept { log: &self.session_log, ends_at: self.ends_at(session) }
     }
 
     async fn request(&self, asked: Asked, http: McpRequest) -> Reply {
@@ -157,13 +153,10 @@ impl StreamableHttp {
         };
         let around =
             Surroundings { tasks: self.tasks.clone(), live: self.dispatch.live.clone(), gone: http.gone };
-        let cancellable = match &client {
-            Client::Legacy(session) => {
-                Some(self.dispatch.live.of(session.id).enter_call(id, running.cancel.clone()))
-            }
-            Client::Modern(_) => None,
+        let running = match &client {
+            Client::Legacy(session) => incoming::cancellable(&self.dispatch.live, session, id, running),
+            Client::Modern(_) => running,
         };
-        let running = running.holding(cancellable);
         stream::respond(running, client, caller, around).await
     }
 
@@ -180,7 +173,8 @@ impl StreamableHttp {
             return refusal.respond(&http.context.request_id);
         }
         let caller = http.admitted.caller();
-        match incoming::batch(&self.dispatch, &session, caller, elements).await {
+        let kept = self.kept(&session);
+        match incoming::batch(&self.dispatch, &session, caller, elements, Some(&kept)).await {
             Some(message) => stream::json(Answered { status: StatusCode::OK, message }),
             None => empty(StatusCode::ACCEPTED),
         }
