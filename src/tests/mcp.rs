@@ -2,14 +2,16 @@
 
 mod asking;
 mod cancellation;
-mod connections;
 mod changes;
+mod connections;
 mod during_calls;
 mod envelope;
 mod eras;
-mod keys;
 mod headers;
 mod isolation;
+mod keys;
 mod lists;
 mod modern_checks;
 mod sessions;
+mod sse;
+mod websocket;

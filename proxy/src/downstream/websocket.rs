@@ -6,6 +6,8 @@
 //! so a message is as large as it looks.
 
 mod handshake;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;

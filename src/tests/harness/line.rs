@@ -218,18 +218,28 @@ impl Sse {
 impl Ws {
     /// Opens a connection with the subprotocol that the SDKs offer.
     pub(crate) async fn open(gateway: &TestGateway, key: &str) -> Self {
-        Self::connect(gateway, "/mcp/ws", &[("authorization", &format!("Bearer {key}")), ("sec-websocket-protocol", "mcp")])
-            .await
-            .unwrap_or_else(|status| panic!("refused with {status}"))
+        Self::connect(
+            gateway,
+            "/mcp/ws",
+            &[("authorization", &format!("Bearer {key}")), ("sec-websocket-protocol", "mcp")],
+        )
+        .await
+        .unwrap_or_else(|status| panic!("refused with {status}"))
     }
 
     /// A handshake with these headers; the status of a refusal.
-    pub(crate) async fn connect(gateway: &TestGateway, path: &str, headers: &[(&str, &str)]) -> Result<Self, u16> {
+    pub(crate) async fn connect(
+        gateway: &TestGateway,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, u16> {
         let address = gateway.url().trim_start_matches("http://").to_owned();
         let mut request = format!("ws://{address}{path}").into_client_request().expect("a URL");
         for (name, value) in headers {
             let name = tokio_tungstenite::tungstenite::http::HeaderName::from_bytes(name.as_bytes());
-            request.headers_mut().append(name.expect("a name"), HeaderValue::from_str(value).expect("a value"));
+            request
+                .headers_mut()
+                .append(name.expect("a name"), HeaderValue::from_str(value).expect("a value"));
         }
         let stream = TcpStream::connect(&address).await.expect("it listens");
         match tokio_tungstenite::client_async(request, stream).await {
