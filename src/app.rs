@@ -6,7 +6,7 @@
 
 use std::process::ExitCode;
 
-use admin::first_admin;
+use admin::first_admin::{self, FirstAdminError};
 use proxy::access::client_address::TrustedProxies;
 use proxy::access::origin::OriginRules;
 use proxy::data_plane::{DataPlane, Options};
@@ -73,6 +73,7 @@ async fn run(
         egress,
         launcher,
         tasks,
+        stale_max: config.stale_max,
         draining: plane.draining.clone(),
     })
     .await
@@ -121,7 +122,11 @@ async fn apply(
 async fn first_admin(config: &Config, store: &Store) -> Result<Option<Secret<String>>, Failure> {
     if let Some(admin) = &config.first_admin {
         let made = first_admin::ensure(store, &admin.username, &admin.password).await;
-        if made.map_err(|error| Failure::configuration(&[format!("MPG_ADMIN_PASSWORD: {error}")]))? {
+        let made = made.map_err(|error| match error {
+            FirstAdminError::Password(_) => Failure::configuration(&[format!("MPG_ADMIN_PASSWORD: {error}")]),
+            error => Failure::Internal(error.into()),
+        });
+        if made? {
             tracing::info!(admin.username, "first admin made");
         }
         return Ok(None);

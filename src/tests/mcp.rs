@@ -1,6 +1,7 @@
 //! The MCP endpoint of a real gateway, between real clients and real servers.
 
 mod asking;
+mod bad_upstreams;
 mod cancellation;
 mod changes;
 mod connections;
@@ -12,6 +13,8 @@ mod isolation;
 mod keys;
 mod lists;
 mod modern_checks;
+mod replicas;
 mod sessions;
+mod shutdown;
 mod sse;
 mod websocket;

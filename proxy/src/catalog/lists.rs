@@ -89,3 +89,77 @@ impl Cursor {
         Ok(Self { upstream: (sort, UpstreamId::from_uuid(id)), item: (order, position), name })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::catalog::testing::{catalog, upstream_with};
+    use crate::catalog::{Catalog, Policy, Snapshot, UpstreamLists};
+
+    fn view(catalog: Catalog) -> Arc<View> {
+        let everything = Policy { upstream_ids: None };
+        Snapshot::new(catalog, crate::catalog::testing::NOW).view(&everything)
+    }
+
+    fn tools(prefix: &str, count: usize) -> Arc<UpstreamLists> {
+        upstream_with(&(0..count).map(|n| format!("{prefix}{n}")).collect::<Vec<_>>())
+    }
+
+    fn names(page: &Page) -> Vec<String> {
+        let inside: Vec<u8> = page.slices.concat();
+        let array: Value = serde_json::from_slice(&[b"[", &inside[..], b"]"].concat()).expect("a JSON array");
+        let name = |item: &Value| item["name"].as_str().expect("a name").to_owned();
+        array.as_array().expect("an array").iter().map(name).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        #[test]
+        fn a_walk_meets_every_item_once_whatever_comes_meanwhile(
+            counts in prop::collection::vec(0usize..700, 1..4),
+            late in 0usize..3,
+        ) {
+            let mut upstreams: Vec<_> =
+                counts.iter().enumerate().map(|(n, count)| tools(&format!("u{n}_"), *count)).collect();
+            let mut met = Vec::new();
+            let mut cursor: Option<String> = None;
+            loop {
+                let page = page(&view(catalog(&upstreams)), Kind::Tool, cursor.as_deref()).expect("its own cursor");
+                prop_assert!(page.slices.len() <= 2 * PAGE_ITEMS_MAX);
+                met.extend(names(&page));
+                cursor = page.next_cursor;
+                if cursor.is_none() {
+                    break;
+                }
+                upstreams.push(tools(&format!("late{}_", upstreams.len()), late));
+            }
+            let mut once = met.clone();
+            once.sort();
+            once.dedup();
+            prop_assert_eq!(once.len(), met.len(), "none twice");
+            let total: usize = counts.iter().sum();
+            prop_assert_eq!(met.iter().filter(|name| name.starts_with('u')).count(), total);
+        }
+
+        #[test]
+        fn no_cursor_of_a_clients_own_making_breaks_a_list(text in any::<String>(), raw in any::<Vec<u8>>()) {
+            let view = view(catalog(&[tools("t", 3)]));
+            let _ = page(&view, Kind::Tool, Some(&text));
+            let encoded = URL_SAFE_NO_PAD.encode(raw);
+            if let Ok(page) = page(&view, Kind::Tool, Some(&encoded)) {
+                prop_assert!(names(&page).len() <= 3);
+            }
+        }
+    }
+
+    #[test]
+    fn a_cursor_that_is_none_is_refused() {
+        let view = view(catalog(&[tools("t", 3)]));
+        for cursor in ["", "x", "%", &URL_SAFE_NO_PAD.encode("1 2 3")] {
+            assert_eq!(page(&view, Kind::Tool, Some(cursor)).err(), Some(BadCursor), "{cursor}");
+        }
+    }
+}

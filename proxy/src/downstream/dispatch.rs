@@ -23,7 +23,7 @@ use super::session::Session;
 use crate::access::Caller;
 use crate::bridge::{self, legacy_to_modern, modern_to_legacy};
 use crate::catalog::follow::Published;
-use crate::catalog::{Item, Policy, View, lists};
+use crate::catalog::{Item, Policy, View, list_field, lists};
 use crate::upstream::Upstreams;
 use crate::upstream::call::{Answer, Call, CallError};
 use crate::wire::compose;
@@ -200,7 +200,8 @@ impl Dispatch {
     fn list(asked: &Asked, kind: Kind) -> Outcome {
         let params = asked.request.params.as_ref();
         let cursor = params.and_then(Params::cursor);
-        // Some clients write out what they leave out, as null.
+        // Taken for none, a cursor of another type would start the list again, and so without end. Some
+        // clients write out what they leave out, as null.
         let given = params.and_then(|params| params.get(Field::Cursor)).filter(|raw| raw[..] != b"null"[..]);
         if cursor.is_none() && given.is_some() {
             return done_error(asked, INVALID_PARAMS, "params.cursor must be a string");
@@ -227,7 +228,8 @@ impl Dispatch {
             .and_then(|level| LogLevel::parse(&level))
         {
             Some(level) => {
-                self.live.set_level(session.id, level);
+                let until = session.ends_at(asked.view.settings().limits.session_ttl_s);
+                self.live.set_level(session.id, level, until);
                 self.log_levels.tell_all();
                 done_result(asked, Bytes::from_static(b"{}"))
             }
@@ -473,8 +475,7 @@ fn done_result(asked: &Asked, result: Bytes) -> Outcome {
 }
 
 fn done_error(asked: &Asked, code: i64, message: &str) -> Outcome {
-    let error = serde_json::json!({ "code": code, "message": message }).to_string();
-    Outcome::Done(answered(asked, Answer::Error(Bytes::from(error))))
+    Outcome::Done(answered(asked, Answer::Error(compose::error_object(code, message, None))))
 }
 
 /// An answer under the client's id, in pieces.
@@ -487,16 +488,10 @@ pub(crate) fn response(id: &Id, answer: Answer) -> Vec<Bytes> {
 
 /// What precedes the definitions in the answer to a list.
 fn list_head(id: &Id, kind: Kind) -> Bytes {
-    let field = match kind {
-        Kind::Tool => "tools",
-        Kind::Prompt => "prompts",
-        Kind::Resource => "resources",
-        Kind::ResourceTemplate => "resourceTemplates",
-    };
     let mut head = BytesMut::from(&br#"{"jsonrpc":"2.0","id":"#[..]);
     head.extend_from_slice(id.raw());
     head.extend_from_slice(br#","result":{""#);
-    head.extend_from_slice(field.as_bytes());
+    head.extend_from_slice(list_field(kind).as_bytes());
     head.extend_from_slice(br#"":["#);
     head.freeze()
 }

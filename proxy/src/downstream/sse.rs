@@ -37,7 +37,7 @@ const INVALID_REQUEST: i64 = -32600;
 const SESSION_NOT_FOUND: i64 = -32001;
 
 /// A reference is as good as its stream, which ends by itself.
-const REFERENCE_TTL_S: u64 = u64::MAX;
+const REFERENCE_TTL_S: u32 = u32::MAX;
 
 /// The endpoint.
 pub struct Sse {

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use sql::model::Timestamp;
 
 use super::dispatch::{Answered, Asked, Client, Dispatch, ModernClient, Outcome};
 use super::incoming::{self, Kept};
@@ -142,7 +141,7 @@ impl StreamableHttp {
     }
 
     fn kept(&self, session: &Session) -> Kept<'_> {
-        Kept { log: &self.session_log, ends_at: self.ends_at(session) }
+        Kept { log: &self.session_log, ends_at: session.ends_at(self.ttl_s()) }
     }
 
     async fn request(&self, asked: Asked, http: McpRequest) -> Reply {
@@ -198,7 +197,7 @@ impl StreamableHttp {
         }
         match self.session(http) {
             Ok(session) => {
-                self.session_log.end(session.id, self.ends_at(&session)).await;
+                self.session_log.end(session.id, session.ends_at(self.ttl_s())).await;
                 empty(StatusCode::NO_CONTENT)
             }
             Err(refused) => refused.into_reply(None),
@@ -226,13 +225,8 @@ impl StreamableHttp {
         Ok(Arc::new(session))
     }
 
-    fn ttl_s(&self) -> u64 {
-        u64::from(self.dispatch.published.current().catalog.settings.limits.session_ttl_s)
-    }
-
-    fn ends_at(&self, session: &Session) -> Timestamp {
-        let lifetime_ms = i64::try_from(self.ttl_s()).unwrap_or(i64::MAX).saturating_mul(1000);
-        Timestamp::from_millis(session.created_at.millis().saturating_add(lifetime_ms))
+    fn ttl_s(&self) -> u32 {
+        self.dispatch.published.current().catalog.settings.limits.session_ttl_s
     }
 }
 

@@ -5,6 +5,9 @@
 //! in a while, however often an upstream flaps. It ends when its key is revoked, when its client
 //! leaves or doesn't read, and in the way its era asks for when the gateway stops.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +16,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::Deserialize;
 use sql::model::{ApiKeyId, Kind};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -24,7 +27,7 @@ use super::live::{Live, LiveSessions};
 use super::outlet::{Outlet, Pieces};
 use super::session::Session;
 use super::stream::{self, KEEP_ALIVE};
-use crate::access::Caller;
+use crate::access::{Caller, Keys};
 use crate::catalog::follow::Published;
 use crate::catalog::{Policy, View};
 use crate::http_bridge::Reply;
@@ -56,6 +59,8 @@ const ANNOUNCED: [(&str, [Kind; 2]); 3] = [
 pub struct Subscriptions {
     /// The catalog in force, and word of a new one.
     pub published: Published,
+    /// The keys as they are now: a stream outlives changes of its own.
+    pub keys: Keys,
     /// What hangs off legacy sessions.
     pub live: LiveSessions,
     /// Open streams by key.
@@ -92,8 +97,12 @@ impl Subscriptions {
     fn of_session(&self, session: Uuid, caller: Caller, outlet: Outlet, permit: Option<Permit>) -> Watch {
         let live = self.live.of(session);
         let replaced = live.attach(outlet.clone());
+        // The session may have ended after this request was let in and before its stream was attached.
+        if self.live.is_ended(session) {
+            replaced.cancel();
+        }
         let methods = ANNOUNCED.map(|(method, _)| method);
-        self.watch(caller, Face::Get { _live: live }, outlet, replaced, permit, &methods)
+        self.watch(caller, Face::Get { live }, outlet, replaced, permit, &methods)
     }
 
     /// `subscriptions/listen`: the acknowledgement first, then only what was asked for.
@@ -163,6 +172,8 @@ impl Subscriptions {
         permit: Option<Permit>,
         methods: &[&'static str],
     ) -> Watch {
+        // Before the view is taken, so that no change falls between the two.
+        let changes = self.published.changes();
         let view = self.published.current().view(&Policy::of(caller.key()));
         let lists = ANNOUNCED
             .iter()
@@ -173,6 +184,8 @@ impl Subscriptions {
             .collect();
         Watch {
             published: self.published.clone(),
+            keys: self.keys.clone(),
+            changes,
             draining: self.draining.clone(),
             caller,
             face,
@@ -250,8 +263,8 @@ fn raw(id: &Bytes) -> &str {
 /// The era's form of a stream.
 enum Face {
     Get {
-        /// Keeps the session's live part while the stream is open.
-        _live: Arc<Live>,
+        /// Where the stream is attached while it is open.
+        live: Arc<Live>,
     },
     Listen {
         id: Bytes,
@@ -268,6 +281,8 @@ struct Announced {
 /// One open stream.
 struct Watch {
     published: Published,
+    keys: Keys,
+    changes: watch::Receiver<i64>,
     draining: CancellationToken,
     caller: Caller,
     face: Face,
@@ -280,12 +295,19 @@ struct Watch {
 
 impl Watch {
     async fn run(mut self) {
-        let mut changes = self.published.changes();
+        self.follow().await;
+        // Whoever else holds the session must not hold the connection open.
+        if let Face::Get { live } = &self.face {
+            live.detach(&self.outlet);
+        }
+    }
+
+    async fn follow(&mut self) {
         let mut silence = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
         loop {
             let due = self.next_due();
             let alive = tokio::select! {
-                Ok(()) = changes.changed() => self.announce(),
+                Ok(()) = self.changes.changed() => self.announce(),
                 () = until(due) => self.announce(),
                 _ = silence.tick() => self.outlet.keep_alive(),
                 () = self.outlet.closed() => false,
@@ -299,9 +321,16 @@ impl Watch {
         }
     }
 
+    /// What the key sees now. The caller has the key as it was when the stream was opened; what it may
+    /// see can have changed since. One that is gone sees nothing new: its stream is ending.
+    fn view(&self) -> Arc<View> {
+        let now = self.keys.get(self.caller.key().id);
+        self.published.current().view(&Policy::of(now.as_ref().unwrap_or(self.caller.key())))
+    }
+
     /// Says which lists changed since they were last announced. `false`: the client doesn't read.
     fn announce(&mut self) -> bool {
-        let view = self.published.current().view(&Policy::of(self.caller.key()));
+        let view = self.view();
         let now = Instant::now();
         for (method, list) in &mut self.lists {
             let seen = fingerprint(&view, list.kinds);
@@ -321,7 +350,7 @@ impl Watch {
 
     /// When a change that was held back may be announced.
     fn next_due(&self) -> Option<Instant> {
-        let view = self.published.current().view(&Policy::of(self.caller.key()));
+        let view = self.view();
         self.lists
             .values()
             .filter(|list| fingerprint(&view, list.kinds) != list.seen)

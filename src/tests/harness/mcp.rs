@@ -62,6 +62,11 @@ impl Mcp {
         Self { capabilities, ..self.clone() }
     }
 
+    /// Its key.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
     /// A request with the key and nothing else.
     pub(crate) fn request(&self, method: Method) -> RequestBuilder {
         self.http.request(method, &self.url).bearer_auth(&self.key)

@@ -104,9 +104,11 @@ async fn a_modern_client_is_acknowledged_first_and_hears_only_what_it_asked_for(
     let mut mine = listen(&limited, 3, wanted.clone()).await;
     assert!(all.is_stream());
     assert_eq!(all.header("x-accel-buffering"), "no");
-    for (stream, id, honoured) in
-        [(&mut all, json!("all of it"), wanted.clone()), (&mut deaf, json!(2), json!({})), (&mut mine, json!(3), wanted)]
-    {
+    for (stream, id, honoured) in [
+        (&mut all, json!("all of it"), wanted.clone()),
+        (&mut deaf, json!(2), json!({})),
+        (&mut mine, json!(3), wanted),
+    ] {
         let first = stream.next_event().await.expect("an acknowledgement");
         assert_eq!(first.id, None, "no event has an id in this era");
         let first: Value = serde_json::from_str(&first.data).unwrap();
@@ -116,7 +118,10 @@ async fn a_modern_client_is_acknowledged_first_and_hears_only_what_it_asked_for(
     }
     other.change_tools(tools(&["another"])).await;
     let heard = all.expect().await;
-    assert_eq!((&heard["method"], &heard["params"]["_meta"][&subscription]), (&json!(CHANGED), &json!("all of it")));
+    assert_eq!(
+        (&heard["method"], &heard["params"]["_meta"][&subscription]),
+        (&json!(CHANGED), &json!("all of it"))
+    );
     own.change_tools(tools(&["mine"])).await;
     let heard = mine.expect().await;
     assert_eq!((&heard["method"], &heard["params"]["_meta"][&subscription]), (&json!(CHANGED), &json!(3)));
@@ -142,7 +147,10 @@ async fn both_eras_of_upstreams_are_heard_by_both_lifecycles_of_the_sdk() {
         // The SDK opens its stream by itself and doesn't say when: its session hears what comes later.
         peer.change_tools(tools(&["after"])).await;
         let heard = subscription.next().await.expect("no error").expect("a notification");
-        assert!(matches!(heard, rmcp::model::ServerNotification::ToolListChangedNotification(_)), "{heard:?}");
+        assert!(
+            matches!(heard, rmcp::model::ServerNotification::ToolListChangedNotification(_)),
+            "{heard:?}"
+        );
         assert_eq!(modern.tool_names().await, ["after"]);
         // Its answer shows that it is connected; whether its stream stood in time is the SDK's affair.
         assert_eq!(legacy.tool_names().await, ["after"], "{upstream_era}");

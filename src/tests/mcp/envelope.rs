@@ -77,7 +77,16 @@ async fn what_is_not_json_or_not_a_message_is_refused_and_goes_nowhere_t08() {
 async fn ids_come_back_as_they_were() {
     let gateway = TestGateway::start().with_key().await;
     let session = gateway.mcp().initialize(LEGACY_LATEST).await;
-    let ids = ["0", "1", "-7", r#""1""#, r#""""#, r#""\u0041\"""#, "9007199254740993", "123456789012345678901234567890"];
+    let ids = [
+        "0",
+        "1",
+        "-7",
+        r#""1""#,
+        r#""""#,
+        r#""\u0041\"""#,
+        "9007199254740993",
+        "123456789012345678901234567890",
+    ];
     for id in ids {
         let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#);
         let answer = String::from_utf8(session.send(body).await.bytes().await).unwrap();
@@ -90,7 +99,8 @@ async fn what_is_accepted_is_forwarded_as_it_came_t08() {
     let peer = Peer::start().await;
     let gateway = gateway_before(&peer).await;
     let session = gateway.mcp().initialize(LEGACY_LATEST).await;
-    let arguments = r#"{ "message":"\u00e9/\/","big":12345678901234567890123, "f": 1.0,"e":1E2 ,"d":{"a":1,"A":2}}"#;
+    let arguments =
+        r#"{ "message":"\u00e9/\/","big":12345678901234567890123, "f": 1.0,"e":1E2 ,"d":{"a":1,"A":2}}"#;
     let body = format!(
         r#"{{"jsonrpc":"2.0","id":"x","method":"tools/call","params":{{"name":"echo","arguments":{arguments},"extra":[ ]}}}}"#
     );
@@ -148,7 +158,8 @@ async fn params_of_wrong_types_are_invalid() {
         let refusal = session.request(method, params.clone()).await.refusal().await;
         assert_eq!(refusal, (200, -32602), "{method} {params}");
     }
-    let bad_handshakes = [json!({}), json!({"protocolVersion": 1, "capabilities": {}}), json!({"protocolVersion": "x"})];
+    let bad_handshakes =
+        [json!({}), json!({"protocolVersion": 1, "capabilities": {}}), json!({"protocolVersion": "x"})];
     for params in bad_handshakes {
         let message = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params});
         let exchange = gateway.mcp().send(message.to_string()).await;
@@ -195,7 +206,8 @@ async fn media_types_sizes_and_methods_have_statuses_of_their_own() {
     let large = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{}"}}"#, "x".repeat(1024 * 1024));
     assert_eq!(problem(mcp.post().body(large.clone())).await, 413);
     // Without a length it is counted as it comes.
-    let chunks = futures::stream::iter(large.into_bytes().chunks(64 * 1024).map(<[u8]>::to_vec).collect::<Vec<_>>());
+    let chunks =
+        futures::stream::iter(large.into_bytes().chunks(64 * 1024).map(<[u8]>::to_vec).collect::<Vec<_>>());
     let chunks = futures::StreamExt::map(chunks, Ok::<_, std::io::Error>);
     assert_eq!(problem(mcp.post().body(reqwest::Body::wrap_stream(chunks))).await, 413);
     for method in [Method::PUT, Method::PATCH, Method::HEAD, Method::OPTIONS] {
@@ -228,7 +240,9 @@ async fn a_batch_is_answered_as_one_in_sessions_of_2025_03_26() {
     let answers = session.send(batch.to_string()).await.answer().await;
     let answers = answers.as_array().expect("an array").clone();
     assert_eq!(answers.len(), 5, "{answers:?}");
-    let of = |id: Value| answers.iter().find(|answer| answer["id"] == id).unwrap_or_else(|| panic!("{id}: {answers:?}"));
+    let of = |id: Value| {
+        answers.iter().find(|answer| answer["id"] == id).unwrap_or_else(|| panic!("{id}: {answers:?}"))
+    };
     assert_eq!(of(json!(1))["result"], json!({}));
     assert_eq!(of(json!("a"))["result"]["content"][0]["text"], "echo: hi");
     assert_eq!(of(json!(3))["error"]["code"], -32600);

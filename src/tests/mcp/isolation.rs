@@ -57,7 +57,8 @@ async fn of_two_keys_with_fifty_sessions_each_nobody_gets_what_is_not_theirs_t20
         for (key, mcp) in [("a", gateway.mcp()), ("b", other)] {
             for number in 0..SESSIONS {
                 let session = mcp.initialize(LEGACY_LATEST).await;
-                let caller = |id| Caller { session: session.clone(), id, canary: format!("{key}-{number}-{id}") };
+                let caller =
+                    |id| Caller { session: session.clone(), id, canary: format!("{key}-{number}-{id}") };
                 callers.extend((1..=IDS).map(caller));
             }
         }
@@ -95,7 +96,9 @@ async fn who_cancels_an_id_cancels_its_own_call_only_t20() {
         for (name, session) in [("a", &a), ("same key", &same_key), ("other key", &other_key)] {
             let session = session.clone();
             let params = json!({"name": "wait", "arguments": {"canary": name}});
-            calls.spawn(async move { (name, session.request_as(7, "tools/call", params).await.answer().await) });
+            calls.spawn(
+                async move { (name, session.request_as(7, "tools/call", params).await.answer().await) },
+            );
         }
         peer.counts_reach(|counts| counts.parked == 3).await;
         same_key.notify("notifications/cancelled", json!({"requestId": 7})).await;

@@ -215,7 +215,9 @@ async fn mirrored_parameters_must_say_what_the_arguments_say() {
     }
     assert_eq!(peer.counts().calls, 0);
     // Numbers are compared as numbers, and parameters nobody knows are somebody else's.
-    for headers in [[region, attempt, ("mcp-param-other", "x")], [region, ("mcp-param-attempt", "3.0"), ("x-y", "z")]] {
+    for headers in
+        [[region, attempt, ("mcp-param-other", "x")], [region, ("mcp-param-attempt", "3.0"), ("x-y", "z")]]
+    {
         assert_eq!(send(with(&headers)).await.status(), 200, "{headers:?}");
     }
 }

@@ -42,7 +42,10 @@ async fn a_session_is_known_on_its_own_path_only() {
     let gateway = TestGateway::start().with_key().await;
     let session = gateway.mcp().initialize(LEGACY_LATEST).await;
     assert_eq!(with_id(&gateway.mcp().at("/mcp/full/http"), session.id()).await, UNKNOWN);
-    assert!(is_alive(&session.shown_by(&gateway.mcp().at("/mcp"))).await, "the same endpoint by its short name");
+    assert!(
+        is_alive(&session.shown_by(&gateway.mcp().at("/mcp"))).await,
+        "the same endpoint by its short name"
+    );
 }
 
 #[tokio::test]
@@ -151,7 +154,8 @@ async fn sessions_and_their_ends_outlive_a_restart() {
     gateway.start_again().await;
     assert_eq!(with_id(&gateway.mcp(), ended.id()).await, UNKNOWN);
     assert!(kept.tool_names().await.contains(&"log".to_owned()));
-    let (before, answer) = kept.request("tools/call", json!({"name": "log", "arguments": {}})).await.all().await;
+    let (before, answer) =
+        kept.request("tools/call", json!({"name": "log", "arguments": {}})).await.all().await;
     assert_eq!(success_of(&answer["result"]), "logged");
     let said: Vec<&Value> = before.iter().map(|message| &message["params"]["data"]).collect();
     assert_eq!(said, ["said at error"], "the level that the session had set");
