@@ -266,7 +266,11 @@ impl KeyFollower {
         let mut hints = self.store.changes();
         loop {
             // At first too: the keys were loaded before there was anybody to take a hint.
-            match self.catch_up().await {
+            let caught_up = tokio::select! {
+                caught_up = self.catch_up() => caught_up,
+                () = stopping.cancelled() => return,
+            };
+            match caught_up {
                 Ok(()) => self.read_at = Instant::now(),
                 Err(error) => {
                     tracing::warn!(

@@ -45,6 +45,7 @@ async fn scene() -> Scene {
         egress: Egress::Private,
         launcher: Launcher::new("/nonexistent".into(), policy, BaseEnvironment::from_lookup(|_| None)),
         tasks,
+        stale_max: Duration::from_hours(1),
         draining: CancellationToken::new(),
     });
     Scene { plane: plane.await.unwrap(), store, tools, address }
