@@ -95,7 +95,7 @@ async fn run(
     })
     .map_err(|error| Failure::Internal(error.into()))?;
     gateway.serve_with(Serving {
-        mcp: data_plane.mcp_service(),
+        mcp: data_plane.mcp_service(config.public_url.clone()),
         admin: admin_service(admin, admin::Body::new),
         keys: data_plane.keys(),
         settings: data_plane.settings(),

@@ -11,18 +11,22 @@ pub mod keys;
 pub mod origin;
 pub mod rate_limit;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use sql::model::ApiKey;
+use sql::model::{ApiKey, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 pub use self::keys::Keys;
 use self::rate_limit::Limiter;
+use crate::refusal::Refusal;
 
 /// Who calls: the holder of an API key that is valid now. Only [`Keys`] makes one.
 #[derive(Debug, Clone)]
 pub struct Caller {
     key: Arc<ApiKey>,
+    /// The hash of the secret that was shown.
+    secret: [u8; 32],
     revoked: CancellationToken,
     limiter: Option<Arc<Limiter>>,
 }
@@ -38,6 +42,21 @@ impl Caller {
     pub fn revoked(&self) -> &CancellationToken {
         &self.revoked
     }
+}
+
+/// Every check again, for one more message on a connection that `opened` has opened: its key as it is
+/// now, not as it was then.
+pub fn admit_again(
+    keys: &Keys,
+    opened: &Caller,
+    address: IpAddr,
+    now: Timestamp,
+) -> Result<Admitted, Refusal> {
+    let caller = keys.again(opened, now)?;
+    ip_allowlist::check(&caller, address)?;
+    let admitted = rate_limit::admit_message(caller)?;
+    keys.note_use(admitted.key().id, now, address);
+    Ok(admitted)
 }
 
 /// The proof that a caller passed every check. Only [`rate_limit`] makes one.
@@ -60,7 +79,8 @@ impl Admitted {
     /// A proof without checks, for tests of what comes after them.
     #[cfg(test)]
     pub(crate) fn for_test(key: ApiKey) -> Self {
-        let caller = Caller { key: Arc::new(key), revoked: CancellationToken::new(), limiter: None };
+        let secret = key.hash;
+        let caller = Caller { key: Arc::new(key), secret, revoked: CancellationToken::new(), limiter: None };
         Self { caller }
     }
 }

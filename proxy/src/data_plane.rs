@@ -19,18 +19,23 @@ use sql::model::{Settings, SyncSwitches, Upstream, UpstreamId, UpstreamInfo};
 use sql::{Store, StoreError, api_keys, upstreams};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::access::Keys;
 use crate::catalog::follow::{Follower, Published, SettingsFollower};
 use crate::control::Control;
+use crate::downstream::connection::Connections;
 use crate::downstream::dispatch::Dispatch;
+use crate::downstream::endpoints::Endpoints;
 use crate::downstream::in_flight::CallsInFlight;
 use crate::downstream::live::LiveSessions;
 use crate::downstream::log_levels::LogLevels;
 use crate::downstream::session::SessionSealer;
 use crate::downstream::session_log::SessionLog;
+use crate::downstream::sse::Sse;
 use crate::downstream::streamable_http::StreamableHttp;
 use crate::downstream::subscriptions::Subscriptions;
+use crate::downstream::websocket::Websocket;
 use crate::http_bridge::McpService;
 use crate::sync::Syncs;
 use crate::tasks::Tasks;
@@ -149,29 +154,48 @@ impl DataPlane {
         self.0.settings.clone()
     }
 
-    /// What answers clients of the protocol.
-    pub fn mcp_service(&self) -> Arc<dyn McpService> {
+    /// What answers clients of the protocol. `public_url` is where they reach the gateway, if that is
+    /// known to differ from what they say.
+    pub fn mcp_service(&self, public_url: Option<Url>) -> Arc<dyn McpService> {
         let parts = &self.0;
-        let dispatch = Dispatch {
+        let clock = parts.store.clock().clone();
+        let sealer = SessionSealer::new(parts.store.sealer().clone(), clock.clone());
+        let dispatch = Arc::new(Dispatch {
             published: parts.published.clone(),
             upstreams: parts.upstreams.clone(),
             live: parts.live.clone(),
             log_levels: parts.log_levels.clone(),
             in_flight: CallsInFlight::default(),
+        });
+        let subscriptions = Subscriptions {
+            published: parts.published.clone(),
+            keys: parts.keys.clone(),
+            live: parts.live.clone(),
+            streams: parts.streams.clone(),
+            draining: parts.draining.clone(),
+            tasks: parts.tasks.clone(),
         };
-        Arc::new(StreamableHttp {
-            dispatch: Arc::new(dispatch),
-            sealer: SessionSealer::new(parts.store.sealer().clone(), parts.store.clock().clone()),
-            session_log: parts.session_log.clone(),
-            subscriptions: Subscriptions {
-                published: parts.published.clone(),
-                keys: parts.keys.clone(),
-                live: parts.live.clone(),
-                streams: parts.streams.clone(),
-                draining: parts.draining.clone(),
+        let connections = Connections {
+            dispatch: Arc::clone(&dispatch),
+            subscriptions: subscriptions.clone(),
+            clock: clock.clone(),
+            tasks: parts.tasks.clone(),
+        };
+        Arc::new(Endpoints {
+            streamable_http: StreamableHttp {
+                dispatch,
+                sealer: sealer.clone(),
+                session_log: parts.session_log.clone(),
+                subscriptions,
                 tasks: parts.tasks.clone(),
             },
-            tasks: parts.tasks.clone(),
+            sse: Sse::new(connections.clone(), sealer, public_url),
+            websocket: Websocket {
+                connections,
+                keys: parts.keys.clone(),
+                settings: parts.settings.clone(),
+                clock,
+            },
         })
     }
 

@@ -2,19 +2,27 @@
 //!
 //! [`dispatch`] answers messages; [`conversation`] is one call's ordered queue towards its client;
 //! [`session`] is a legacy session as a sealed token, [`live`] what of it lives in memory, and
-//! [`session_log`] what of it is kept; [`streamable_http`] is the transport, [`stream`] a running call
-//! on it, [`subscriptions`] its long-lived streams.
+//! [`session_log`] what of it is kept; [`incoming`] is what a legacy client's messages mean,
+//! [`outlet`] the way back to it. [`endpoints`] chooses the transport: [`streamable_http`], with
+//! [`stream`] as a running call on it; or [`sse`] and [`websocket`], which share [`connection`].
+//! [`subscriptions`] are what clients hear beside their calls.
 
 pub mod abilities;
+pub mod connection;
 pub mod conversation;
 pub mod dispatch;
+pub mod endpoints;
 pub mod in_flight;
+pub mod incoming;
 pub mod initialize;
 pub mod live;
 pub mod log_levels;
 pub mod modern_checks;
+pub mod outlet;
 pub mod session;
 pub mod session_log;
+pub mod sse;
 pub mod stream;
 pub mod streamable_http;
 pub mod subscriptions;
+pub mod websocket;

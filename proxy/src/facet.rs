@@ -35,8 +35,10 @@ pub struct McpPath {
 pub enum McpTransport {
     /// One endpoint, answers as JSON or as an event stream.
     StreamableHttp,
-    /// The transport of 2024-11-05: an event stream, and an endpoint for posts.
+    /// The transport of 2024-11-05: an event stream for what the client hears.
     Sse,
+    /// Its other half, for what the client says.
+    SseMessages,
     /// One message a text frame.
     Websocket,
 }
@@ -48,6 +50,17 @@ pub enum PathMode {
     Smart,
     /// Every tool of the view.
     Full,
+}
+
+impl McpTransport {
+    /// The methods that are served, as in an `Allow` header.
+    pub fn methods(self) -> &'static str {
+        match self {
+            Self::StreamableHttp => "GET, POST, DELETE",
+            Self::Sse | Self::Websocket => "GET",
+            Self::SseMessages => "POST",
+        }
+    }
 }
 
 impl Facet {
@@ -68,15 +81,27 @@ impl Facet {
 const STREAMABLE_HTTP: McpPath =
     McpPath { transport: McpTransport::StreamableHttp, mode: None, full_path: "/mcp/http" };
 
-/// The endpoints that are served. `sse` and `ws` join here, each with its two modes, when they exist.
+/// The endpoints that are served, each with its two modes.
 fn mcp(below: &str) -> Option<McpPath> {
-    let (mode, full_path) = match below.strip_suffix('/').unwrap_or(below) {
-        "http" => (None, "/mcp/http"),
-        "smart/http" => (Some(PathMode::Smart), "/mcp/smart/http"),
-        "full/http" => (Some(PathMode::Full), "/mcp/full/http"),
+    use McpTransport::{Sse, SseMessages, StreamableHttp, Websocket};
+    use PathMode::{Full, Smart};
+    // Both halves of the transport of 2024-11-05 are one endpoint, and have one spelling.
+    let (transport, mode, full_path) = match below.strip_suffix('/').unwrap_or(below) {
+        "http" => (StreamableHttp, None, "/mcp/http"),
+        "smart/http" => (StreamableHttp, Some(Smart), "/mcp/smart/http"),
+        "full/http" => (StreamableHttp, Some(Full), "/mcp/full/http"),
+        "sse" => (Sse, None, "/mcp/sse"),
+        "smart/sse" => (Sse, Some(Smart), "/mcp/smart/sse"),
+        "full/sse" => (Sse, Some(Full), "/mcp/full/sse"),
+        "sse/messages" => (SseMessages, None, "/mcp/sse"),
+        "smart/sse/messages" => (SseMessages, Some(Smart), "/mcp/smart/sse"),
+        "full/sse/messages" => (SseMessages, Some(Full), "/mcp/full/sse"),
+        "ws" => (Websocket, None, "/mcp/ws"),
+        "smart/ws" => (Websocket, Some(Smart), "/mcp/smart/ws"),
+        "full/ws" => (Websocket, Some(Full), "/mcp/full/ws"),
         _ => return None,
     };
-    Some(McpPath { mode, full_path, ..STREAMABLE_HTTP })
+    Some(McpPath { transport, mode, full_path })
 }
 
 #[cfg(test)]
@@ -109,8 +134,27 @@ mod tests {
     }
 
     #[test]
+    fn every_transport_is_served_in_every_mode() {
+        for (name, transport) in [
+            ("http", McpTransport::StreamableHttp),
+            ("sse", McpTransport::Sse),
+            ("sse/messages", McpTransport::SseMessages),
+            ("ws", McpTransport::Websocket),
+        ] {
+            for (prefix, mode) in
+                [("", None), ("smart/", Some(PathMode::Smart)), ("full/", Some(PathMode::Full))]
+            {
+                let Facet::Mcp(path) = Facet::of(&format!("/mcp/{prefix}{name}")) else { panic!("{name}") };
+                assert_eq!((path.transport, path.mode), (transport, mode));
+                let endpoint = name.trim_end_matches("/messages");
+                assert_eq!(path.full_path, format!("/mcp/{prefix}{endpoint}"));
+            }
+        }
+    }
+
+    #[test]
     fn what_is_not_served_below_mcp_is_no_admin_route() {
-        for path in ["/mcp/sse", "/mcp/ws", "/mcp/smart", "/mcp/http/x", "/mcp//http", "/mcp/HTTP"] {
+        for path in ["/mcp/messages", "/mcp/ws/x", "/mcp/smart", "/mcp/http/x", "/mcp//http", "/mcp/HTTP"] {
             assert_eq!(Facet::of(path), Facet::McpUnknown, "{path}");
         }
     }

@@ -34,7 +34,7 @@ use crate::access::client_address::TrustedProxies;
 use crate::access::origin::OriginRules;
 use crate::access::{Keys, api_key, ip_allowlist, rate_limit};
 use crate::context::{self, ClientContext};
-use crate::facet::{Facet, McpPath};
+use crate::facet::{Facet, McpPath, McpTransport};
 use crate::guard::{Connections, Deadlines, Guard, HEAD_BYTES_MAX, Tls};
 use crate::http_bridge::{self, AdminService, McpRequest, McpService, Reply, ReplyBody};
 use crate::refusal::Refusal;
@@ -106,6 +106,8 @@ pub struct Exchange {
     client: Result<IpAddr, Refusal>,
     status: Option<StatusCode>,
     refusal: Option<&'static str>,
+    /// Method and path of a request whose connection was handed over, and whose session is gone with it.
+    handed_over: Option<(Method, String)>,
 }
 
 impl Gateway {
@@ -206,14 +208,23 @@ impl Gateway {
         // Before the limit: strangers must not use it up.
         ip_allowlist::check(&caller, context.address)?;
         // Before the body: a message that isn't admitted isn't read.
-        let admitted = match head.method {
-            Method::POST => rate_limit::admit_message(caller)?,
-            Method::GET | Method::DELETE => rate_limit::admit_without_message(caller),
-            _ => return Err(Refusal::MethodNotAllowed { allow: "GET, POST, DELETE" }),
+        let admitted = match (path.transport, &head.method) {
+            (McpTransport::StreamableHttp, &Method::POST) => rate_limit::admit_message(caller)?,
+            // A limit is told on the stream, to the id of the message: it is charged when that is known.
+            (McpTransport::SseMessages, &Method::POST)
+            | (McpTransport::StreamableHttp, &Method::GET | &Method::DELETE)
+            | (McpTransport::Sse | McpTransport::Websocket, &Method::GET) => {
+                rate_limit::admit_without_message(caller)
+            }
+            (transport, _) => return Err(Refusal::MethodNotAllowed { allow: transport.methods() }),
         };
         serving.keys.note_use(admitted.key().id, now, context.address);
-        if head.method == Method::POST {
-            http_bridge::check_media_types(&head.headers)?;
+        match path.transport {
+            McpTransport::StreamableHttp if head.method == Method::POST => {
+                http_bridge::check_media_types(&head.headers)?;
+            }
+            McpTransport::SseMessages => http_bridge::check_json(&head.headers)?,
+            _ => {}
         }
         let body =
             http_bridge::read_body(session, body_bytes_max(serving), self.0.options.body_deadline).await?;
@@ -257,6 +268,7 @@ impl ProxyHttp for Gateway {
             client: Err(Refusal::AddressUnreadable),
             status: None,
             refusal: None,
+            handed_over: None,
         }
     }
 
@@ -285,6 +297,10 @@ impl ProxyHttp for Gateway {
             refusal.respond(&exchange.request_id)
         });
         exchange.status = Some(reply.status());
+        if matches!(reply.body(), ReplyBody::Upgrade(_)) {
+            let head = session.req_header();
+            exchange.handed_over = Some((head.method.clone(), head.uri.path().to_owned()));
+        }
         // A body that is made while it is written can panic too.
         let written = http_bridge::write(session, reply, &exchange.request_id, &gone);
         if AssertUnwindSafe(written).catch_unwind().await.is_err() {
@@ -304,15 +320,19 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&pingora::Error>, exchange: &mut Exchange) {
-        let head = session.req_header();
-        let path = head.uri.path(); // Never the query: it may hold a key.
+        let (method, path) = if let Some((method, path)) = &exchange.handed_over {
+            (method, path.as_str())
+        } else {
+            let head = session.req_header();
+            (&head.method, head.uri.path()) // Never the query: it may hold a key.
+        };
         if matches!(Facet::of(path), Facet::Health | Facet::Ready) {
             return; // Asked every few seconds, by machines.
         }
         tracing::info!(
             request.id = %exchange.request_id,
             client.address = exchange.client.as_ref().ok().map(tracing::field::display),
-            http.method = %head.method,
+            http.method = %method,
             http.path = path,
             http.status = exchange.status.map(|status| status.as_u16()),
             http.bytes_sent = session.body_bytes_sent(),

@@ -5,6 +5,7 @@
 mod admin;
 mod reply;
 mod request;
+mod upgrade;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::admin::ask;
 pub use self::admin::{AdminBody, AdminService, BodyError, admin_service};
 pub(crate) use self::reply::{closing_answer, write};
-pub(crate) use self::request::{check_media_types, read_body};
+pub(crate) use self::request::{check_json, check_media_types, read_body};
+pub use self::upgrade::{Duplex, Upgrade, Upgraded};
 use crate::access::Admitted;
 use crate::context::ClientContext;
 use crate::facet::McpPath;
@@ -34,6 +36,8 @@ pub enum ReplyBody {
     Stream(mpsc::Receiver<Bytes>),
     /// What the control plane answers.
     Frames(AdminBody),
+    /// None: the connection changes to another protocol (status 101), and is handed over.
+    Upgrade(Upgrade),
 }
 
 /// An answer.

@@ -7,11 +7,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
+};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
 use crate::http_bridge::{Reply, ReplyBody};
+use crate::wire::compose;
+
+/// JSON-RPC's code for what has no code of its own.
+const INTERNAL_ERROR: i64 = -32603;
 
 /// When to come back after a refusal that has nothing to do with the client: long enough for a replica
 /// to start or a connection to end, short enough not to be noticed.
@@ -114,9 +120,15 @@ pub enum Refusal {
     /// As many connections are open as may be.
     #[error("too many connections are open")]
     TooManyConnections,
+    /// The endpoint is there for WebSocket alone, in the version that has a standard.
+    #[error("this endpoint speaks WebSocket, version 13, over HTTP/1.1")]
+    UpgradeRequired,
     /// Still starting.
     #[error("the gateway is starting")]
     Starting,
+    /// About to end: what runs may finish, nothing new begins.
+    #[error("the gateway is stopping")]
+    Stopping,
     /// We failed; the log says how.
     #[error("the gateway failed to answer")]
     Internal,
@@ -156,6 +168,16 @@ impl Refusal {
         reply
     }
 
+    /// The same as the object of a JSON-RPC error, for a message that came on a stream.
+    pub fn error_object(&self) -> Bytes {
+        let (_, code) = self.status();
+        let mut data = serde_json::json!({ "code": code });
+        if let Self::RateLimited { retry_after, .. } = self {
+            data["retryAfterMs"] = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX).into();
+        }
+        compose::error_object(INTERNAL_ERROR, &self.detail(), Some(data.to_string().as_bytes()))
+    }
+
     /// The status and the code that clients may rely on.
     fn status(&self) -> (StatusCode, &'static str) {
         match self {
@@ -183,7 +205,8 @@ impl Refusal {
                 (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED")
             }
             Self::HeadTooLarge { .. } => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "VALIDATION"),
-            Self::TooManyConnections | Self::Starting => {
+            Self::UpgradeRequired => (StatusCode::UPGRADE_REQUIRED, "VALIDATION"),
+            Self::TooManyConnections | Self::Starting | Self::Stopping => {
                 (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE")
             }
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
@@ -230,7 +253,11 @@ impl Refusal {
                 headers.insert("ratelimit", value(format!("\"key\";r=0;t={seconds}")));
                 headers.insert("ratelimit-policy", value(format!("\"key\";q={limit};w={window_s}")));
             }
-            Self::TooManyConnections | Self::Starting | Self::TooManyStreams { .. } => {
+            Self::UpgradeRequired => {
+                headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
+            Self::TooManyConnections | Self::Starting | Self::Stopping | Self::TooManyStreams { .. } => {
                 headers.insert(RETRY_AFTER, whole_seconds(UNAVAILABLE_RETRY_AFTER).into());
             }
             _ => {}
@@ -263,7 +290,9 @@ impl Refusal {
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::NotFound => "not_found",
             Self::TooManyConnections => "too_many_connections",
+            Self::UpgradeRequired => "upgrade_required",
             Self::Starting => "starting",
+            Self::Stopping => "stopping",
             Self::Internal => "internal",
         }
     }
@@ -327,6 +356,15 @@ mod tests {
         assert_eq!(reply.headers()[RETRY_AFTER], "2");
         assert_eq!(reply.headers()["ratelimit"], "\"key\";r=0;t=2");
         assert_eq!(reply.headers()["ratelimit-policy"], "\"key\";q=600;w=60");
+    }
+
+    #[test]
+    fn on_a_stream_a_limit_is_an_error_with_the_time_to_wait() {
+        let refusal =
+            Refusal::RateLimited { retry_after: Duration::from_millis(1200), limit: 600, window_s: 60 };
+        let error: serde_json::Value = serde_json::from_slice(&refusal.error_object()).unwrap();
+        assert_eq!(error["code"], -32603);
+        assert_eq!(error["data"], serde_json::json!({"code": "RATE_LIMITED", "retryAfterMs": 1200}));
     }
 
     #[test]

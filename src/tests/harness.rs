@@ -7,6 +7,7 @@ mod connected;
 mod exchange;
 mod faulty;
 mod gateway;
+mod line;
 mod mcp;
 mod peer;
 mod postgres;
@@ -22,6 +23,7 @@ pub(crate) use connected::Connected;
 pub(crate) use exchange::{Exchange, PATIENCE};
 pub(crate) use faulty::{Fault, Faulty, Hanging, dead_url};
 pub(crate) use gateway::{TestGateway, assert_private};
+pub(crate) use line::{Line, Sse, TRANSPORTS, Ws};
 pub(crate) use mcp::{
     GATEWAY_ERROR, LEGACY, LEGACY_LATEST, META, MODERN, Mcp, Session, send, success_of, text_of,
 };

@@ -103,7 +103,16 @@ impl Keys {
 
     /// The holder of a secret, if it is valid now.
     pub(super) fn caller(&self, shown: &PlaintextKey, now: Timestamp) -> Result<Caller, Refusal> {
-        let secret = self.0.secrets.get(&shown.hash()).ok_or(Refusal::UnknownKey)?;
+        self.holder(&shown.hash(), now)
+    }
+
+    /// A caller who was let in before, as they are now.
+    pub(super) fn again(&self, caller: &Caller, now: Timestamp) -> Result<Caller, Refusal> {
+        self.holder(&caller.secret, now)
+    }
+
+    fn holder(&self, hash: &Hash, now: Timestamp) -> Result<Caller, Refusal> {
+        let secret = self.0.secrets.get(hash).ok_or(Refusal::UnknownKey)?;
         if !secret.caller.key.enabled {
             return Err(Refusal::KeyDisabled);
         }
@@ -149,7 +158,7 @@ impl Keys {
                 revoked.cancel();
             }
             index.ends.extend(until.map(|until| (until, hash)));
-            let caller = Caller { key: Arc::clone(&key), revoked, limiter: limiter.clone() };
+            let caller = Caller { key: Arc::clone(&key), secret: hash, revoked, limiter: limiter.clone() };
             self.0.secrets.insert(hash, Secret { caller, until });
         }
     }

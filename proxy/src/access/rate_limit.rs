@@ -37,6 +37,11 @@ pub fn admit_without_message(caller: Caller) -> Admitted {
 }
 
 impl Admitted {
+    /// Takes a message's unit, where it could not be taken when the request came.
+    pub fn charge(&self) -> Result<(), Refusal> {
+        take(&self.caller, 1)
+    }
+
     /// Takes what a batch costs beyond its first message, all or nothing.
     pub fn charge_further(&self, messages: u32) -> Result<(), Refusal> {
         take(&self.caller, messages)

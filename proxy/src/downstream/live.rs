@@ -9,14 +9,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use bytes::Bytes;
 use dashmap::DashMap;
 use sql::model::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::conversation::AskRefused;
+use super::outlet::Outlet;
 use crate::upstream::call::Answer;
 use crate::wire::ids::Id;
 use crate::wire::meta::LogLevel;
@@ -101,7 +101,7 @@ struct State {
 }
 
 struct Stream {
-    events: mpsc::Sender<Bytes>,
+    outlet: Outlet,
     replaced: CancellationToken,
 }
 
@@ -152,6 +152,11 @@ impl LiveSessions {
         self.levels.values.iter().map(|entry| entry.0).min()
     }
 
+    /// Forgets what is remembered of a session that ended with its connection.
+    pub fn forget(&self, id: Uuid) {
+        self.levels.remove(id);
+    }
+
     /// Forgets what is remembered of sessions whose lifetime is over.
     pub fn forget_expired(&self, now: Timestamp) {
         self.ended.forget_expired(now);
@@ -199,11 +204,11 @@ impl Live {
         }
     }
 
-    /// Makes `events` the stream for what belongs to no call. A stream that was there before is told
+    /// Makes `outlet` the stream for what belongs to no call. A stream that was there before is told
     /// to end: its client has come back before we noticed that it left.
-    pub fn attach(self: &Arc<Self>, events: mpsc::Sender<Bytes>) -> CancellationToken {
+    pub fn attach(self: &Arc<Self>, outlet: Outlet) -> CancellationToken {
         let replaced = CancellationToken::new();
-        let former = self.state().stream.replace(Stream { events, replaced: replaced.clone() });
+        let former = self.state().stream.replace(Stream { outlet, replaced: replaced.clone() });
         if let Some(former) = former {
             former.replaced.cancel();
         }
@@ -212,19 +217,20 @@ impl Live {
 
     /// Takes the stream off again, unless another one has replaced it: a sender that is kept would keep
     /// the client's connection open.
-    pub fn detach(&self, events: &mpsc::Sender<Bytes>) {
+    pub fn detach(&self, outlet: &Outlet) {
         let mut state = self.state();
-        if state.stream.as_ref().is_some_and(|stream| stream.events.same_channel(events)) {
+        if state.stream.as_ref().is_some_and(|stream| stream.outlet.is(outlet)) {
             state.stream = None;
         }
     }
 
-    /// Puts an event on the stream. `false`: there is none, or its client doesn't read.
-    pub fn push(&self, event: Bytes) -> bool {
-        self.state().stream.as_ref().is_some_and(|stream| stream.events.try_send(event).is_ok())
+    /// Puts a message on the stream. `false`: there is none, or its client doesn't read.
+    pub fn push(&self, message: &[u8]) -> bool {
+        self.state().stream.as_ref().is_some_and(|stream| stream.outlet.offer(message))
     }
 
-    fn end(&self) {
+    /// Ends what hangs off the session: its calls are cancelled, its stream closes.
+    pub fn end(&self) {
         let mut state = self.state();
         state.asks.clear();
         for (_, cancel) in state.calls.values().flatten() {
@@ -268,6 +274,9 @@ impl Drop for CallGuard {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use tokio::sync::mpsc;
+
     use super::*;
 
     #[test]
@@ -299,7 +308,7 @@ mod tests {
         let cancel = CancellationToken::new();
         let _call = live.enter_call(Id::number(1), cancel.clone());
         let (events, _received) = mpsc::channel(1);
-        let replaced = live.attach(events);
+        let replaced = live.attach(Outlet::Events(events));
         sessions.end(Uuid::from_u128(1), Timestamp::from_millis(1));
         assert!(cancel.is_cancelled() && replaced.is_cancelled() && sessions.is_ended(Uuid::from_u128(1)));
     }
@@ -328,15 +337,16 @@ mod tests {
         let _call = live.enter_call(Id::number(1), CancellationToken::new());
         let (first, mut received) = mpsc::channel(1);
         let (second, mut received_by_second) = mpsc::channel(1);
+        let (first, second) = (Outlet::Events(first), Outlet::Events(second));
         live.attach(first.clone());
         live.detach(&second);
-        assert!(live.push(Bytes::from_static(b"x")), "another stream is not this one");
+        assert!(live.push(b"{}"), "another stream is not this one");
         live.detach(&first);
         drop(first);
         assert!(received.recv().await.is_some());
         assert_eq!(received.recv().await, None);
         live.attach(second);
-        assert!(live.push(Bytes::from_static(b"y")) && received_by_second.recv().await.is_some());
+        assert!(live.push(b"{}") && received_by_second.recv().await.is_some());
     }
 
     #[test]
@@ -355,10 +365,10 @@ mod tests {
         let live = LiveSessions::default().of(Uuid::from_u128(1));
         let (first, _a) = mpsc::channel(1);
         let (second, mut b) = mpsc::channel(1);
-        let replaced = live.attach(first);
-        live.attach(second);
+        let replaced = live.attach(Outlet::Events(first));
+        live.attach(Outlet::Events(second));
         assert!(replaced.is_cancelled());
-        assert!(live.push(Bytes::from_static(b"x")));
-        assert_eq!(b.try_recv().ok(), Some(Bytes::from_static(b"x")));
+        assert!(live.push(b"{}"));
+        assert_eq!(b.try_recv().ok(), Some(Bytes::from_static(b"event: message\ndata: {}\n\n")));
     }
 }

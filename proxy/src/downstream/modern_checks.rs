@@ -13,6 +13,7 @@ use crate::wire::envelope::{Params, Request};
 use crate::wire::headers::{self, HeaderMismatch};
 use crate::wire::ids::Id;
 use crate::wire::meta::{self, RequestMeta};
+use crate::wire::text::Text;
 
 const INVALID_PARAMS: i64 = -32602;
 const HEADER_MISMATCH: i64 = -32020;
@@ -35,24 +36,42 @@ pub enum Refused {
     Header(#[from] HeaderMismatch),
 }
 
-/// Checks a request; the answer is what its `_meta` says.
+/// Checks a request over HTTP; the answer is what its `_meta` says.
 pub fn check(headers: &HeaderMap, request: &Request, view: &View) -> Result<RequestMeta, Refused> {
+    let (meta, version) = required(request)?;
+    let subject = headers::name_of(&request.method, request.params.as_ref());
+    headers::check_standard(headers, &request.method, subject.as_deref(), &version)?;
+    served(&version)?;
+    check_params(headers, request, view)?;
+    Ok(meta)
+}
+
+/// The same on a transport where a message has no headers.
+pub fn check_message(request: &Request) -> Result<RequestMeta, Refused> {
+    let (meta, version) = required(request)?;
+    served(&version)?;
+    Ok(meta)
+}
+
+/// What `_meta` says, and the version in it.
+fn required(request: &Request) -> Result<(RequestMeta, Text), Refused> {
     let raw = request.params.as_ref().and_then(Params::meta);
     let raw = raw.ok_or_else(|| Refused::Meta("params._meta is required".into()))?;
     let meta = RequestMeta::read(&raw).map_err(|bad| Refused::Meta(bad.to_string()))?;
-    let Some(version) = &meta.protocol_version else {
+    let Some(version) = meta.protocol_version.clone() else {
         return Err(Refused::Meta(format!("_meta.{} is required", meta::PROTOCOL_VERSION)));
     };
     if meta.client_capabilities.is_none() {
         return Err(Refused::Meta(format!("_meta.{} is required", meta::CLIENT_CAPABILITIES)));
     }
-    let subject = headers::name_of(&request.method, request.params.as_ref());
-    headers::check_standard(headers, &request.method, subject.as_deref(), version)?;
-    if version.as_str() != meta::MODERN_VERSION.as_str() {
-        return Err(Refused::Version { requested: version.to_string() });
+    Ok((meta, version))
+}
+
+fn served(version: &Text) -> Result<(), Refused> {
+    if version.as_str() == meta::MODERN_VERSION.as_str() {
+        return Ok(());
     }
-    check_params(headers, request, view)?;
-    Ok(meta)
+    Err(Refused::Version { requested: version.to_string() })
 }
 
 /// `Mcp-Param-*` against the arguments, for a tool that marks parameters.

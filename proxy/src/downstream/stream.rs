@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::conversation::{Ask, AskRefused, Outbound, Outbox};
 use super::dispatch::{Answered, Client, Running};
 use super::live::{Live, LiveSessions};
+use super::outlet::Outlet;
 use super::session::Session;
 use crate::access::Caller;
 use crate::http_bridge::{Reply, ReplyBody};
@@ -79,7 +80,8 @@ fn finished(answered: Answered, mut outbox: Outbox, client: Client, around: Surr
     let running = Running { outbox, answer: Box::pin(async { answered }), cancel: CancellationToken::new() };
     let (events, body) = mpsc::channel(EVENTS_MAX);
     let tasks = around.tasks.clone();
-    let pump = Pump { running, events, client: Recipient::new(client, &around), gone: around.gone };
+    let client = Recipient::new(client, &around.live);
+    let pump = Pump { running, outlet: Outlet::Events(events), client, gone: around.gone };
     tasks.spawn_here("mcp answer stream", pump.run(Some(first), CancellationToken::new()));
     event_stream(body)
 }
@@ -93,7 +95,8 @@ fn streamed(
 ) -> Reply {
     let (events, body) = mpsc::channel(EVENTS_MAX);
     let tasks = around.tasks.clone();
-    let pump = Pump { running, events, client: Recipient::new(client, &around), gone: around.gone };
+    let client = Recipient::new(client, &around.live);
+    let pump = Pump { running, outlet: Outlet::Events(events), client, gone: around.gone };
     tasks.spawn_here("mcp answer stream", pump.run(first, caller.revoked().clone()));
     event_stream(body)
 }
@@ -134,7 +137,7 @@ pub fn event(message: &[u8]) -> Bytes {
 }
 
 /// A message in pieces as an event: in one piece where that is cheap, since each piece is a write.
-fn event_of(message: Vec<Bytes>) -> Vec<Bytes> {
+pub(super) fn event_of(message: Vec<Bytes>) -> Vec<Bytes> {
     if message.iter().map(Bytes::len).sum::<usize>() <= JOIN_BYTES_MAX {
         return vec![event(&message.concat())];
     }
@@ -149,7 +152,7 @@ pub fn keep_alive() -> Bytes {
 /// Writes one call's stream.
 struct Pump {
     running: Running,
-    events: mpsc::Sender<Bytes>,
+    outlet: Outlet,
     client: Recipient,
     gone: CancellationToken,
 }
@@ -158,50 +161,48 @@ impl Pump {
     /// Until the answer is written, or nobody wants it any more. What is left of the call then is
     /// dropped, which ends it, and the stream with it.
     async fn run(self, first: Option<Outbound>, revoked: CancellationToken) {
-        let Self { running, events, client, gone } = self;
+        let Self { running, outlet, client, gone } = self;
         let cancelled = running.cancel.clone();
         tokio::select! {
             biased;
             () = cancelled.cancelled() => {}
             () = revoked.cancelled() => {}
-            () = client.leaves(&events, &gone) => {}
-            () = write(first, running, &events, &client) => {}
+            () = client.leaves(&outlet, &gone) => {}
+            () = write(first, running, &outlet, &client) => {}
         }
         client.withdraw();
     }
 }
 
 /// Everything of a call, in order, the answer last.
-async fn write(
+pub(super) async fn write(
     first: Option<Outbound>,
     mut running: Running,
-    events: &mpsc::Sender<Bytes>,
+    outlet: &Outlet,
     client: &Recipient,
 ) {
     if let Some(first) = first {
-        client.deliver(first, events).await;
+        client.deliver(first, outlet).await;
     }
     let mut silence = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
     let answered = loop {
         tokio::select! {
             biased;
-            Some(message) = running.outbox.next() => client.deliver(message, events).await,
+            Some(message) = running.outbox.next() => client.deliver(message, outlet).await,
             answered = &mut running.answer => break answered,
-            _ = silence.tick() => { let _ = events.try_send(keep_alive()); }
+            _ = silence.tick() => { outlet.keep_alive(); }
         }
     };
     while let Some(message) = running.outbox.next_ready() {
-        client.deliver(message, events).await;
+        client.deliver(message, outlet).await;
     }
     // What it asked the client meanwhile is over before the client hears so.
     client.withdraw();
-    for piece in event_of(answered.message) {
-        let _ = events.send(piece).await;
-    }
+    outlet.send(answered.message).await;
 }
 
 /// The client as the receiver of messages in the middle of a call.
-enum Recipient {
+pub(super) enum Recipient {
     Legacy {
         session: Arc<Session>,
         sessions: LiveSessions,
@@ -214,30 +215,25 @@ enum Recipient {
 }
 
 impl Recipient {
-    fn new(client: Client, around: &Surroundings) -> Self {
+    pub(super) fn new(client: Client, sessions: &LiveSessions) -> Self {
         match client {
             Client::Legacy(session) => {
-                let live = around.live.of(session.id);
-                Self::Legacy {
-                    session,
-                    live,
-                    sessions: around.live.clone(),
-                    asked: std::sync::Mutex::default(),
-                }
+                let live = sessions.of(session.id);
+                Self::Legacy { session, live, sessions: sessions.clone(), asked: std::sync::Mutex::default() }
             }
             Client::Modern(client) => Self::Modern { log_level: client.log_level },
         }
     }
 
-    async fn deliver(&self, message: Outbound, events: &mpsc::Sender<Bytes>) {
+    pub(super) async fn deliver(&self, message: Outbound, outlet: &Outlet) {
         match message {
             Outbound::Notification { method, params } => {
                 if self.wants(&method, params.as_ref()) {
                     let message = compose::notification(&method, params.as_deref());
-                    let _ = events.send(event(&message)).await;
+                    outlet.send(vec![message]).await;
                 }
             }
-            Outbound::Ask(ask) => self.ask(ask, events).await,
+            Outbound::Ask(ask) => self.ask(ask, outlet).await,
         }
     }
 
@@ -258,7 +254,7 @@ impl Recipient {
         params.and_then(|raw| level_of(raw)).is_some_and(|level| level >= least)
     }
 
-    async fn ask(&self, ask: Ask, events: &mpsc::Sender<Bytes>) {
+    async fn ask(&self, ask: Ask, outlet: &Outlet) {
         let Self::Legacy { session, live, asked, .. } = self else {
             tracing::info!(mcp.method = %ask.method, "a modern client can't be asked in the middle of a call");
             let _ = ask.reply.send(Err(AskRefused::unsupported(&ask.method)));
@@ -272,16 +268,16 @@ impl Recipient {
         asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(id);
         let params = ask.params.map(|params| without_mode(&ask.method, params, session.version));
         let message = compose::request(id, &ask.method, params.as_deref());
-        if events.send(event(&message)).await.is_err() {
+        if !outlet.send(vec![message]).await {
             live.withdraw(id);
         }
     }
 
     /// Resolves when the client has cancelled by leaving.
-    async fn leaves(&self, events: &mpsc::Sender<Bytes>, gone: &CancellationToken) {
+    async fn leaves(&self, outlet: &Outlet, gone: &CancellationToken) {
         match self {
             Self::Modern { .. } => tokio::select! {
-                () = events.closed() => {}
+                () = outlet.closed() => {}
                 () = gone.cancelled() => {}
             },
             Self::Legacy { .. } => std::future::pending().await,
@@ -289,7 +285,7 @@ impl Recipient {
     }
 
     /// The call is over: what it asked the client is no longer waited for.
-    fn withdraw(&self) {
+    pub(super) fn withdraw(&self) {
         if let Self::Legacy { live, asked, .. } = self {
             for id in asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner).drain(..) {
                 live.withdraw(id);

@@ -9,33 +9,27 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::join_all;
 use http::{Method, StatusCode};
 
-use super::dispatch::{Answered, Asked, Client, Dispatch, ModernClient, Outcome, Running, response};
-use super::initialize::{self, InitializeParams};
+use super::dispatch::{Answered, Asked, Client, Dispatch, ModernClient, Outcome};
+use super::incoming::{self, Kept};
 use super::modern_checks;
 use super::session::{Session, SessionSealer};
 use super::session_log::SessionLog;
 use super::stream::{self, Surroundings};
 use super::subscriptions::Subscriptions;
-use crate::facet::PathMode;
 use crate::http_bridge::{McpRequest, McpService, Reply, ReplyBody};
 use crate::refusal::Refusal;
 use crate::tasks::Tasks;
-use crate::upstream::call::Answer;
 use crate::wire::compose;
-use crate::wire::envelope::{
-    self, EnvelopeError, Field, Message, Notification, Request, Response, ResponseBody,
-};
+use crate::wire::envelope::{self, EnvelopeError, Message, Request};
 use crate::wire::headers::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 use crate::wire::ids::Id;
-use crate::wire::meta::{EraDecision, LogLevel, Version, detect_era};
+use crate::wire::meta::{EraDecision, Version, detect_era};
 
 /// Towards legacy clients: the session is unknown (as the official SDKs have it).
 const SESSION_NOT_FOUND: i64 = -32001;
 const INVALID_REQUEST: i64 = -32600;
-const INVALID_PARAMS: i64 = -32602;
 
 /// The endpoint.
 pub struct StreamableHttp {
@@ -54,9 +48,6 @@ pub struct StreamableHttp {
 #[async_trait]
 impl McpService for StreamableHttp {
     async fn serve(&self, request: McpRequest) -> Reply {
-        if request.path.mode == Some(PathMode::Smart) {
-            return Refusal::NotFound.respond(&request.context.request_id);
-        }
         match request.head.method {
             Method::POST => self.post(request).await,
             Method::GET => self.get(&request),
@@ -117,31 +108,25 @@ impl StreamableHttp {
         };
         match message {
             Message::Request(request) => self.legacy_request(http, session, request).await,
-            Message::Notification(notification) => self.notified(&session, &notification),
-            Message::Response(response) => self.answered(&session, response),
+            Message::Notification(notification) => {
+                incoming::notified(&self.dispatch.live, session.id, &notification);
+                empty(StatusCode::ACCEPTED)
+            }
+            Message::Response(response) => {
+                incoming::answered(&self.dispatch.live, session.id, response);
+                empty(StatusCode::ACCEPTED)
+            }
             Message::Batch(elements) => self.batch(http, session, elements).await,
         }
     }
 
     fn initialize(&self, http: &McpRequest, request: &Request) -> Reply {
-        let params = request
-            .params
-            .as_ref()
-            .and_then(|params| serde_json::from_slice::<InitializeParams>(params.raw()).ok())
-            .filter(|params| params.capabilities.get().starts_with('{'));
-        let Some(params) = params else {
-            let text = "initialize needs protocolVersion, capabilities and clientInfo";
-            return error(StatusCode::OK, Some(&request.id), INVALID_PARAMS, text);
+        let (face, now) = (http.path.full_path, self.sealer.now());
+        let opened = incoming::initialize(&self.dispatch, http.admitted.caller(), face, now, request);
+        let (session, message) = match opened {
+            Ok(opened) => opened,
+            Err(message) => return stream::json(Answered { status: StatusCode::OK, message }),
         };
-        let caller = http.admitted.caller();
-        let version = initialize::negotiate(&params.protocol_version);
-        let face = http.path.full_path.into();
-        let now = self.sealer.now();
-        let session =
-            Session::new(caller.key().id, face, version, now, params.capabilities, params.client_info);
-        let view = self.dispatch.view(caller);
-        let result = Answer::Result(initialize::initialize(&view, version));
-        let message = response(&request.id, result);
         let mut reply = stream::json(Answered { status: StatusCode::OK, message });
         let token = self.sealer.seal(&session).parse().expect("base64url is a header value");
         reply.headers_mut().insert(MCP_SESSION_ID, token);
@@ -149,31 +134,14 @@ impl StreamableHttp {
     }
 
     async fn legacy_request(&self, http: McpRequest, session: Arc<Session>, request: Request) -> Reply {
-        self.keep_level(&session, &request).await;
+        self.kept(&session).keep_level(&session, &request).await;
         let caller = http.admitted.caller().clone();
         let view = self.dispatch.view(&caller);
         self.request(Asked { request, client: Client::Legacy(session), caller, view }, http).await
     }
 
-    /// A log level outlives the connection that set it.
-    async fn keep_level(&self, session: &Session, request: &Request) {
-        if request.method.as_str() != "logging/setLevel" {
-            return;
-        }
-        let level = request.params.as_ref().and_then(|params| params.text(Field::Level));
-        if let Some(level) = level.and_then(|level| LogLevel::parse(&level)) {
-            self.session_log.set_level(session.id, level, session.ends_at(self.ttl_s())).await;
-        }
-    }
-
-    /// A call that its session can cancel from now on, and that ends with it.
-    fn cancellable(&self, session: &Session, id: Id, running: Running) -> Running {
-        let guard = self.dispatch.live.of(session.id).enter_call(id, running.cancel.clone());
-        // The session may have ended after this request was let in and before its call was entered.
-        if self.dispatch.live.is_ended(session.id) {
-            running.cancel.cancel();
-        }
-        running.holding(guard)
+    fn kept(&self, session: &Session) -> Kept<'_> {
+        Kept { log: &self.session_log, ends_at: session.ends_at(self.ttl_s()) }
     }
 
     async fn request(&self, asked: Asked, http: McpRequest) -> Reply {
@@ -185,37 +153,10 @@ impl StreamableHttp {
         let around =
             Surroundings { tasks: self.tasks.clone(), live: self.dispatch.live.clone(), gone: http.gone };
         let running = match &client {
-            Client::Legacy(session) => self.cancellable(session, id, running),
+            Client::Legacy(session) => incoming::cancellable(&self.dispatch.live, session, id, running),
             Client::Modern(_) => running,
         };
         stream::respond(running, client, caller, around).await
-    }
-
-    fn notified(&self, session: &Session, notification: &Notification) -> Reply {
-        if notification.method.as_str() == "notifications/cancelled"
-            && let Some(id) = notification.params.as_ref().and_then(|params| params.id(Field::RequestId))
-            && let Some(live) = self.dispatch.live.get(session.id)
-        {
-            live.cancel(&id);
-        }
-        empty(StatusCode::ACCEPTED)
-    }
-
-    /// A client's answer to a request of ours. One that nobody waits for is accepted and dropped: its
-    /// call may be over.
-    fn answered(&self, session: &Session, response: Response) -> Reply {
-        let answer = match response.body {
-            ResponseBody::Result(raw) => Answer::Result(raw),
-            ResponseBody::Error(raw) => Answer::Error(raw),
-        };
-        let live = self.dispatch.live.get(session.id);
-        let known = live
-            .zip(response.id.and_then(|id| id.as_u64()))
-            .is_some_and(|(live, id)| live.answer(id, answer));
-        if !known {
-            tracing::debug!("an answer that nobody waits for was dropped");
-        }
-        empty(StatusCode::ACCEPTED)
     }
 
     /// A batch, which 2025-03-26 alone has: each element is carried out on its own, and the answers go
@@ -231,62 +172,10 @@ impl StreamableHttp {
             return refusal.respond(&http.context.request_id);
         }
         let caller = http.admitted.caller();
-        let answers =
-            join_all(elements.into_iter().map(|element| self.element(&session, caller, element))).await;
-        let answers: Vec<Vec<Bytes>> = answers.into_iter().flatten().collect();
-        if answers.is_empty() {
-            return empty(StatusCode::ACCEPTED);
-        }
-        let mut message = vec![Bytes::from_static(b"[")];
-        for (i, answer) in answers.into_iter().enumerate() {
-            if i > 0 {
-                message.push(Bytes::from_static(b","));
-            }
-            message.extend(answer);
-        }
-        message.push(Bytes::from_static(b"]"));
-        stream::json(Answered { status: StatusCode::OK, message })
-    }
-
-    /// One element of a batch. There is no stream beside a batch's answer, so what an upstream sends
-    /// in the middle of such a call has nowhere to go: notifications are dropped, requests refused.
-    async fn element(
-        &self,
-        session: &Arc<Session>,
-        caller: &crate::access::Caller,
-        element: Bytes,
-    ) -> Option<Vec<Bytes>> {
-        let request = match envelope::parse(element) {
-            Ok(Message::Request(request)) if request.method.as_str() != "initialize" => request,
-            Ok(Message::Notification(notification)) => {
-                self.notified(session, &notification);
-                return None;
-            }
-            Ok(Message::Response(response)) => {
-                self.answered(session, response);
-                return None;
-            }
-            Ok(Message::Request(request)) => {
-                let text = "initialize can't be part of a batch";
-                return Some(vec![compose::error(Some(&request.id), INVALID_REQUEST, text, None)]);
-            }
-            Ok(Message::Batch(_)) => {
-                return Some(vec![compose::error(None, INVALID_REQUEST, "a batch can't hold a batch", None)]);
-            }
-            Err(bad) => return Some(vec![compose::error(bad.id(), bad.code(), &bad.to_string(), None)]),
-        };
-        self.keep_level(session, &request).await;
-        let (view, id) = (self.dispatch.view(caller), request.id.clone());
-        let client = Client::Legacy(Arc::clone(session));
-        let asked = Asked { request, client, caller: caller.clone(), view };
-        let running = match self.dispatch.request(asked) {
-            Outcome::Done(answered) => return Some(answered.message),
-            Outcome::Running(running) => self.cancellable(session, id, running),
-        };
-        tokio::select! {
-            biased;
-            () = caller.revoked().cancelled() => None,
-            answered = running.alone() => answered.map(|answered| answered.message),
+        let kept = self.kept(&session);
+        match incoming::batch(&self.dispatch, &session, caller, elements, Some(&kept)).await {
+            Some(message) => stream::json(Answered { status: StatusCode::OK, message }),
+            None => empty(StatusCode::ACCEPTED),
         }
     }
 

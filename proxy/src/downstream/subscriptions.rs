@@ -19,10 +19,12 @@ use sql::model::{ApiKeyId, Kind};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::dispatch::Answered;
 use super::in_flight::{CallsInFlight, Permit};
 use super::live::{Live, LiveSessions};
+use super::outlet::{Outlet, Pieces};
 use super::session::Session;
 use super::stream::{self, KEEP_ALIVE};
 use crate::access::{Caller, Keys};
@@ -77,57 +79,86 @@ impl Subscriptions {
             Err(refusal) => return refusal.respond(request_id),
         };
         let (events, body) = mpsc::channel(EVENTS_MAX);
-        let live = self.live.of(session.id);
-        let replaced = live.attach(events.clone());
-        // The session may have ended after this request was let in and before its stream was attached.
-        if self.live.is_ended(session.id) {
-            replaced.cancel();
-        }
-        let watch = self.watch(
-            caller,
-            Face::Get { live },
-            events,
-            replaced,
-            permit,
-            &ANNOUNCED.map(|(method, _)| method),
-        );
+        let watch = self.of_session(session.id, caller, Outlet::Events(events), Some(permit));
         self.tasks.spawn_here("mcp get stream", watch.run());
         stream::event_stream(body)
     }
 
+    /// The same on the connection that a session has for everything; resolves when it is over.
+    pub fn beside(
+        &self,
+        session: Uuid,
+        caller: Caller,
+        outlet: Outlet,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        self.of_session(session, caller, outlet, None).run()
+    }
+
+    fn of_session(&self, session: Uuid, caller: Caller, outlet: Outlet, permit: Option<Permit>) -> Watch {
+        let live = self.live.of(session);
+        let replaced = live.attach(outlet.clone());
+        // The session may have ended after this request was let in and before its stream was attached.
+        if self.live.is_ended(session) {
+            replaced.cancel();
+        }
+        let methods = ANNOUNCED.map(|(method, _)| method);
+        self.watch(caller, Face::Get { live }, outlet, replaced, permit, &methods)
+    }
+
     /// `subscriptions/listen`: the acknowledgement first, then only what was asked for.
     pub fn listen(&self, request: &Request, caller: Caller, request_id: &str) -> Reply {
-        let filter = request.params.as_ref().map_or(Ok(ListenParams::default()), |params| {
-            serde_json::from_slice::<ListenParams>(params.raw())
-        });
-        let Ok(ListenParams { notifications: filter }) = filter else {
-            let message = compose::error(
-                Some(&request.id),
-                INVALID_PARAMS,
-                "params.notifications must be a filter",
-                None,
-            );
-            return stream::json(Answered { status: StatusCode::OK, message: vec![message] });
+        let filter = match Filter::of(request) {
+            Ok(filter) => filter,
+            Err(message) => return stream::json(Answered { status: StatusCode::OK, message }),
         };
         let permit = match self.permit(caller.key().id) {
             Ok(permit) => permit,
             Err(refusal) => return refusal.respond(request_id),
         };
         let (events, body) = mpsc::channel(EVENTS_MAX);
-        let id = request.id.raw().clone();
-        let acknowledged = compose::notification(
-            "notifications/subscriptions/acknowledged",
-            Some(filter.acknowledged(&id).as_bytes()),
-        );
-        // The channel is new and empty, so this can't fail.
-        let _ = events.try_send(stream::event(&acknowledged));
-        let ended = CancellationToken::new();
-        let watch = self.watch(caller, Face::Listen { id }, events, ended, permit, &filter.methods());
+        let (outlet, ended) = (Outlet::Events(events), CancellationToken::new());
+        let watch = self.listening(request, &filter, caller, outlet, ended, permit);
         self.tasks.spawn_here("mcp listen stream", watch.run());
         stream::event_stream(body)
     }
 
-    fn permit(&self, key: ApiKeyId) -> Result<Permit, Refusal> {
+    /// The same on a connection that carries other messages too, until `cancelled`; resolves when it is
+    /// over. Where it can't be, the answer that says why.
+    pub fn listen_beside(
+        &self,
+        request: &Request,
+        caller: Caller,
+        outlet: Outlet,
+        cancelled: CancellationToken,
+    ) -> Result<impl Future<Output = ()> + Send + use<>, Pieces> {
+        let filter = Filter::of(request)?;
+        let refused = |refusal: Refusal| vec![compose::error_raw(Some(&request.id), &refusal.error_object())];
+        let permit = self.permit(caller.key().id).map_err(refused)?;
+        Ok(self.listening(request, &filter, caller, outlet, cancelled, permit).run())
+    }
+
+    /// A subscription whose acknowledgement is on its way.
+    fn listening(
+        &self,
+        request: &Request,
+        filter: &Filter,
+        caller: Caller,
+        outlet: Outlet,
+        ended: CancellationToken,
+        permit: Permit,
+    ) -> Watch {
+        let id = request.id.detached().raw().clone();
+        let acknowledged = compose::notification(
+            "notifications/subscriptions/acknowledged",
+            Some(filter.acknowledged(&id).as_bytes()),
+        );
+        // A stream of its own is new and empty; on a connection that is full, the watch ends at once.
+        outlet.offer(&acknowledged);
+        self.watch(caller, Face::Listen { id }, outlet, ended, Some(permit), &filter.methods())
+    }
+
+    /// A place among the key's streams.
+    pub(super) fn permit(&self, key: ApiKeyId) -> Result<Permit, Refusal> {
         let limit = self.published.current().catalog.settings.limits.streams_per_key;
         self.streams.enter(key, limit).ok_or(Refusal::TooManyStreams { limit })
     }
@@ -136,9 +167,9 @@ impl Subscriptions {
         &self,
         caller: Caller,
         face: Face,
-        events: mpsc::Sender<Bytes>,
+        outlet: Outlet,
         ended: CancellationToken,
-        permit: Permit,
+        permit: Option<Permit>,
         methods: &[&'static str],
     ) -> Watch {
         // Before the view is taken, so that no change falls between the two.
@@ -158,7 +189,7 @@ impl Subscriptions {
             draining: self.draining.clone(),
             caller,
             face,
-            events,
+            outlet,
             ended,
             lists,
             _permit: permit,
@@ -189,6 +220,17 @@ struct Filter {
 }
 
 impl Filter {
+    /// What a request asks for; where that can't be read, the answer that says so.
+    fn of(request: &Request) -> Result<Self, Pieces> {
+        let Some(params) = &request.params else { return Ok(Self::default()) };
+        serde_json::from_slice::<ListenParams>(params.raw()).map(|params| params.notifications).map_err(
+            |_| {
+                let text = "params.notifications must be a filter";
+                vec![compose::error(Some(&request.id), INVALID_PARAMS, text, None)]
+            },
+        )
+    }
+
     fn methods(&self) -> Vec<&'static str> {
         let wanted = [self.tools_list_changed, self.prompts_list_changed, self.resources_list_changed];
         ANNOUNCED.iter().zip(wanted).filter(|(_, wanted)| *wanted).map(|((method, _), _)| *method).collect()
@@ -244,10 +286,11 @@ struct Watch {
     draining: CancellationToken,
     caller: Caller,
     face: Face,
-    events: mpsc::Sender<Bytes>,
+    outlet: Outlet,
     ended: CancellationToken,
     lists: BTreeMap<&'static str, Announced>,
-    _permit: Permit,
+    /// None where the connection has one for all it carries.
+    _permit: Option<Permit>,
 }
 
 impl Watch {
@@ -255,7 +298,7 @@ impl Watch {
         self.follow().await;
         // Whoever else holds the session must not hold the connection open.
         if let Face::Get { live } = &self.face {
-            live.detach(&self.events);
+            live.detach(&self.outlet);
         }
     }
 
@@ -266,8 +309,8 @@ impl Watch {
             let alive = tokio::select! {
                 Ok(()) = self.changes.changed() => self.announce(),
                 () = until(due) => self.announce(),
-                _ = silence.tick() => self.events.try_send(stream::keep_alive()).is_ok(),
-                () = self.events.closed() => false,
+                _ = silence.tick() => self.outlet.keep_alive(),
+                () = self.outlet.closed() => false,
                 () = self.ended.cancelled() => false,
                 () = self.caller.revoked().cancelled() => false,
                 () = self.draining.cancelled() => { self.farewell(); false }
@@ -297,7 +340,7 @@ impl Watch {
             list.seen = seen;
             list.quiet_until = Some(now + CHANGE_INTERVAL);
             let message = compose::notification(method, self.face.params().as_deref());
-            if self.events.try_send(stream::event(&message)).is_err() {
+            if !self.outlet.offer(&message) {
                 tracing::info!("a stream's client does not read, its stream is closed");
                 return false;
             }
@@ -323,7 +366,7 @@ impl Watch {
                 raw(id),
                 tag(id)
             );
-            let _ = self.events.try_send(stream::event(result.as_bytes()));
+            self.outlet.offer(result.as_bytes());
         }
     }
 }

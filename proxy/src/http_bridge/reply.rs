@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HeaderName, STRICT_TRANSPORT_SECURITY, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use http_body::Body as _;
@@ -78,6 +79,10 @@ async fn try_write(session: &mut Session, reply: Reply, request_id: &str) -> Res
         }
         ReplyBody::Stream(pieces) => write_stream(session, pieces).await?,
         ReplyBody::Frames(frames) => write_frames(session, frames).await?,
+        ReplyBody::Upgrade(upgrade) => {
+            upgrade.hand_over(session).await;
+            return Ok(());
+        }
     }
     session.write_response_body(None, true).await.map_err(|_| Unread)
 }
@@ -136,6 +141,15 @@ fn frame(head: &mut http::response::Parts, body: &ReplyBody, version: Version, b
     }
     let without_body = head.status.is_informational()
         || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    match body {
+        ReplyBody::Upgrade(_) => {
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+        _ if version == Version::HTTP_2 => {
+            headers.remove(UPGRADE); // Means nothing there, and makes the answer malformed.
+        }
+        _ => {}
+    }
     match length(body) {
         _ if without_body => {
             headers.remove(CONTENT_LENGTH);
@@ -156,7 +170,7 @@ fn frame(head: &mut http::response::Parts, body: &ReplyBody, version: Version, b
 
 fn length(body: &ReplyBody) -> Option<u64> {
     match body {
-        ReplyBody::Empty => Some(0),
+        ReplyBody::Empty | ReplyBody::Upgrade(_) => Some(0),
         ReplyBody::Whole(bytes) => Some(bytes.len() as u64),
         ReplyBody::Chain(pieces) => Some(pieces.iter().map(|bytes| bytes.len() as u64).sum()),
         ReplyBody::Stream(_) => None,

@@ -79,6 +79,15 @@ async fn next(session: &mut Session) -> Result<Option<Bytes>, Refusal> {
 
 /// Lets a message pass that is JSON as it is, from a client that takes JSON and event streams.
 pub(crate) fn check_media_types(headers: &HeaderMap) -> Result<(), Refusal> {
+    check_json(headers)?;
+    if accepts(headers, "application", "json") && accepts(headers, "text", "event-stream") {
+        return Ok(());
+    }
+    Err(Refusal::NotAcceptable)
+}
+
+/// Lets a message pass that is JSON as it is.
+pub(crate) fn check_json(headers: &HeaderMap) -> Result<(), Refusal> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     match (types.next(), types.next()) {
         (Some(only), None) if is_json(only.as_bytes()) => {}
@@ -88,10 +97,7 @@ pub(crate) fn check_media_types(headers: &HeaderMap) -> Result<(), Refusal> {
     if headers.get_all(CONTENT_ENCODING).iter().any(encoded) {
         return Err(Refusal::UnsupportedEncoding);
     }
-    if accepts(headers, "application", "json") && accepts(headers, "text", "event-stream") {
-        return Ok(());
-    }
-    Err(Refusal::NotAcceptable)
+    Ok(())
 }
 
 fn is_json(content_type: &[u8]) -> bool {

@@ -203,7 +203,17 @@ async fn other_methods_and_other_paths_are_refused() {
         assert_eq!((answer.status, answer.code().as_str()), (405, "VALIDATION"), "{method}");
         assert_eq!(answer.header("allow"), Some("GET, POST, DELETE"));
     }
-    for path in ["/mcp/sse", "/mcp/ws", "/mcp/smart", "/mcp/http/x"] {
+    // A client that tries the newer transport first falls back when it is told that it is none.
+    for (request_line, allow) in [
+        ("POST /mcp/sse", "GET"),
+        ("DELETE /mcp/sse", "GET"),
+        ("GET /mcp/sse/messages", "POST"),
+        ("POST /mcp/ws", "GET"),
+    ] {
+        let answer = scene.ask(request(request_line, &[&authorization])).await;
+        assert_eq!((answer.status, answer.header("allow")), (405, Some(allow)), "{request_line}");
+    }
+    for path in ["/mcp/messages", "/mcp/smart", "/mcp/http/x"] {
         let answer = scene.ask(request(&format!("GET {path}"), &[&authorization])).await;
         assert_eq!((answer.status, answer.code().as_str()), (404, "NOT_FOUND"), "{path}");
     }

@@ -1,0 +1,175 @@
+//! What messages of a legacy client mean, whatever transport they came over: `initialize`, batches, and
+//! what isn't a request.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use sql::model::Timestamp;
+use uuid::Uuid;
+
+use super::dispatch::{Asked, Client, Dispatch, Outcome, Running, response};
+use super::initialize::{self, InitializeParams};
+use super::live::LiveSessions;
+use super::outlet::Pieces;
+use super::session::Session;
+use super::session_log::SessionLog;
+use crate::access::Caller;
+use crate::upstream::call::Answer;
+use crate::wire::compose;
+use crate::wire::envelope::{self, Field, Message, Notification, Request, Response, ResponseBody};
+use crate::wire::ids::Id;
+use crate::wire::meta::LogLevel;
+
+const INVALID_REQUEST: i64 = -32600;
+const INVALID_PARAMS: i64 = -32602;
+
+/// A new session and the answer that tells of it; where there can be none, the answer that says why.
+pub fn initialize(
+    dispatch: &Dispatch,
+    caller: &Caller,
+    face: &'static str,
+    now: Timestamp,
+    request: &Request,
+) -> Result<(Session, Pieces), Pieces> {
+    let params = request
+        .params
+        .as_ref()
+        .and_then(|params| serde_json::from_slice::<InitializeParams>(params.raw()).ok())
+        .filter(|params| params.capabilities.get().starts_with('{'));
+    let Some(params) = params else {
+        let text = "initialize needs protocolVersion, capabilities and clientInfo";
+        return Err(vec![compose::error(Some(&request.id), INVALID_PARAMS, text, None)]);
+    };
+    let version = initialize::negotiate(&params.protocol_version);
+    let session =
+        Session::new(caller.key().id, face.into(), version, now, params.capabilities, params.client_info);
+    let result = Answer::Result(initialize::initialize(&dispatch.view(caller), version));
+    Ok((session, response(&request.id, result)))
+}
+
+/// A notification of a session's client.
+pub fn notified(live: &LiveSessions, session: Uuid, notification: &Notification) {
+    if notification.method.as_str() == "notifications/cancelled"
+        && let Some(id) = notification.params.as_ref().and_then(|params| params.id(Field::RequestId))
+        && let Some(live) = live.get(session)
+    {
+        live.cancel(&id);
+    }
+}
+
+/// A client's answer to a request of ours. One that nobody waits for is dropped: its call may be over.
+pub fn answered(live: &LiveSessions, session: Uuid, response: Response) {
+    let answer = match response.body {
+        ResponseBody::Result(raw) => Answer::Result(raw),
+        ResponseBody::Error(raw) => Answer::Error(raw),
+    };
+    let known = live
+        .get(session)
+        .zip(response.id.and_then(|id| id.as_u64()))
+        .is_some_and(|(live, id)| live.answer(id, answer));
+    if !known {
+        tracing::debug!("an answer that nobody waits for was dropped");
+    }
+}
+
+/// The messages of a batch, each carried out on its own, and their answers as one array; none if none of
+/// them wants an answer.
+pub async fn batch(
+    dispatch: &Arc<Dispatch>,
+    session: &Arc<Session>,
+    caller: &Caller,
+    elements: Vec<Bytes>,
+    kept: Option<&Kept<'_>>,
+) -> Option<Pieces> {
+    let element = |message| element(dispatch, session, caller, message, kept);
+    let answers = join_all(elements.into_iter().map(element)).await;
+    let answers: Vec<Pieces> = answers.into_iter().flatten().collect();
+    if answers.is_empty() {
+        return None;
+    }
+    let mut message = vec![Bytes::from_static(b"[")];
+    for (i, answer) in answers.into_iter().enumerate() {
+        if i > 0 {
+            message.push(Bytes::from_static(b","));
+        }
+        message.extend(answer);
+    }
+    message.push(Bytes::from_static(b"]"));
+    Some(message)
+}
+
+/// One element of a batch. There is no stream beside a batch's answer, so what an upstream sends
+/// in the middle of such a call has nowhere to go: notifications are dropped, requests refused.
+async fn element(
+    dispatch: &Arc<Dispatch>,
+    session: &Arc<Session>,
+    caller: &Caller,
+    element: Bytes,
+    kept: Option<&Kept<'_>>,
+) -> Option<Pieces> {
+    let request = match envelope::parse(element) {
+        Ok(Message::Request(request)) if request.method.as_str() != "initialize" => request,
+        Ok(Message::Notification(notification)) => {
+            notified(&dispatch.live, session.id, &notification);
+            return None;
+        }
+        Ok(Message::Response(response)) => {
+            answered(&dispatch.live, session.id, response);
+            return None;
+        }
+        Ok(Message::Request(request)) => {
+            let text = "initialize can't be part of a batch";
+            return Some(vec![compose::error(Some(&request.id), INVALID_REQUEST, text, None)]);
+        }
+        Ok(Message::Batch(_)) => {
+            return Some(vec![compose::error(None, INVALID_REQUEST, "a batch can't hold a batch", None)]);
+        }
+        Err(bad) => return Some(vec![compose::error(bad.id(), bad.code(), &bad.to_string(), None)]),
+    };
+    if let Some(kept) = kept {
+        kept.keep_level(session, &request).await;
+    }
+    let (view, id) = (dispatch.view(caller), request.id.clone());
+    let client = Client::Legacy(Arc::clone(session));
+    let running = match dispatch.request(Asked { request, client, caller: caller.clone(), view }) {
+        Outcome::Done(answered) => return Some(answered.message),
+        Outcome::Running(running) => cancellable(&dispatch.live, session, id, running),
+    };
+    tokio::select! {
+        biased;
+        () = caller.revoked().cancelled() => None,
+        answered = running.alone() => answered.map(|answered| answered.message),
+    }
+}
+
+/// A call that its session can cancel from now on, and that ends with it.
+pub fn cancellable(live: &LiveSessions, session: &Session, id: Id, running: Running) -> Running {
+    let guard = live.of(session.id).enter_call(id, running.cancel.clone());
+    // The session may have ended after this request was let in and before its call was entered.
+    if live.is_ended(session.id) {
+        running.cancel.cancel();
+    }
+    running.holding(guard)
+}
+
+/// Where a session's state is kept that outlives the connection.
+pub struct Kept<'a> {
+    /// The keeper.
+    pub log: &'a SessionLog,
+    /// When the session is over anyway.
+    pub ends_at: Timestamp,
+}
+
+impl Kept<'_> {
+    /// Keeps the log level, if that is what a request sets.
+    pub async fn keep_level(&self, session: &Session, request: &Request) {
+        if request.method.as_str() != "logging/setLevel" {
+            return;
+        }
+        let level = request.params.as_ref().and_then(|params| params.text(Field::Level));
+        if let Some(level) = level.and_then(|level| LogLevel::parse(&level)) {
+            self.log.set_level(session.id, level, self.ends_at).await;
+        }
+    }
+}
