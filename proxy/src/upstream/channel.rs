@@ -75,9 +75,10 @@ impl Receipt {
     /// The message was not taken: its call fails, if it is a request, and nothing else does.
     pub(crate) fn refused(self, error: CallError) {
         let pending = self.call.and_then(|id| self.shared.calls().pending.remove(&id));
-        match pending {
-            Some(pending) => drop(pending.answer.send(Err(error))), // Nobody waits: nobody is told.
-            None => tracing::debug!(%error, "a message did not reach its upstream"),
+        if let Some(pending) = pending {
+            let _ = pending.answer.send(Err(error)); // Nobody waits: nobody is told.
+        } else {
+            tracing::debug!(%error, "a message did not reach its upstream");
         }
     }
 }

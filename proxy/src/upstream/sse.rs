@@ -65,7 +65,7 @@ pub(crate) async fn open(spec: &Upstream, pool: &Pool, wiring: Wiring) -> Result
     };
     let channel = Channel::open(stream, posts, wiring);
     // The server has no way to close its side in answer to ours.
-    Ok(StreamLink::new(channel, gone, Duration::ZERO))
+    Ok(StreamLink::over(channel, gone, Duration::ZERO))
 }
 
 async fn begin(pool: Pool, target: Arc<Target>) -> Result<(Events, Uri), OpenError> {

@@ -27,7 +27,7 @@ pub(crate) struct StreamLink {
 
 impl StreamLink {
     /// `gone` is cancelled by the source of `channel` when it drops.
-    pub(crate) fn new(channel: Channel, gone: CancellationToken, farewell: Duration) -> Arc<dyn Link> {
+    pub(crate) fn over(channel: Channel, gone: CancellationToken, farewell: Duration) -> Arc<dyn Link> {
         Arc::new(Self { channel, gone, farewell })
     }
 

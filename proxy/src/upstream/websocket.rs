@@ -98,7 +98,7 @@ pub(super) fn link<S: Socket>(socket: WebSocketStream<S>, wiring: Wiring) -> Arc
         said_farewell: None,
         _gone: gone.clone().drop_guard(),
     };
-    StreamLink::new(Channel::open(frames, Messages { sink, vitals }, wiring), gone, CLOSE_TIMEOUT)
+    StreamLink::over(Channel::open(frames, Messages { sink, vitals }, wiring), gone, CLOSE_TIMEOUT)
 }
 
 /// What the halves of a connection know of each other.
