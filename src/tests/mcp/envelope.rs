@@ -174,7 +174,7 @@ async fn problem(request: reqwest::RequestBuilder) -> u16 {
     let exchange = send(request).await;
     let status = exchange.status().as_u16();
     assert_eq!(exchange.header("content-type"), "application/problem+json");
-    let body: Value = serde_json::from_slice(&exchange.bytes().await).unwrap();
+    let body: Value = serde_json::from_slice(&exchange.bytes().await).expect("JSON");
     assert_eq!(body["status"], status);
     assert!(["code", "detail", "requestId", "title"].iter().all(|field| body[field].is_string()), "{body}");
     status
