@@ -79,6 +79,7 @@ async fn a_call_waits_for_a_gateway_that_restarts_and_one_under_way_fails_by_nam
     let mut gateway = gateway_before(&peer).await;
     let mut client = start(&gateway);
     client.say(initialize()).await;
+    client.next_answer().await;
     client.say(INITIALIZED).await;
     client.say(request("cut", "tools/call", call("wait", json!({"canary": "x"})))).await;
     client.say(modern("cut too", "tools/call", call("wait", json!({"canary": "x"})))).await;
