@@ -30,7 +30,9 @@ client.setRequestHandler(ElicitRequestSchema, () => {
 const channel = transport();
 // The version that was agreed isn't told by every transport, so it is seen as it goes by.
 let protocolVersion;
-channel.setProtocolVersion = (version) => { protocolVersion = version; };
+channel.setProtocolVersion = (version) => {
+  protocolVersion = version;
+};
 await client.connect(channel);
 
 const { tools } = await client.listTools();
@@ -42,7 +44,10 @@ const elicited = await client.callTool({ name: 'test_elicitation', arguments: { 
 const cancel = new AbortController();
 const sleeping = client.callTool({ name: 'sleep', arguments: { ms: 3_600_000 } }, undefined, { signal: cancel.signal });
 cancel.abort('enough');
-const cancelled = await sleeping.then(() => false, () => true);
+const cancelled = await sleeping.then(
+  () => false,
+  () => true,
+);
 let counters;
 do {
   counters = (await client.callTool({ name: 'counters', arguments: {} })).structuredContent;
@@ -50,5 +55,7 @@ do {
 await client.close();
 
 const text = elicited.content[0].text;
-console.log(JSON.stringify({ protocolVersion, tools: tools.map((tool) => tool.name), progress, asked, text, cancelled }));
+console.log(
+  JSON.stringify({ protocolVersion, tools: tools.map((tool) => tool.name), progress, asked, text, cancelled }),
+);
 process.exit(0);
