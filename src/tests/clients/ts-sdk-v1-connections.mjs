@@ -41,17 +41,18 @@ const onprogress = (step) => progress.push(step.progress);
 await client.callTool({ name: 'test_tool_with_progress', arguments: {} }, undefined, { onprogress });
 const elicited = await client.callTool({ name: 'test_elicitation', arguments: { message: 'Who?' } });
 
+const counters = async () => (await client.callTool({ name: 'counters', arguments: {} })).structuredContent;
+const { calls } = await counters();
 const cancel = new AbortController();
 const sleeping = client.callTool({ name: 'sleep', arguments: { ms: 3_600_000 } }, undefined, { signal: cancel.signal });
+// A cancellation that overtakes its call is no cancellation, so it waits until the call has come. Each look is a call.
+for (let looks = 1; (await counters()).calls < calls + looks + 1; looks += 1);
 cancel.abort('enough');
 const cancelled = await sleeping.then(
   () => false,
   () => true,
 );
-let counters;
-do {
-  counters = (await client.callTool({ name: 'counters', arguments: {} })).structuredContent;
-} while (counters.cancelled === 0);
+while ((await counters()).cancelled === 0);
 await client.close();
 
 const text = elicited.content[0].text;
