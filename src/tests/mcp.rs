@@ -5,3 +5,4 @@ mod cancellation;
 mod during_calls;
 mod eras;
 mod lists;
+mod surface;

@@ -9,24 +9,27 @@ use sql::sessions;
 use uuid::Uuid;
 
 use super::live::LiveSessions;
+use super::resource_updates::ResourceUpdates;
 use crate::wire::meta::LogLevel;
 
 /// Sets and keeps the state of sessions.
 #[derive(Clone)]
 pub struct SessionLog {
     live: LiveSessions,
+    updates: ResourceUpdates,
     store: Store,
 }
 
 impl SessionLog {
-    /// `live` is where the state takes effect.
-    pub fn new(live: LiveSessions, store: Store) -> Self {
-        Self { live, store }
+    /// `live` and `updates` are where the state takes effect.
+    pub fn new(live: LiveSessions, updates: ResourceUpdates, store: Store) -> Self {
+        Self { live, updates, store }
     }
 
     /// Ends a session; its row may go after `ends_at`, when its token is no longer valid anyway.
     pub async fn end(&self, session: Uuid, ends_at: Timestamp) {
         self.live.end(session);
+        self.updates.end(session);
         if let Err(error) = self.write_end(session, ends_at).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "an ended session could not be kept");
         }
@@ -53,6 +56,7 @@ impl SessionLog {
             } else if state.ended {
                 if !self.live.is_ended(state.rid) {
                     self.live.end(state.rid);
+                    self.updates.end(state.rid);
                 }
             } else if let Some(level) = state.log_level.as_deref().and_then(LogLevel::parse) {
                 self.live.set_level(state.rid, level);

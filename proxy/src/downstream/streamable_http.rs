@@ -13,6 +13,7 @@ use futures::future::join_all;
 use http::{Method, StatusCode};
 use sql::model::Timestamp;
 
+use super::conversation::Owner;
 use super::dispatch::{Answered, Asked, Client, Dispatch, ModernClient, Outcome, response};
 use super::initialize::{self, InitializeParams};
 use super::modern_checks;
@@ -37,6 +38,8 @@ use crate::wire::meta::{EraDecision, LogLevel, Version, detect_era};
 const SESSION_NOT_FOUND: i64 = -32001;
 const INVALID_REQUEST: i64 = -32600;
 const INVALID_PARAMS: i64 = -32602;
+
+const ROOTS_CHANGED: &str = "notifications/roots/list_changed";
 
 /// The endpoint.
 pub struct StreamableHttp {
@@ -182,6 +185,9 @@ impl StreamableHttp {
     }
 
     fn notified(&self, session: &Session, notification: &Notification) -> Reply {
+        if notification.method.as_str() == ROOTS_CHANGED && session.abilities().roots {
+            self.roots_changed(session, notification);
+        }
         if notification.method.as_str() == "notifications/cancelled"
             && let Some(id) = notification.params.as_ref().and_then(|params| params.id(Field::RequestId))
             && let Some(live) = self.dispatch.live.get(session.id)
@@ -189,6 +195,16 @@ impl StreamableHttp {
             live.cancel(&id);
         }
         empty(StatusCode::ACCEPTED)
+    }
+
+    /// Roots are told to those upstreams alone that may ask for them: where the session is this client's
+    /// own. The client doesn't wait for them.
+    fn roots_changed(&self, session: &Session, notification: &Notification) {
+        let (upstreams, owner) = (self.dispatch.upstreams.clone(), Owner(session.id));
+        let params = notification.params.as_ref().map(|params| params.raw().clone());
+        self.tasks.spawn("roots changed", async move {
+            upstreams.notify_own(owner, ROOTS_CHANGED, params).await;
+        });
     }
 
     /// A client's answer to a request of ours. One that nobody waits for is accepted and dropped: its

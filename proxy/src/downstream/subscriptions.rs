@@ -1,7 +1,8 @@
 //! Long-lived streams for what belongs to no call: the GET stream of a legacy session, and
 //! `subscriptions/listen` of 2026-07-28.
 //!
-//! A stream hears that a list changed only if the list *as its key sees it* changed, and at most once
+//! A stream hears of resources that it subscribed to and, in the legacy era, what upstreams log outside
+//! of calls. It hears that a list changed only if the list *as its key sees it* changed, and at most once
 //! in a while, however often an upstream flaps. It ends when its key is revoked, when its client
 //! leaves or doesn't read, and in the way its era asks for when the gateway stops.
 
@@ -10,16 +11,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use http::StatusCode;
 use serde::Deserialize;
 use sql::model::{ApiKeyId, Kind};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::dispatch::Answered;
 use super::in_flight::{CallsInFlight, Permit};
 use super::live::{Live, LiveSessions};
+use super::log_feed::{self, LogFeed, LogMessage};
+use super::resource_updates::{Attached, Resource, ResourceUpdates};
 use super::session::Session;
 use super::stream::{self, KEEP_ALIVE};
 use crate::access::Caller;
@@ -28,7 +33,10 @@ use crate::catalog::{Policy, View};
 use crate::http_bridge::Reply;
 use crate::refusal::Refusal;
 use crate::tasks::Tasks;
+use crate::upstream::Settling;
+use crate::upstream::call::SubscribeError;
 use crate::wire::compose;
+use crate::wire::edit::Object;
 use crate::wire::envelope::Request;
 use crate::wire::meta;
 
@@ -38,6 +46,9 @@ const CHANGE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Events that may wait for a client that doesn't read; then its stream is closed.
 const EVENTS_MAX: usize = 64;
+
+/// How long the acknowledgement of a subscription waits for upstreams.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 const INVALID_PARAMS: i64 = -32602;
 
@@ -56,6 +67,10 @@ pub struct Subscriptions {
     pub published: Published,
     /// What hangs off legacy sessions.
     pub live: LiveSessions,
+    /// Who hears of which resource.
+    pub updates: ResourceUpdates,
+    /// Log messages that belong to no call.
+    pub logs: LogFeed,
     /// Open streams by key.
     pub streams: CallsInFlight,
     /// Cancelled when no more requests are accepted.
@@ -73,15 +88,11 @@ impl Subscriptions {
         };
         let (events, body) = mpsc::channel(EVENTS_MAX);
         let live = self.live.of(session.id);
-        let replaced = live.attach(events.clone());
-        let watch = self.watch(
-            caller,
-            Face::Get { _live: live },
-            events,
-            replaced,
-            permit,
-            &ANNOUNCED.map(|(method, _)| method),
-        );
+        let ended = live.attach(events.clone());
+        let inbox = self.updates.attach(session.id, caller.key().id);
+        let face = Face::Get { session: session.id, live, sessions: self.live.clone() };
+        let open = Open { face, inbox, events, ended, permit };
+        let watch = self.watch(caller, open, &ANNOUNCED.map(|(method, _)| method));
         self.tasks.spawn_here("mcp get stream", watch.run());
         stream::event_stream(body)
     }
@@ -106,16 +117,35 @@ impl Subscriptions {
         };
         let (events, body) = mpsc::channel(EVENTS_MAX);
         let id = request.id.raw().clone();
-        let acknowledged = compose::notification(
-            "notifications/subscriptions/acknowledged",
-            Some(filter.acknowledged(&id).as_bytes()),
-        );
-        // The channel is new and empty, so this can't fail.
-        let _ = events.try_send(stream::event(&acknowledged));
+        let who = Uuid::now_v7();
+        let inbox = self.updates.attach(who, caller.key().id).to_the_end();
+        let settling = self.subscribe(who, &caller, &filter.resource_subscriptions);
         let ended = CancellationToken::new();
-        let watch = self.watch(caller, Face::Listen { id }, events, ended, permit, &filter.methods());
-        self.tasks.spawn_here("mcp listen stream", watch.run());
+        let open = Open { face: Face::Listen { id }, inbox, events, ended, permit };
+        let watch = self.watch(caller, open, &filter.methods());
+        self.tasks.spawn_here("mcp listen stream", watch.listen(filter, settling));
         stream::event_stream(body)
+    }
+
+    /// Subscribes a stream to the resources that its view shows and whose upstreams tell of changes.
+    fn subscribe(&self, who: Uuid, caller: &Caller, uris: &[String]) -> Vec<(String, Settling)> {
+        let view = self.published.current().view(&Policy::of(caller.key()));
+        let mut settling: Vec<(String, Settling)> = Vec::new();
+        for uri in uris {
+            let Some(item) = view.route_uri(uri).filter(|item| view.offers(item.upstream.id).subscribe)
+            else {
+                continue;
+            };
+            let resource = Resource { upstream: item.upstream.id, uri: item.subject_upstream(uri).into() };
+            if settling.iter().any(|(known, _)| known == uri) {
+                continue;
+            }
+            match self.updates.subscribe(who, caller.key().id, uri, resource) {
+                Ok(settles) => settling.push((uri.clone(), settles)),
+                Err(error) => tracing::info!("a resource is not subscribed to: {error}"),
+            }
+        }
+        settling
     }
 
     fn permit(&self, key: ApiKeyId) -> Result<Permit, Refusal> {
@@ -123,15 +153,7 @@ impl Subscriptions {
         self.streams.enter(key, limit).ok_or(Refusal::TooManyStreams { limit })
     }
 
-    fn watch(
-        &self,
-        caller: Caller,
-        face: Face,
-        events: mpsc::Sender<Bytes>,
-        ended: CancellationToken,
-        permit: Permit,
-        methods: &[&'static str],
-    ) -> Watch {
+    fn watch(&self, caller: Caller, open: Open, methods: &[&'static str]) -> Watch {
         let view = self.published.current().view(&Policy::of(caller.key()));
         let lists = ANNOUNCED
             .iter()
@@ -140,15 +162,14 @@ impl Subscriptions {
                 (*method, Announced { kinds: *kinds, seen: fingerprint(&view, *kinds), quiet_until: None })
             })
             .collect();
+        let logs = matches!(open.face, Face::Get { .. }).then(|| self.logs.follow());
         Watch {
+            logs,
             published: self.published.clone(),
             draining: self.draining.clone(),
             caller,
-            face,
-            events,
-            ended,
+            open,
             lists,
-            _permit: permit,
         }
     }
 }
@@ -173,6 +194,8 @@ struct Filter {
     prompts_list_changed: bool,
     #[serde(default)]
     resources_list_changed: bool,
+    #[serde(default)]
+    resource_subscriptions: Vec<String>,
 }
 
 impl Filter {
@@ -192,6 +215,9 @@ impl Filter {
         for (name, _) in wanted.iter().filter(|(_, wanted)| *wanted) {
             honoured.insert((*name).into(), true.into());
         }
+        if !self.resource_subscriptions.is_empty() {
+            honoured.insert("resourceSubscriptions".into(), self.resource_subscriptions.clone().into());
+        }
         format!(r#"{{{},"notifications":{}}}"#, tag(id), serde_json::Value::Object(honoured))
     }
 }
@@ -208,8 +234,11 @@ fn raw(id: &Bytes) -> &str {
 /// The era's form of a stream.
 enum Face {
     Get {
+        session: Uuid,
+        sessions: LiveSessions,
         /// Keeps the session's live part while the stream is open.
-        _live: Arc<Live>,
+        #[expect(dead_code, reason = "held, not used")]
+        live: Arc<Live>,
     },
     Listen {
         id: Bytes,
@@ -223,32 +252,68 @@ struct Announced {
     quiet_until: Option<Instant>,
 }
 
+/// What there is of a stream when it is opened.
+struct Open {
+    face: Face,
+    inbox: Attached,
+    events: mpsc::Sender<Bytes>,
+    ended: CancellationToken,
+    #[expect(dead_code, reason = "held, not used")]
+    permit: Permit,
+}
+
 /// One open stream.
 struct Watch {
     published: Published,
     draining: CancellationToken,
     caller: Caller,
-    face: Face,
-    events: mpsc::Sender<Bytes>,
-    ended: CancellationToken,
+    open: Open,
+    /// What upstreams log outside of calls; the legacy era alone has that.
+    logs: Option<log_feed::Follower>,
     lists: BTreeMap<&'static str, Announced>,
-    _permit: Permit,
 }
 
 impl Watch {
+    /// A subscription: acknowledged once it is known what is honoured, so that the client hears of every
+    /// change after that.
+    async fn listen(self, mut filter: Filter, settling: Vec<(String, Settling)>) {
+        let (names, settling): (Vec<_>, Vec<_>) = settling.into_iter().unzip();
+        let settled = join_all(settling.into_iter().map(|settles| timeout(SETTLE_TIMEOUT, settles)));
+        let settled = tokio::select! {
+            settled = settled => settled,
+            () = self.open.over(&self.caller, &self.draining) => return self.farewell(),
+        };
+        filter.resource_subscriptions.clear();
+        for (uri, outcome) in names.into_iter().zip(settled) {
+            if matches!(outcome, Ok(Err(SubscribeError::Refused(_)))) {
+                self.open.inbox.unsubscribe(&uri);
+            } else {
+                // One that can't be reached now is asked as soon as it can.
+                filter.resource_subscriptions.push(uri);
+            }
+        }
+        let Face::Listen { id } = &self.open.face else { return };
+        let acknowledged = compose::notification(
+            "notifications/subscriptions/acknowledged",
+            Some(filter.acknowledged(id).as_bytes()),
+        );
+        if self.open.send(stream::event(&acknowledged)) {
+            self.run().await;
+        }
+    }
+
     async fn run(mut self) {
         let mut changes = self.published.changes();
         let mut silence = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
         loop {
             let due = self.next_due();
             let alive = tokio::select! {
+                () = self.open.over(&self.caller, &self.draining) => { self.farewell(); false }
                 Ok(()) = changes.changed() => self.announce(),
                 () = until(due) => self.announce(),
-                _ = silence.tick() => self.events.try_send(stream::keep_alive()).is_ok(),
-                () = self.events.closed() => false,
-                () = self.ended.cancelled() => false,
-                () = self.caller.revoked().cancelled() => false,
-                () = self.draining.cancelled() => { self.farewell(); false }
+                () = self.open.inbox.rung() => self.tell_updates(),
+                message = next_log(&mut self.logs) => self.tell_log(&message),
+                _ = silence.tick() => self.open.send(stream::keep_alive()),
             };
             if !alive {
                 return;
@@ -267,13 +332,47 @@ impl Watch {
             }
             list.seen = seen;
             list.quiet_until = Some(now + CHANGE_INTERVAL);
-            let message = compose::notification(method, self.face.params().as_deref());
-            if self.events.try_send(stream::event(&message)).is_err() {
-                tracing::info!("a stream's client does not read, its stream is closed");
+            let message = compose::notification(method, self.open.face.params().as_deref());
+            if !self.open.send(stream::event(&message)) {
                 return false;
             }
         }
         true
+    }
+
+    /// Says which subscribed resources changed, of those that the key still sees. `false`: the client
+    /// doesn't read, or has another stream by now.
+    fn tell_updates(&self) -> bool {
+        if self.open.ended.is_cancelled() {
+            return false;
+        }
+        let view = self.published.current().view(&Policy::of(self.caller.key()));
+        let mut updates = self.open.inbox.take().into_iter();
+        while let Some(update) = updates.next() {
+            if view.route_uri(&update.subscribed).is_none() {
+                continue;
+            }
+            let params = self.open.face.tagged(update.params.clone());
+            let message = compose::notification("notifications/resources/updated", Some(&params));
+            if !self.open.send(stream::event(&message)) {
+                self.open.inbox.give_back(std::iter::once(update).chain(updates));
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Says what an upstream logged outside of calls, if it is for this session. Log messages leave room
+    /// for the rest: a flood of them closes no stream.
+    fn tell_log(&self, message: &LogMessage) -> bool {
+        let Face::Get { session, sessions, .. } = &self.open.face else { return true };
+        let least = sessions.level(*session).unwrap_or(log_feed::LEVEL_DEFAULT);
+        if message.level < least || self.open.events.capacity() < EVENTS_MAX / 2 {
+            return true;
+        }
+        let view = self.published.current().view(&Policy::of(self.caller.key()));
+        let is_shown = view.upstreams().any(|lists| lists.upstream.id == message.upstream);
+        !is_shown || self.open.send(message.event.clone())
     }
 
     /// When a change that was held back may be announced.
@@ -288,13 +387,15 @@ impl Watch {
 
     /// The graceful end of a subscription is its answer; a GET stream just ends.
     fn farewell(&self) {
-        if let Face::Listen { id } = &self.face {
+        if self.draining.is_cancelled()
+            && let Face::Listen { id } = &self.open.face
+        {
             let result = format!(
                 r#"{{"jsonrpc":"2.0","id":{},"result":{{"resultType":"complete",{}}}}}"#,
                 raw(id),
                 tag(id)
             );
-            let _ = self.events.try_send(stream::event(result.as_bytes()));
+            let _ = self.open.events.try_send(stream::event(result.as_bytes()));
         }
     }
 }
@@ -306,6 +407,46 @@ impl Face {
             Self::Get { .. } => None,
             Self::Listen { id } => Some(format!("{{{}}}", tag(id)).into_bytes()),
         }
+    }
+
+    /// Other params with the same.
+    fn tagged(&self, params: Bytes) -> Bytes {
+        let Self::Listen { id } = self else { return params };
+        let Ok(mut object) = Object::parse(&params) else { return params };
+        let meta = object.get("_meta").and_then(|raw| Object::parse(&raw).ok());
+        let mut meta = meta.unwrap_or_else(Object::empty);
+        meta.set(meta::SUBSCRIPTION_ID, id.clone());
+        object.set("_meta", meta.into_bytes());
+        object.into_bytes()
+    }
+}
+
+impl Open {
+    /// Puts an event on the stream. `false`: the client doesn't read.
+    fn send(&self, event: Bytes) -> bool {
+        let sent = self.events.try_send(event).is_ok();
+        if !sent && !self.events.is_closed() {
+            tracing::info!("a stream's client does not read, its stream is closed");
+        }
+        sent
+    }
+
+    /// Resolves when the stream is to end.
+    async fn over(&self, caller: &Caller, draining: &CancellationToken) {
+        tokio::select! {
+            () = self.events.closed() => {}
+            () = self.ended.cancelled() => {}
+            () = caller.revoked().cancelled() => {}
+            () = draining.cancelled() => {}
+        }
+    }
+}
+
+/// The next log message outside of calls, where the era has such.
+async fn next_log(logs: &mut Option<log_feed::Follower>) -> Arc<LogMessage> {
+    match logs {
+        Some(logs) => logs.next().await,
+        None => std::future::pending().await,
     }
 }
 

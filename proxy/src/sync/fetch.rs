@@ -202,6 +202,7 @@ impl Reader {
         }
         if self.kind == Kind::Tool {
             self.usable_schema(&name, object.get("inputSchema"))?;
+            self.callable_at_once(&name, object.get("execution"))?;
         }
         Ok(name)
     }
@@ -215,6 +216,18 @@ impl Reader {
         match ParamHeaders::of_schema(&schema) {
             Ok(_) => Ok(()),
             Err(invalid) => Err(self.finding(name, "INVALID_X_MCP_HEADER", &invalid.to_string())),
+        }
+    }
+
+    /// A tool that can only be called as a task (2025-11-25) can't be called through the gateway.
+    fn callable_at_once(&self, name: &str, execution: Option<Bytes>) -> Result<(), Finding> {
+        let execution = execution.and_then(|raw| Object::parse(&raw).ok());
+        match execution.and_then(|execution| execution.text("taskSupport")) {
+            Some(support) if support.as_str() == "required" => {
+                let text = "the tool can be called as a task only, which isn't supported";
+                Err(self.finding(name, "TASK_REQUIRED", text))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -235,4 +248,25 @@ fn one_line(body: &Bytes) -> Bytes {
         *byte = b' ';
     }
     line.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_that_can_be_called_as_a_task_only_is_left_out_and_said_why() {
+        let reader = Reader { kind: Kind::Tool, bytes: 0, names: HashSet::new() };
+        let usable = |support: &str| {
+            let body = format!(
+                r#"{{"name":"t","inputSchema":{{"type":"object"}},"execution":{{"taskSupport":"{support}"}}}}"#
+            );
+            reader.usable(&body.into())
+        };
+        for support in ["forbidden", "optional"] {
+            assert_eq!(usable(support), Ok("t".to_owned()));
+        }
+        let finding = usable("required").expect_err("it is left out");
+        assert_eq!((&*finding.code, &*finding.upstream_name), ("TASK_REQUIRED", "t"));
+    }
 }

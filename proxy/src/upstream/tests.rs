@@ -3,6 +3,7 @@
 mod exchange;
 mod handshake;
 mod peer;
+mod subscriptions;
 mod supervision;
 mod trial;
 

@@ -56,7 +56,8 @@ impl Admin {
     pub(crate) async fn upstream_id(&self, name: &str) -> String {
         let list = self.get("upstreams").await.1;
         let items = list["items"].as_array().expect("a list");
-        let found = items.iter().find(|item| item["name"] == name).unwrap_or_else(|| panic!("{name} in {list}"));
+        let found =
+            items.iter().find(|item| item["name"] == name).unwrap_or_else(|| panic!("{name} in {list}"));
         found["id"].as_str().expect("an id").to_owned()
     }
 

@@ -149,7 +149,9 @@ async fn commit(fault: Fault, stream: &mut BufReader<TcpStream>, id: &Value) -> 
         }
         Fault::Garbage => write(stream, "200 OK", as_json, b"}{ not json").await.is_some(),
         Fault::NoJsonRpc => write(stream, "200 OK", as_json, b"[1,2,3]").await.is_some(),
-        Fault::WrongId => write(stream, "200 OK", as_json, good(&json!("nobody's")).as_bytes()).await.is_some(),
+        Fault::WrongId => {
+            write(stream, "200 OK", as_json, good(&json!("nobody's")).as_bytes()).await.is_some()
+        }
         Fault::Status500 => write(stream, "500 Internal Server Error", "text/plain", b"oh").await.is_some(),
         Fault::EndlessEvent => {
             let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: {\"jsonrpc\":\"2.0\",\"id\":";

@@ -212,7 +212,8 @@ async fn serve(stream: TcpStream, service: Service, state: Arc<State>) {
             let (head, body) = request.into_parts();
             // A client that breaks off in the middle of its body gets no answer anyway.
             let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-            let seen = Seen { method: head.method.clone(), headers: head.headers.clone(), body: body.clone() };
+            let seen =
+                Seen { method: head.method.clone(), headers: head.headers.clone(), body: body.clone() };
             state.seen.lock().expect("nobody panics with it").push(seen);
             Ok::<_, Infallible>(service.handle(Request::from_parts(head, Full::new(body))).await)
         }

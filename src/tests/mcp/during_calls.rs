@@ -33,7 +33,8 @@ async fn progress_comes_before_the_answer_and_in_order_in_all_four_pairs_of_eras
                 let (before, result) = progress(&gateway.mcp(), client_era, token.clone()).await;
                 let pair = format!("{client_era} -> {upstream_era}: {before:?}");
                 assert_eq!(success_of(&result), "done", "{pair}");
-                let steps: Vec<_> = before.iter().map(|message| message["params"]["progress"].as_f64()).collect();
+                let steps: Vec<_> =
+                    before.iter().map(|message| message["params"]["progress"].as_f64()).collect();
                 assert_eq!(steps, [Some(1.0), Some(2.0), Some(3.0)], "{pair}");
                 assert!(before.iter().all(|message| message["method"] == "notifications/progress"), "{pair}");
                 assert!(before.iter().all(|message| message["params"]["progressToken"] == token), "{pair}");

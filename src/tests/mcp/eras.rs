@@ -25,7 +25,10 @@ async fn four_upstreams(peer: &Peer) -> TestGateway {
     let scene = TestGateway::start().with_key();
     let scene = scene.with_upstream(http("legacy")).with_upstream(http("modern"));
     let gateway = scene.with_upstream(stdio("legacy")).with_upstream(stdio("modern")).await;
-    gateway.mcp().lists(&UPSTREAMS.map(|(prefix, _)| concat_echo(prefix)).each_ref().map(String::as_str)).await;
+    gateway
+        .mcp()
+        .lists(&UPSTREAMS.map(|(prefix, _)| concat_echo(prefix)).each_ref().map(String::as_str))
+        .await;
     gateway
 }
 
@@ -68,7 +71,8 @@ async fn a_raw_client_of_2026_07_28_lists_and_calls_every_upstream() {
     let gateway = four_upstreams(&peer).await;
     let mcp = gateway.mcp();
     let discovered = mcp.modern("server/discover", json!({})).await.result().await;
-    let supported: Vec<&str> = discovered["supportedVersions"].as_array().unwrap().iter().flat_map(Value::as_str).collect();
+    let supported: Vec<&str> =
+        discovered["supportedVersions"].as_array().unwrap().iter().flat_map(Value::as_str).collect();
     assert_eq!(supported.first(), Some(&MODERN));
     assert!(LEGACY.iter().all(|version| supported.contains(version)), "{supported:?}");
     let list = mcp.modern("tools/list", json!({})).await.result().await;
@@ -111,7 +115,10 @@ async fn the_era_of_an_upstream_is_found_out() {
         .with_stdio_upstream("stdio-modern", "node", &Reference::over_stdio(&script, &["--era", "modern"]));
     let gateway = scene.with_key().await;
     // Four claim the name `echo`, so that four of it are listed in the end.
-    gateway.mcp().lists_become(|names| names.iter().filter(|name| name.starts_with("echo")).count() == 4).await;
+    gateway
+        .mcp()
+        .lists_become(|names| names.iter().filter(|name| name.starts_with("echo")).count() == 4)
+        .await;
     let list = gateway.admin().await.get("upstreams").await.1;
     for upstream in list["items"].as_array().unwrap() {
         let name = upstream["name"].as_str().unwrap();

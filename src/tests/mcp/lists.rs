@@ -53,18 +53,18 @@ async fn a_definition_goes_out_as_it_came() {
 #[tokio::test]
 async fn tools_of_one_name_are_both_reachable_and_keep_their_names() {
     let peers = [Peer::start().await, Peer::start().await];
-    let mut gateway = TestGateway::start()
-        .with_peer("first", &peers[0])
-        .with_peer("second", &peers[1])
-        .with_key()
-        .await;
+    let mut gateway =
+        TestGateway::start().with_peer("first", &peers[0]).with_peer("second", &peers[1]).with_key().await;
     let echoes = |names: &[String]| -> Vec<String> {
         names.iter().filter(|name| name.starts_with("echo")).cloned().collect()
     };
     let listed = gateway.mcp().lists_become(|names| echoes(names).len() == 2).await;
     let names = echoes(&listed);
     assert!(names.contains(&"echo".to_owned()), "{names:?}");
-    assert!(names.iter().any(|name| name.starts_with("echo__") && name.len() == "echo__".len() + 8), "{names:?}");
+    assert!(
+        names.iter().any(|name| name.starts_with("echo__") && name.len() == "echo__".len() + 8),
+        "{names:?}"
+    );
     for (i, name) in names.iter().enumerate() {
         let said = json!({"message": format!("to {i}")});
         assert_eq!(success_of(&gateway.mcp().call(name, said).await), format!("echo: to {i}"));
@@ -98,7 +98,10 @@ async fn a_tool_that_a_key_may_not_see_is_as_unknown_as_one_that_does_not_exist(
     assert_eq!(renamed(modern("hidden").await), renamed(modern("absent").await));
     assert_eq!(renamed(legacy("hidden").await), renamed(legacy("absent").await));
     let answer = session.request("tools/call", call("hidden")).await.answer().await;
-    assert_eq!((&answer["error"]["code"], &answer["error"]["message"]), (&json!(-32602), &json!("Unknown tool: hidden")));
+    assert_eq!(
+        (&answer["error"]["code"], &answer["error"]["message"]),
+        (&json!(-32602), &json!("Unknown tool: hidden"))
+    );
     assert_eq!(other.counts().calls, 0);
     // The key that sees all reaches it, so it isn't simply gone.
     assert_eq!(success_of(&gateway.mcp().call("hidden", json!({})).await), "hidden got {}");

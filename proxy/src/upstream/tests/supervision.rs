@@ -106,7 +106,7 @@ fn connection(opener: &Arc<Scripted>) -> (Connection, mpsc::Receiver<UpstreamEve
         events,
     };
     let spec = Arc::new(record("http://127.0.0.1:1/", Protocol::Legacy));
-    (Connection::start(spec, surroundings, Roots::Undeclared), news)
+    (Connection::start(spec, surroundings, Roots::Undeclared, Arc::default()), news)
 }
 
 fn scripted(next: Vec<Script>) -> Arc<Scripted> {
@@ -233,7 +233,7 @@ async fn a_disabled_upstream_is_left_alone() {
         tasks: tasks(),
         events,
     };
-    let connection = Connection::start(Arc::new(spec), surroundings, Roots::Undeclared);
+    let connection = Connection::start(Arc::new(spec), surroundings, Roots::Undeclared, Arc::default());
     let (call, _outbox) = call("{}");
     assert!(matches!(connection.call(call).await, Err(CallError::Unavailable { .. })));
     assert_eq!(
@@ -421,7 +421,7 @@ async fn each_owner_has_a_session_of_its_own_until_it_is_idle() {
     };
     let mut spec = record("http://127.0.0.1:1/", Protocol::Legacy);
     spec.isolation = Isolation::PerSession;
-    let served = Served::start(&Arc::new(spec), &surroundings);
+    let served = Served::start(&Arc::new(spec), &surroundings, Arc::default());
     connected(&mut news).await;
     let ask = async |owner: u128| {
         let (call, _outbox) = call_of(Owner(Uuid::from_u128(owner)), "{}");

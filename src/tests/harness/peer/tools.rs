@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ClientResult, ContentBlock, CreateMessageRequest,
-    ElicitRequest, ErrorData, InputRequiredResult, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
-    ProtocolVersion, ServerConfig, ServerRequest, SetLevelRequestParams, SubscriptionFilter, Tool,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ClientResult, ContentBlock,
+    CreateMessageRequest, ElicitRequest, ErrorData, InputRequiredResult, ListToolsResult,
+    PaginatedRequestParams, ProgressNotificationParam, ProtocolVersion, ServerConfig, ServerRequest,
+    SetLevelRequestParams, SubscriptionFilter, Tool,
 };
 use rmcp::service::{NotificationContext, RequestContext, ServiceError, SubscriptionContext};
 use rmcp::{RoleServer, ServerHandler};
@@ -80,7 +81,8 @@ impl Tools {
     #[expect(deprecated, reason = "clients log for another year")]
     async fn log(&self, context: &RequestContext<RoleServer>) -> Outcome {
         for level in ["debug", "info", "error"] {
-            let message = parsed(json!({"level": level, "logger": "peer", "data": format!("said at {level}")}));
+            let message =
+                parsed(json!({"level": level, "logger": "peer", "data": format!("said at {level}")}));
             context.peer.notify_logging_message(message).await.map_err(lost)?;
         }
         text("logged")
@@ -103,7 +105,11 @@ impl Tools {
                 }));
                 return Ok(needed.into());
             };
-            assert_eq!(request.request_state, Some(format!("state of {key} = \"1\"")), "it comes back as it was");
+            assert_eq!(
+                request.request_state,
+                Some(format!("state of {key} = \"1\"")),
+                "it comes back as it was"
+            );
             return text(format!("answered {}", answers[key]));
         }
         let asked = match method {
@@ -135,7 +141,11 @@ impl ServerHandler for Tools {
         Ok(ListToolsResult::with_all_items(tools))
     }
 
-    async fn call_tool(&self, request: CallToolRequestParams, context: RequestContext<RoleServer>) -> Outcome {
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Outcome {
         self.state.count(|counts| counts.calls += 1);
         match &*request.name {
             "echo" => text(format!("echo: {}", argument(&request, "message"))),
@@ -148,7 +158,8 @@ impl ServerHandler for Tools {
                 self.need("who", "elicitation/create", params, &request, &context).await
             }
             "sample" => {
-                let question = json!({"role": "user", "content": {"type": "text", "text": "Capital of France?"}});
+                let question =
+                    json!({"role": "user", "content": {"type": "text", "text": "Capital of France?"}});
                 let params = json!({"messages": [question], "maxTokens": 10});
                 self.need("capital", "sampling/createMessage", params, &request, &context).await
             }
@@ -156,7 +167,11 @@ impl ServerHandler for Tools {
         }
     }
 
-    async fn set_level(&self, _: SetLevelRequestParams, _: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+    async fn set_level(
+        &self,
+        _: SetLevelRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
         Ok(())
     }
 
