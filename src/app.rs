@@ -6,7 +6,7 @@
 
 use std::process::ExitCode;
 
-use admin::first_admin;
+use admin::first_admin::{self, FirstAdminError};
 use proxy::access::client_address::TrustedProxies;
 use proxy::access::origin::OriginRules;
 use proxy::data_plane::{DataPlane, Options};
@@ -121,7 +121,11 @@ async fn apply(
 async fn first_admin(config: &Config, store: &Store) -> Result<Option<Secret<String>>, Failure> {
     if let Some(admin) = &config.first_admin {
         let made = first_admin::ensure(store, &admin.username, &admin.password).await;
-        if made.map_err(|error| Failure::configuration(&[format!("MPG_ADMIN_PASSWORD: {error}")]))? {
+        let made = made.map_err(|error| match error {
+            FirstAdminError::Password(_) => Failure::configuration(&[format!("MPG_ADMIN_PASSWORD: {error}")]),
+            error => Failure::Internal(error.into()),
+        });
+        if made? {
             tracing::info!(admin.username, "first admin made");
         }
         return Ok(None);

@@ -9,10 +9,12 @@
 pub mod follow;
 pub mod lists;
 pub mod naming;
+#[cfg(test)]
+pub(crate) mod testing;
 mod uri_template;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use ring::digest::{Context, SHA256};
@@ -251,8 +253,11 @@ pub struct Snapshot {
     pub catalog: Arc<Catalog>,
     /// When it was published.
     pub published_at: Timestamp,
-    views: Mutex<HashMap<Policy, Arc<View>>>,
+    views: Mutex<HashMap<Policy, Cell>>,
 }
+
+/// The place of a view that is made, once, by the first who needs it.
+type Cell = Arc<OnceLock<Arc<View>>>;
 
 impl Snapshot {
     /// A catalog without views; each is made when the first caller with its policy comes.
@@ -260,18 +265,21 @@ impl Snapshot {
         Self { catalog: Arc::new(catalog), published_at, views: Mutex::default() }
     }
 
-    /// What a caller with `policy` sees.
+    /// What a caller with `policy` sees. Callers with other policies don't wait while a view is made.
     pub fn view(&self, policy: &Policy) -> Arc<View> {
+        let cell = self.cell(policy);
+        Arc::clone(cell.get_or_init(|| Arc::new(View::new(Arc::clone(&self.catalog), policy))))
+    }
+
+    fn cell(&self, policy: &Policy) -> Cell {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(view) = views.get(policy) {
-            return Arc::clone(view);
+        if let Some(cell) = views.get(policy) {
+            return Arc::clone(cell);
         }
         if views.len() >= VIEWS_MAX {
             views.clear();
         }
-        let view = Arc::new(View::new(Arc::clone(&self.catalog), policy));
-        views.insert(policy.clone(), Arc::clone(&view));
-        view
+        Arc::clone(views.entry(policy.clone()).or_default())
     }
 }
 

@@ -9,11 +9,12 @@ mod control;
 
 pub use self::control::check_spec;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sql::model::{Settings, UpstreamId, UpstreamInfo};
-use sql::{Store, StoreError, api_keys, sessions, upstreams};
+use sql::model::{Settings, SyncSwitches, Upstream, UpstreamId, UpstreamInfo};
+use sql::{Store, StoreError, api_keys, upstreams};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -114,7 +115,7 @@ impl DataPlane {
             session_log.clone(),
             SettingsFollower { overlay, in_force },
         );
-        follower.load().await?;
+        let key_follower = follower.load().await?;
         let parts = Arc::new(Parts {
             syncs: Syncs::new(store.clone(), upstreams.clone(), settings.clone(), tasks.clone()),
             log_levels: LogLevels::new(upstreams.clone(), live.clone(), tasks.clone()),
@@ -132,6 +133,8 @@ impl DataPlane {
             draining,
         });
         tasks.spawn("catalog follower", follower.run(tasks.stopping().clone()));
+        tasks.spawn("key follower", key_follower.run(tasks.stopping().clone()));
+        tasks.spawn("names", Arc::clone(&parts).follow_naming());
         tasks.spawn("upstream events", Arc::clone(&parts).handle_events(reported));
         tasks.spawn("last use of keys", Arc::clone(&parts).flush_last_used());
         tasks.spawn("expired keys", Arc::clone(&parts).end_expired_keys());
@@ -167,6 +170,7 @@ impl DataPlane {
             session_log: parts.session_log.clone(),
             subscriptions: Subscriptions {
                 published: parts.published.clone(),
+                keys: parts.keys.clone(),
                 live: parts.live.clone(),
                 updates: parts.updates.clone(),
                 logs: parts.logs.clone(),
@@ -192,6 +196,14 @@ impl DataPlane {
     }
 }
 
+/// What decides under which names an upstream's definitions are exposed.
+#[derive(PartialEq)]
+struct Naming {
+    length_max: u32,
+    prefix: String,
+    kinds: SyncSwitches,
+}
+
 impl Parts {
     async fn handle_events(self: Arc<Self>, mut reported: mpsc::Receiver<UpstreamEvent>) {
         let stopping = self.tasks.stopping().clone();
@@ -215,11 +227,12 @@ impl Parts {
     }
 
     async fn connected(&self, id: UpstreamId, info: UpstreamInfo) {
+        // First what needs no store: one that hangs must not keep a list from being fetched.
+        self.log_levels.tell(id);
+        self.sync_if_automatic(id);
         if let Err(error) = self.keep_info(&info).await {
             tracing::warn!(upstream.id = %id, error = &error as &dyn std::error::Error, "what the upstream says of itself could not be kept");
         }
-        self.log_levels.tell(id);
-        self.sync_if_automatic(id);
     }
 
     /// Writes what an upstream says of itself where it says something new.
@@ -240,6 +253,40 @@ impl Parts {
         if automatic {
             self.syncs.request(id);
         }
+    }
+
+    /// Names are settled when a list is taken in. So what decides on names asks for a sync when it
+    /// changes, and an upstream that is gone takes its worker with it.
+    async fn follow_naming(self: Arc<Self>) {
+        let stopping = self.tasks.stopping().clone();
+        let mut changes = self.published.changes();
+        let mut known = self.naming();
+        loop {
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                () = stopping.cancelled() => return,
+            }
+            let now = self.naming();
+            for (id, naming) in &now {
+                if known.get(id).is_some_and(|former| former != naming) {
+                    self.sync_if_automatic(*id);
+                }
+            }
+            self.syncs.keep(|id| now.contains_key(&id));
+            known = now;
+        }
+    }
+
+    /// What the names and kinds of each upstream's definitions depend on.
+    fn naming(&self) -> HashMap<UpstreamId, Naming> {
+        let catalog = Arc::clone(&self.published.current().catalog);
+        let length_max = catalog.settings.naming.length_max;
+        let naming = |upstream: &Arc<Upstream>| Naming {
+            length_max,
+            prefix: upstream.name_prefix.clone(),
+            kinds: upstream.sync,
+        };
+        catalog.upstreams().map(|upstream| (upstream.id, naming(upstream))).collect()
     }
 
     async fn flush_last_used(self: Arc<Self>) {
@@ -291,20 +338,12 @@ impl Parts {
                 _ = due.tick() => {}
                 () = stopping.cancelled() => return,
             }
-            if let Err(error) = self.drop_expired_sessions().await {
+            if let Err(error) = self.session_log.sweep().await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "expired sessions could not be dropped"
                 );
             }
         }
-    }
-
-    async fn drop_expired_sessions(&self) -> Result<(), StoreError> {
-        let now = self.store.clock().now();
-        self.session_log.load().await?;
-        let mut tx = self.store.begin().await?;
-        sessions::sweep(&mut tx, now).await?;
-        tx.commit().await
     }
 }

@@ -1,7 +1,8 @@
 //! Fetching the lists of an upstream.
 //!
-//! A sync has a cause: the first connection, `list_changed`, or the admin's button. Runs for one
-//! upstream are folded: who asks while one runs gets the next. Pages are bounded in count, bytes and
+//! A sync has a cause: the first connection, `list_changed`, a change of what names are made of, or the
+//! admin's button. Runs for one upstream are folded: who asks while one runs gets the next. One that
+//! another replica keeps from running, or that the store fails, is tried again by itself. Pages are bounded in count, bytes and
 //! time. Each definition is kept as it came; a bad one is a finding and not a failure of the list. Only
 //! a difference is written, and the last good list survives every failure.
 
@@ -12,9 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
-use sql::model::{Definition, Era, Finding, Kind, ListDiff, ListState, Settings, Upstream, UpstreamId};
-use sql::{Store, StoreError, leases, lists, names, upstreams};
+use sql::model::{
+    Claim, Definition, Era, Finding, Kind, ListDiff, ListState, Settings, Upstream, UpstreamId,
+};
+use sql::{Store, StoreError, Tx, leases, lists, names, upstreams};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::catalog::naming::{Claims, Settled};
@@ -28,6 +32,13 @@ const WAITING_MAX: usize = 16;
 
 /// How much longer than a sync its lease lasts, so that a slow commit still holds it.
 const LEASE_MARGIN: Duration = Duration::from_secs(10);
+
+/// Between two attempts at a sync that failed for a reason of ours: a lease ends by itself in less than a
+/// minute, and a replica that died in the middle of a sync holds one so long.
+const RETRY_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Attempts to write a list whose names another replica takes in the same moment.
+const CLAIM_ATTEMPTS_MAX: usize = 5;
 
 /// Why a sync failed; the last good list stays.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -52,6 +63,13 @@ pub enum SyncError {
     /// The store could not be written.
     #[error("the lists could not be stored")]
     Store(#[source] Arc<StoreError>),
+}
+
+impl SyncError {
+    /// Whether the cause of the sync still stands and no news will come of it.
+    fn is_ours(&self) -> bool {
+        matches!(self, Self::Elsewhere | Self::Store(_))
+    }
 }
 
 impl From<StoreError> for SyncError {
@@ -113,21 +131,28 @@ impl Syncs {
     }
 
     fn worker(&self, id: UpstreamId) -> mpsc::Sender<Option<Reply>> {
-        let entry = self.0.workers.entry(id).or_insert_with(|| {
+        let start = || {
             let (requests, waiting) = mpsc::channel(WAITING_MAX);
             let shared = Arc::clone(&self.0);
             self.0.tasks.spawn("upstream sync", work(shared, id, waiting));
             requests
-        });
-        entry.clone()
+        };
+        let mut worker = self.0.workers.entry(id).or_insert_with(start);
+        // A worker that panicked must not be the last one of its upstream.
+        if worker.is_closed() {
+            *worker = start();
+        }
+        worker.clone()
     }
 }
 
 async fn work(shared: Arc<Shared>, id: UpstreamId, mut waiting: mpsc::Receiver<Option<Reply>>) {
     let stopping = shared.tasks.stopping().clone();
+    let mut again_at: Option<Instant> = None;
     loop {
         let first = tokio::select! {
             first = waiting.recv() => first,
+            () = until(again_at) => Some(None),
             () = stopping.cancelled() => return,
         };
         let Some(first) = first else { return };
@@ -142,9 +167,18 @@ async fn work(shared: Arc<Shared>, id: UpstreamId, mut waiting: mpsc::Receiver<O
         if let Err(error) = &report {
             tracing::warn!(upstream.id = %id, error = error as &dyn std::error::Error, "sync failed, the last good list stays");
         }
+        let ours = report.as_ref().is_err_and(SyncError::is_ours);
+        again_at = ours.then(|| Instant::now() + RETRY_INTERVAL);
         for reply in replies.into_iter().flatten() {
             let _ = reply.send(report.clone());
         }
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -161,10 +195,19 @@ impl Shared {
         }
         tx.commit().await?;
         let report = tokio::time::timeout(timeout, self.fetch_and_apply(&upstream, &settings)).await;
-        let mut tx = self.store.begin().await?;
-        leases::release(&mut tx, &lease, self.holder).await?;
-        tx.commit().await?;
+        if let Err(error) = self.release(&lease).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a lease could not be given back, it ends by itself"
+            );
+        }
         report.unwrap_or_else(|_| Err(CallError::TimedOut { after: timeout }.into()))
+    }
+
+    async fn release(&self, lease: &str) -> Result<(), StoreError> {
+        let mut tx = self.store.begin().await?;
+        leases::release(&mut tx, lease, self.holder).await?;
+        tx.commit().await
     }
 
     async fn fetch_and_apply(
@@ -186,7 +229,7 @@ impl Shared {
     }
 
     /// Writes the difference between what was fetched and what is stored, names claimed, in one
-    /// transaction.
+    /// transaction. Where another upstream's sync takes a name in the same moment, all of it is done again.
     async fn apply(
         &self,
         upstream: &Upstream,
@@ -195,13 +238,33 @@ impl Shared {
         settings: &Settings,
         report: &mut SyncReport,
     ) -> Result<(), SyncError> {
+        for _ in 0..CLAIM_ATTEMPTS_MAX {
+            if let Some(written) = self.try_apply(upstream, kind, &fetched, settings).await? {
+                note(report, &written.difference, &written.stored, fetched.findings);
+                return Ok(());
+            }
+        }
+        Err(SyncError::Elsewhere)
+    }
+
+    /// `None`: a name was taken between the reading of claims and the writing.
+    async fn try_apply(
+        &self,
+        upstream: &Upstream,
+        kind: Kind,
+        fetched: &fetch::Fetched,
+        settings: &Settings,
+    ) -> Result<Option<Written>, SyncError> {
         let mut tx = self.store.begin().await?;
         let stored = lists::of_upstream(&mut tx, upstream.id, kind).await?;
         let claimed = names::claims(&mut tx, kind).await?;
         let mut claims = Claims::new(kind, settings.naming.length_max as usize, claimed);
+        // Names that are wanted no longer are free for the other definitions of the same list.
+        let items = fetched.items.iter().map(|item| item.name.as_str());
+        claims.let_go_of_unwanted(&upstream.name_prefix, upstream.id, items);
         let mut new_claims = Vec::new();
         let source = diff::Source { upstream_id: upstream.id, kind, clock: self.store.clock() };
-        let difference = diff::diff(&source, &stored, fetched.items, |name| {
+        let difference = diff::diff(&source, &stored, fetched.items.clone(), |name| {
             let settled = claims.settle(&upstream.name_prefix, upstream.id, name);
             if let Settled::New(claim) = &settled {
                 new_claims.push(claim.clone());
@@ -219,21 +282,39 @@ impl Shared {
         let states = lists::states(&mut tx).await?;
         let former =
             states.into_iter().find(|former| (former.upstream_id, former.kind) == (upstream.id, kind));
-        note(report, &difference, &stored, fetched.findings);
-        if difference.is_empty() && former.is_some_and(|former| same_but_for_time(&former, &state)) {
-            return Ok(());
+        let written = Written { difference, stored };
+        if written.difference.is_empty() && former.is_some_and(|former| same_but_for_time(&former, &state)) {
+            return Ok(Some(written));
         }
-        for claim in &new_claims {
-            names::release(&mut tx, kind, upstream.id, &claim.upstream_name).await?;
-            if !names::claim(&mut tx, claim).await? {
-                // Another replica took the name between our read and now; the next sync settles it.
-                return Err(SyncError::Elsewhere);
-            }
+        if !claim_all(&mut tx, new_claims).await? {
+            return Ok(None);
         }
-        lists::apply(&mut tx, &difference, &state).await?;
+        lists::apply(&mut tx, &written.difference, &state).await?;
         tx.commit().await?;
-        Ok(())
+        Ok(Some(written))
     }
+}
+
+/// What a sync wrote, and what stood there before.
+struct Written {
+    difference: ListDiff,
+    stored: Vec<Definition>,
+}
+
+/// Stores claims in place of the former ones of the same definitions. `false`: another has one of the names.
+async fn claim_all(tx: &mut Tx, mut claims: Vec<Claim>) -> Result<bool, StoreError> {
+    // All are given up before any is taken: two definitions may swap their names.
+    for claim in &claims {
+        names::release(tx, claim.kind, claim.upstream_id, &claim.upstream_name).await?;
+    }
+    // In one order everywhere, so that two replicas wait for each other's names but never in a circle.
+    claims.sort_by(|a, b| a.exposed_name.cmp(&b.exposed_name));
+    for claim in &claims {
+        if !names::claim(tx, claim).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn note(report: &mut SyncReport, difference: &ListDiff, stored: &[Definition], findings: Vec<Finding>) {

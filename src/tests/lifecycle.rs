@@ -19,11 +19,11 @@ const FAMILY: [&str; 2] = ["-c", "sh -c 'tail -f /dev/null & tail -f /dev/null' 
 #[tokio::test]
 async fn it_becomes_ready_and_says_nothing_else_to_strangers() {
     let gateway = TestGateway::start().await;
-    for path in ["healthz", "readyz"] {
+    for (path, word) in [("healthz", "ok"), ("readyz", "ready")] {
         let answer = reqwest::get(format!("{}/{path}", gateway.url())).await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         let body: serde_json::Value = answer.json().await.unwrap();
-        assert_eq!(body, json!({"status": "ok"}), "{path}");
+        assert_eq!(body, json!({"status": word}), "{path}");
     }
 }
 

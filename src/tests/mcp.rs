@@ -1,8 +1,18 @@
 //! The MCP endpoint of a real gateway, between real clients and real servers.
 
 mod asking;
+mod bad_upstreams;
 mod cancellation;
+mod changes;
 mod during_calls;
+mod envelope;
 mod eras;
+mod headers;
+mod isolation;
+mod keys;
 mod lists;
 mod surface;
+mod modern_checks;
+mod replicas;
+mod sessions;
+mod shutdown;

@@ -84,7 +84,7 @@ step('an upstream over HTTP is tried, added, and becomes available', async () =>
   await page.waitForSelector('text=It works.')
   await page.click('button[type=submit]')
   await page.waitForURL(/\/upstreams\/[0-9a-f-]{36}$/)
-  await page.waitForSelector('header >> text=Available')
+  await page.waitForSelector('header >> text="Available"')
   await page.waitForSelector('text=test_simple_text')
 })
 
@@ -104,7 +104,7 @@ step('an upstream over stdio is added with arguments in rows', async () => {
     .click()
   await page.click('button[type=submit]')
   await page.waitForURL(/\/upstreams\/[0-9a-f-]{36}$/)
-  await page.waitForSelector('header >> text=Available')
+  await page.waitForSelector('header >> text="Available"')
 })
 
 step('an upstream is renamed, and a name that is taken is refused', async () => {

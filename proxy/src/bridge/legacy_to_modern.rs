@@ -205,3 +205,131 @@ fn refused_error(refused: &AskRefused) -> Answer {
 pub fn internal_error(message: &str) -> Answer {
     Answer::Error(ErrorObject { code: INTERNAL_ERROR, message: message.into(), data: None }.to_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::downstream::conversation::{self, Outbound, Owner};
+
+    fn bytes(value: &Value) -> Bytes {
+        Bytes::from(value.to_string())
+    }
+
+    fn value(raw: &[u8]) -> Value {
+        serde_json::from_slice(raw).expect("JSON")
+    }
+
+    fn asking(requests: &Value, state: Option<&str>) -> InputRequired {
+        let mut result = json!({"resultType": "input_required", "inputRequests": requests});
+        if let Some(state) = state {
+            result["requestState"] = state.into();
+        }
+        match next(Answer::Result(bytes(&result)), "tools/call") {
+            Next::Ask(required) => required,
+            Next::Done(answer) => panic!("it asks, but: {answer:?}"),
+        }
+    }
+
+    fn done(answer: Answer, method: &str) -> Answer {
+        match next(answer, method) {
+            Next::Done(answer) => answer,
+            Next::Ask(_) => panic!("nothing is asked"),
+        }
+    }
+
+    /// Puts the questions to a client that answers each in the given way.
+    async fn asked(
+        params: &Value,
+        required: InputRequired,
+        mut reply: impl FnMut(&str) -> Result<Answer, AskRefused>,
+    ) -> Result<Value, Answer> {
+        let (conversation, mut outbox) =
+            conversation::open(Owner(uuid::Uuid::nil()), CancellationToken::new());
+        let params = bytes(params);
+        let client = async {
+            while let Some(Outbound::Ask(ask)) = outbox.next().await {
+                let _ = ask.reply.send(reply(&ask.method));
+            }
+        };
+        tokio::select! {
+            retried = retry_params(&params, required, &conversation) => retried.map(|raw| value(&raw)),
+            () = client => panic!("the conversation outlasts the round"),
+        }
+    }
+
+    #[tokio::test]
+    async fn every_question_is_put_and_the_state_goes_back_as_it_came() {
+        let requests = json!({
+            "a": {"method": "elicitation/create", "params": {"message": "Who?"}},
+            "b": {"method": "roots/list"},
+        });
+        let params = json!({"name": "t", "inputResponses": {"old": 1}, "requestState": "old"});
+        let retried = asked(&params, asking(&requests, Some("s\u{e9}1")), |method| {
+            Ok(Answer::Result(bytes(&json!({"said": method}))))
+        });
+        let expected = json!({
+            "name": "t",
+            "inputResponses": {"a": {"said": "elicitation/create"}, "b": {"said": "roots/list"}},
+            "requestState": "s\u{e9}1",
+        });
+        assert_eq!(retried.await.expect("a next round"), expected);
+        let none = asked(&params, asking(&json!({}), None), |_| Err(AskRefused::unanswered())).await;
+        assert_eq!(none.expect("a next round"), json!({"name": "t", "inputResponses": {}}));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_refuses_ends_the_call() {
+        let requests = json!({"a": {"method": "roots/list"}});
+        let error = || Ok(Answer::Error(bytes(&json!({"code": -1, "message": "no"}))));
+        for reply in [error(), Err(AskRefused::unsupported("roots/list"))] {
+            let refused = asked(&json!({}), asking(&requests, None), |_| reply.clone()).await;
+            let Err(Answer::Error(raw)) = refused else { panic!("an error") };
+            assert_eq!(value(&raw)["code"], INTERNAL_ERROR);
+        }
+    }
+
+    #[test]
+    fn a_question_that_is_none_is_an_error_and_no_panic() {
+        for requests in [json!([]), json!({"a": 1}), json!({"a": {"params": {}}}), Value::Null] {
+            let result = json!({"resultType": "input_required", "inputRequests": requests});
+            let answer = done(Answer::Result(bytes(&result)), "tools/call");
+            assert!(matches!(answer, Answer::Error(_)), "{requests}");
+        }
+    }
+
+    #[test]
+    fn a_result_loses_what_a_legacy_client_does_not_know() {
+        let result = json!({"resultType": "complete", "content": [], "ttlMs": 1, "cacheScope": "public",
+            "_meta": {"io.modelcontextprotocol/serverInfo": {}, "x": 1}});
+        let Answer::Result(raw) = done(Answer::Result(bytes(&result)), "tools/call") else {
+            panic!("a result")
+        };
+        assert_eq!(value(&raw), json!({"content": [], "_meta": {"x": 1}}));
+    }
+
+    #[test]
+    fn codes_of_the_modern_era_are_translated() {
+        let code = |code: i64, method: &str| {
+            let error = json!({"code": code, "message": "m", "data": {"d": 1}});
+            let Answer::Error(raw) = done(Answer::Error(bytes(&error)), method) else { panic!("an error") };
+            assert_eq!(value(&raw)["data"], json!({"d": 1}));
+            value(&raw)["code"].as_i64()
+        };
+        assert_eq!(code(-32020, "tools/call"), Some(INTERNAL_ERROR));
+        assert_eq!(code(-32022, "tools/call"), Some(INTERNAL_ERROR));
+        assert_eq!(code(-32021, "prompts/get"), Some(INTERNAL_ERROR));
+        assert_eq!(code(-32602, "resources/read"), Some(RESOURCE_NOT_FOUND));
+        assert_eq!(code(-32602, "tools/call"), Some(INVALID_PARAMS));
+        assert_eq!(code(-1, "tools/call"), Some(-1));
+        let data = json!({"requiredCapabilities": {"sampling": {}}});
+        let error = json!({"code": -32021, "message": "m", "data": data});
+        let Answer::Result(raw) = done(Answer::Error(bytes(&error)), "tools/call") else {
+            panic!("a result that failed")
+        };
+        assert_eq!(value(&raw)["isError"], true);
+        assert!(value(&raw)["content"][0]["text"].as_str().is_some_and(|text| text.contains("sampling")));
+    }
+}

@@ -1,18 +1,19 @@
 //! How a change reaches the data plane.
 //!
 //! The revision in the database is the truth, a notification is a hint, and a poll is the net. The
-//! follower applies what is newer: one upstream's lists, one key; a gap, or a start, is a full load of
-//! one consistent snapshot. The catalog is built here, off the request path, and published whole; one
-//! that can't be read is refused and the old one stays.
+//! follower applies what is newer: one upstream's lists, one session; a gap, or a start, is a full load
+//! of one consistent snapshot. The catalog is built here, off the request path, and published whole; one
+//! that can't be read is refused and the old one stays. Keys have a follower of their own: revoking one
+//! waits for no list.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sql::changes::{self, Change, ChangeKind, Entries};
 use sql::clock::Clock;
-use sql::model::{ApiKeyId, Kind, Settings, UpstreamId};
+use sql::model::{ApiKeyId, Kind, ListState, Settings, UpstreamId};
 use sql::{Store, StoreError, Tx, api_keys, lists, settings, upstreams};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -28,6 +29,9 @@ const POLL: Duration = Duration::from_secs(5);
 
 /// Between two publications, so that a burst of changes is folded into few builds.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Between two looks for changed keys, so that a burst of changes costs few reads.
+const KEYS_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The catalog in force. Requests take it once, at their start; streams are told of a new one.
 #[derive(Clone)]
@@ -66,7 +70,12 @@ impl Published {
         self.0.changes.subscribe()
     }
 
-    fn publish(&self, catalog: Catalog) {
+    /// Has streams look again: what is published is the same, but what some key sees of it isn't.
+    pub(crate) fn remind(&self) {
+        self.0.changes.send_modify(|_| {});
+    }
+
+    pub(crate) fn publish(&self, catalog: Catalog) {
         let revision = catalog.revision;
         self.0.current.store(Arc::new(Snapshot::new(catalog, self.0.clock.now())));
         self.0.changes.send_replace(revision);
@@ -112,16 +121,28 @@ impl Follower {
         Self { store, published, keys, upstreams, session_log, settings, known: Known::default() }
     }
 
-    /// Reads everything and publishes the first catalog.
-    pub async fn load(&mut self) -> Result<(), StoreError> {
+    /// Reads everything and publishes the first catalog. The answer follows the keys from then on.
+    pub async fn load(&mut self) -> Result<KeyFollower, StoreError> {
+        let mut keys = KeyFollower {
+            store: self.store.clone(),
+            keys: self.keys.clone(),
+            published: self.published.clone(),
+            revision: 0,
+        };
+        keys.load(&mut self.store.read().await?).await?;
+        self.load_catalog().await?;
+        Ok(keys)
+    }
+
+    async fn load_catalog(&mut self) -> Result<(), StoreError> {
         let mut tx = self.store.read().await?;
         let revision = changes::revision(&mut tx).await?;
         self.load_settings(&mut tx).await?;
-        self.keys.replace_all(api_keys::list(&mut tx).await?);
+        let states = lists::states(&mut tx).await?;
         let mut known = HashMap::new();
         for upstream in upstreams::list(&mut tx).await? {
             let id = upstream.id;
-            known.insert(id, Arc::new(read_lists(&mut tx, upstream).await?));
+            known.insert(id, Arc::new(read_lists(&mut tx, upstream, &states).await?));
         }
         drop(tx);
         self.session_log.load().await?;
@@ -148,8 +169,7 @@ impl Follower {
                 );
             }
             self.published.set_problem(caught_up.err().map(|error| error.to_string()));
-            // What comes meanwhile is folded into the next round. A revoked key doesn't wait for it: the
-            // first change after a quiet time is applied at once.
+            // What comes meanwhile is folded into the next round.
             tokio::time::sleep_until(published_at + PUBLISH_INTERVAL).await;
         }
     }
@@ -159,41 +179,38 @@ impl Follower {
         let since = changes::since(&mut tx, self.known.revision).await?;
         let Entries::All(entries) = since.entries else {
             drop(tx);
-            return self.load().await;
+            return self.load_catalog().await;
         };
-        let newer = Newer::fold(since.revision, &entries);
-        for id in newer.keys {
-            self.follow_key(&mut tx, ApiKeyId::from_uuid(id)).await?;
-        }
-        for id in newer.upstreams {
-            self.follow_upstream(&mut tx, UpstreamId::from_uuid(id)).await?;
+        let newer = Newer::fold(&entries);
+        if !newer.upstreams.is_empty() {
+            let states = lists::states(&mut tx).await?;
+            for id in newer.upstreams {
+                self.follow_upstream(&mut tx, UpstreamId::from_uuid(id), &states).await?;
+            }
         }
         if newer.settings {
             self.load_settings(&mut tx).await?;
         }
-        drop(tx);
-        if newer.sessions {
-            self.session_log.load().await?;
+        for session in newer.sessions {
+            self.session_log.follow(&mut tx, session).await?;
         }
-        self.known.revision = newer.revision;
+        drop(tx);
+        self.known.revision = since.revision;
         if newer.catalog {
             self.publish();
         }
         Ok(())
     }
 
-    async fn follow_key(&self, tx: &mut Tx, id: ApiKeyId) -> Result<(), StoreError> {
-        match api_keys::get(tx, id).await? {
-            Some(key) => self.keys.upsert(key),
-            None => self.keys.remove(id),
-        }
-        Ok(())
-    }
-
-    async fn follow_upstream(&mut self, tx: &mut Tx, id: UpstreamId) -> Result<(), StoreError> {
+    async fn follow_upstream(
+        &mut self,
+        tx: &mut Tx,
+        id: UpstreamId,
+        states: &[ListState],
+    ) -> Result<(), StoreError> {
         match upstreams::get(tx, id).await? {
             Some(upstream) => {
-                let lists = read_lists(tx, upstream).await?;
+                let lists = read_lists(tx, upstream, states).await?;
                 self.known.upstreams.insert(id, Arc::new(lists));
             }
             None => {
@@ -223,46 +240,105 @@ impl Follower {
     }
 }
 
-async fn read_lists(tx: &mut Tx, upstream: sql::model::Upstream) -> Result<UpstreamLists, StoreError> {
+/// Keeps the keys at the newest revision, apart from the catalog: reading the lists of many upstreams
+/// takes a while, and what a revoked key has opened ends within a second all the same.
+pub struct KeyFollower {
+    store: Store,
+    keys: Keys,
+    published: Published,
+    revision: i64,
+}
+
+impl KeyFollower {
+    /// Follows until the task group stops. Keys that can't be read stay as they are until the next poll.
+    pub async fn run(mut self, stopping: tokio_util::sync::CancellationToken) {
+        let mut hints = self.store.changes();
+        loop {
+            // At first too: the keys were loaded before there was anybody to take a hint.
+            if let Err(error) = self.catch_up().await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "changes of keys could not be read");
+            }
+            tokio::time::sleep(KEYS_INTERVAL).await;
+            tokio::select! {
+                _ = hints.wait(POLL) => {}
+                () = stopping.cancelled() => return,
+            }
+        }
+    }
+
+    async fn load(&mut self, tx: &mut Tx) -> Result<(), StoreError> {
+        let revision = changes::revision(tx).await?;
+        self.keys.replace_all(api_keys::list(tx).await?);
+        self.revision = revision;
+        Ok(())
+    }
+
+    async fn catch_up(&mut self) -> Result<(), StoreError> {
+        let mut tx = self.store.read().await?;
+        let since = changes::since(&mut tx, self.revision).await?;
+        let Entries::All(entries) = since.entries else {
+            self.load(&mut tx).await?;
+            self.published.remind();
+            return Ok(());
+        };
+        let is_key = |change: &&Change| change.kind == ChangeKind::ApiKey;
+        let changed: BTreeSet<Uuid> = entries.iter().filter(is_key).map(|change| change.id).collect();
+        for id in &changed {
+            let id = ApiKeyId::from_uuid(*id);
+            match api_keys::get(&mut tx, id).await? {
+                Some(key) => self.keys.upsert(key),
+                None => self.keys.remove(id),
+            }
+        }
+        self.revision = since.revision;
+        if !changed.is_empty() {
+            self.published.remind();
+        }
+        Ok(())
+    }
+}
+
+async fn read_lists(
+    tx: &mut Tx,
+    upstream: sql::model::Upstream,
+    states: &[ListState],
+) -> Result<UpstreamLists, StoreError> {
     let id = upstream.id;
     let info = upstreams::info(tx, id).await?;
     let mut definitions = Vec::new();
     for kind in Kind::ALL {
         definitions.extend(lists::of_upstream(tx, id, *kind).await?);
     }
-    let states = lists::states(tx).await?.into_iter().filter(|state| state.upstream_id == id).collect();
+    let states = states.iter().filter(|state| state.upstream_id == id).cloned().collect();
     Ok(UpstreamLists::new(Arc::new(upstream), info, definitions, states))
 }
 
 /// Changes by what they touch; many changes of one thing are one.
 #[derive(Default)]
 struct Newer {
-    revision: i64,
-    keys: Vec<Uuid>,
-    upstreams: Vec<Uuid>,
+    upstreams: BTreeSet<Uuid>,
+    sessions: BTreeSet<Uuid>,
     settings: bool,
-    sessions: bool,
     catalog: bool,
 }
 
 impl Newer {
-    fn fold(revision: i64, changes: &[Change]) -> Self {
-        let mut newer = Self { revision, ..Self::default() };
+    fn fold(changes: &[Change]) -> Self {
+        let mut newer = Self::default();
         for &Change { kind, id, .. } in changes {
             match kind {
-                ChangeKind::ApiKey => push_once(&mut newer.keys, id),
-                ChangeKind::Upstream | ChangeKind::List => push_once(&mut newer.upstreams, id),
+                // They have a follower of their own.
+                ChangeKind::ApiKey => {}
+                ChangeKind::Upstream | ChangeKind::List => {
+                    newer.upstreams.insert(id);
+                }
                 ChangeKind::Settings => newer.settings = true,
-                ChangeKind::Session => newer.sessions = true,
+                ChangeKind::Session => {
+                    newer.sessions.insert(id);
+                }
             }
             newer.catalog |= matches!(kind, ChangeKind::Upstream | ChangeKind::List | ChangeKind::Settings);
         }
         newer
-    }
-}
-
-fn push_once(ids: &mut Vec<Uuid>, id: Uuid) {
-    if !ids.contains(&id) {
-        ids.push(id);
     }
 }

@@ -1,8 +1,9 @@
 //! Pages of a list, as chains of ready-made slices.
 //!
 //! A page copies no definition: it is the rendered bytes of its items with commas between them. The
-//! cursor names the place of the last item that was given, so a walk meets every item that was there
-//! all along exactly once, whatever comes or goes meanwhile.
+//! cursor names the last item that was given, so a walk meets every item that was there all along
+//! exactly once, though others come and go before it; should that very item be gone, its place tells
+//! where to go on.
 
 use std::sync::Arc;
 
@@ -32,11 +33,10 @@ pub struct BadCursor;
 
 /// The page of `kind` that begins after `cursor`.
 pub fn page(view: &View, kind: Kind, cursor: Option<&str>) -> Result<Page, BadCursor> {
-    let after = cursor.map(Cursor::decode).transpose()?;
-    let mut rest = view
-        .items(kind)
-        .skip_while(|item| after.as_ref().is_some_and(|cursor| item.place() <= cursor.place()))
-        .peekable();
+    let cursor = cursor.map(Cursor::decode).transpose()?;
+    let after = cursor.as_ref().map(|cursor| cursor.place_in(view, kind));
+    let mut rest =
+        view.items(kind).skip_while(|item| after.is_some_and(|after| item.place() <= after)).peekable();
     let mut slices = Vec::new();
     let mut last: Option<&Arc<Item>> = None;
     for item in rest.by_ref().take(PAGE_ITEMS_MAX) {
@@ -63,8 +63,11 @@ impl Cursor {
         Self { upstream: place.upstream, item: place.item, name: place.name.to_owned() }
     }
 
-    fn place(&self) -> Place<'_> {
-        Place { upstream: self.upstream, item: self.item, name: &self.name }
+    /// Where its item stands now: what came and went before it has moved it. Where it stood, if it is gone.
+    fn place_in<'a>(&'a self, view: &'a View, kind: Kind) -> Place<'a> {
+        let stands = view.route(kind, &self.name).map(|item| item.place());
+        let same = stands.filter(|place| place.upstream.1 == self.upstream.1);
+        same.unwrap_or(Place { upstream: self.upstream, item: self.item, name: &self.name })
     }
 
     fn encode(&self) -> String {
@@ -84,5 +87,79 @@ impl Cursor {
         let position = number()?.parse().map_err(|_| BadCursor)?;
         let name = number()?.to_owned();
         Ok(Self { upstream: (sort, UpstreamId::from_uuid(id)), item: (order, position), name })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::catalog::testing::{catalog, upstream_with};
+    use crate::catalog::{Catalog, Policy, Snapshot, UpstreamLists};
+
+    fn view(catalog: Catalog) -> Arc<View> {
+        let everything = Policy { upstream_ids: None };
+        Snapshot::new(catalog, crate::catalog::testing::NOW).view(&everything)
+    }
+
+    fn tools(prefix: &str, count: usize) -> Arc<UpstreamLists> {
+        upstream_with(&(0..count).map(|n| format!("{prefix}{n}")).collect::<Vec<_>>())
+    }
+
+    fn names(page: &Page) -> Vec<String> {
+        let inside: Vec<u8> = page.slices.concat();
+        let array: Value = serde_json::from_slice(&[b"[", &inside[..], b"]"].concat()).expect("a JSON array");
+        let name = |item: &Value| item["name"].as_str().expect("a name").to_owned();
+        array.as_array().expect("an array").iter().map(name).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        #[test]
+        fn a_walk_meets_every_item_once_whatever_comes_meanwhile(
+            counts in prop::collection::vec(0usize..700, 1..4),
+            late in 0usize..3,
+        ) {
+            let mut upstreams: Vec<_> =
+                counts.iter().enumerate().map(|(n, count)| tools(&format!("u{n}_"), *count)).collect();
+            let mut met = Vec::new();
+            let mut cursor: Option<String> = None;
+            loop {
+                let page = page(&view(catalog(&upstreams)), Kind::Tool, cursor.as_deref()).expect("its own cursor");
+                prop_assert!(page.slices.len() <= 2 * PAGE_ITEMS_MAX);
+                met.extend(names(&page));
+                cursor = page.next_cursor;
+                if cursor.is_none() {
+                    break;
+                }
+                upstreams.push(tools(&format!("late{}_", upstreams.len()), late));
+            }
+            let mut once = met.clone();
+            once.sort();
+            once.dedup();
+            prop_assert_eq!(once.len(), met.len(), "none twice");
+            let total: usize = counts.iter().sum();
+            prop_assert_eq!(met.iter().filter(|name| name.starts_with('u')).count(), total);
+        }
+
+        #[test]
+        fn no_cursor_of_a_clients_own_making_breaks_a_list(text in any::<String>(), raw in any::<Vec<u8>>()) {
+            let view = view(catalog(&[tools("t", 3)]));
+            let _ = page(&view, Kind::Tool, Some(&text));
+            let encoded = URL_SAFE_NO_PAD.encode(raw);
+            if let Ok(page) = page(&view, Kind::Tool, Some(&encoded)) {
+                prop_assert!(names(&page).len() <= 3);
+            }
+        }
+    }
+
+    #[test]
+    fn a_cursor_that_is_none_is_refused() {
+        let view = view(catalog(&[tools("t", 3)]));
+        for cursor in ["", "x", "%", &URL_SAFE_NO_PAD.encode("1 2 3")] {
+            assert_eq!(page(&view, Kind::Tool, Some(cursor)).err(), Some(BadCursor), "{cursor}");
+        }
     }
 }

@@ -87,6 +87,23 @@ impl Claims {
         claims
     }
 
+    /// Gives up the claims of these definitions of an upstream whose wanted name changed, so that names
+    /// which are freed can go to others of the same list. Each of them is to be settled next.
+    pub fn let_go_of_unwanted<'a>(
+        &mut self,
+        prefix: &str,
+        upstream: UpstreamId,
+        upstream_names: impl IntoIterator<Item = &'a str>,
+    ) {
+        for name in upstream_names {
+            let item = (upstream, name.to_owned());
+            let wanted = wanted(self.kind, prefix, name, self.length_max);
+            if self.held.get(&item).is_some_and(|claim| claim.wanted != wanted) {
+                self.let_go(&item);
+            }
+        }
+    }
+
     /// The claim of one definition: the one it has, unless its wanted name changed (a new prefix),
     /// else a new one. `Err` carries the claim that is to be stored in place of any former one.
     pub fn settle(&mut self, prefix: &str, upstream: UpstreamId, upstream_name: &str) -> Settled {
@@ -202,6 +219,19 @@ mod tests {
         settle(&mut claims, first, "search");
         assert_eq!(claims.settle("web-", first, "search").exposed_name(), "web-search");
         assert_eq!(settle(&mut claims, second, "search"), "search");
+    }
+
+    #[test]
+    fn a_name_that_a_new_prefix_frees_goes_to_another_of_the_same_list() {
+        let id = upstream();
+        let mut claims = Claims::new(Kind::Tool, LENGTH_MAX, []);
+        let names = ["x", "px"];
+        for name in names {
+            settle(&mut claims, id, name);
+        }
+        claims.let_go_of_unwanted("p", id, names);
+        let exposed = names.map(|name| claims.settle("p", id, name).exposed_name().to_owned());
+        assert_eq!(exposed, ["px", "ppx"]);
     }
 
     #[test]

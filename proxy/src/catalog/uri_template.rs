@@ -3,8 +3,14 @@
 //! Only routing hangs on it: the upstream decides what the URI means. So an expression matches any
 //! text that its operator can produce, and the literal parts must stand where they stand.
 
+/// A longer URI is an instance of no template: it is matched against every one of them.
+const URI_BYTES_MAX: usize = 4096;
+
 /// Whether `uri` could be an expansion of `template`. A template that isn't well-formed matches nothing.
 pub(crate) fn matches(template: &str, uri: &str) -> bool {
+    if uri.len() > URI_BYTES_MAX {
+        return false;
+    }
     let Some(parts) = parse(template) else { return false };
     matches_parts(&parts, uri)
 }
@@ -37,44 +43,42 @@ fn parse(template: &str) -> Option<Vec<Part<'_>>> {
     Some(parts)
 }
 
-/// Each expression takes as little as it can and gives back to the one before: linear in practice, and
-/// at worst the product of the lengths, since a position in the template meets a position in the URI once.
+/// Which ends of the URI's beginnings each part can reach, part by part: every split is tried, in time
+/// bounded by the product of the lengths.
 fn matches_parts(parts: &[Part<'_>], uri: &str) -> bool {
-    let (mut p, mut u) = (0, 0);
-    let mut retry: Option<(usize, usize)> = None;
-    loop {
-        let advanced = match parts.get(p) {
-            None if u == uri.len() => return true,
-            Some(Part::Literal(text)) if uri[u..].starts_with(text) => {
-                p += 1;
-                u += text.len();
-                true
+    let mut reached = vec![false; uri.len() + 1];
+    reached[0] = true;
+    for part in parts {
+        let mut next = vec![false; uri.len() + 1];
+        match part {
+            Part::Literal(text) => {
+                for at in (0..=uri.len()).filter(|at| reached[*at]) {
+                    if uri[at..].starts_with(text) {
+                        next[at + text.len()] = true;
+                    }
+                }
             }
-            None | Some(Part::Literal(_)) => false,
-            Some(Part::Expression { .. }) => {
-                retry = Some((p, u));
-                p += 1;
-                true
+            Part::Expression { slashes } => {
+                let mut open = false;
+                for (at, char) in uri.char_indices().chain([(uri.len(), '\0')]) {
+                    open |= reached[at];
+                    next[at] = open;
+                    // What is taken further must be able to hold this character.
+                    open &= *slashes || char != '/';
+                }
             }
-        };
-        if advanced {
-            continue;
         }
-        // The last expression takes one character more, unless that is a slash it can't hold.
-        let Some((expression, from)) = retry else { return false };
-        let Some(next) = uri[from..].chars().next() else { return false };
-        if next == '/' && parts[expression] == (Part::Expression { slashes: false }) {
+        if !next.contains(&true) {
             return false;
         }
-        u = from + next.len_utf8();
-        retry = Some((expression, u));
-        p = expression + 1;
+        reached = next;
     }
+    reached[uri.len()]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::{URI_BYTES_MAX, matches};
 
     #[test]
     fn an_expression_takes_one_segment() {
@@ -89,6 +93,21 @@ mod tests {
         assert!(matches("file:///{+path}", "file:///a/b/c.txt"));
         assert!(matches("file:///{path*}", "file:///a/b"));
         assert!(matches("db://{table}{?limit}", "db://users?limit=3"));
+    }
+
+    #[test]
+    fn every_split_is_tried() {
+        assert!(matches("file:///{+folder}/{name}", "file:///a/b/c.txt"));
+        assert!(matches("x://{+a}-{b}.{c}", "x://1/2-3-4.5"));
+        assert!(matches("x://{a}", "x://äöü"));
+        assert!(!matches("x://{+a}/{b}", "x://a"));
+    }
+
+    #[test]
+    fn a_hostile_uri_costs_little() {
+        let template = "x://{+a}a{+b}a{+c}a{+d}a{+e}b";
+        assert!(!matches(template, &format!("x://{}", "a".repeat(URI_BYTES_MAX - 4))));
+        assert!(!matches("x://{+a}", &format!("x://{}", "a".repeat(URI_BYTES_MAX))));
     }
 
     #[test]

@@ -114,7 +114,8 @@ pub struct Running {
     pub outbox: Outbox,
     /// The answer.
     pub answer: BoxFuture<'static, Answered>,
-    /// Ends the call: the upstream is told.
+    /// Cancelled when nobody wants the answer any more: the client withdrew its request, its session
+    /// ended, or its key was revoked. The call ends, the upstream is told, and nothing is answered.
     pub cancel: CancellationToken,
 }
 
@@ -132,10 +133,14 @@ impl Running {
     }
 
     /// The answer alone, where there is no way to send what comes before it: the upstream's requests
-    /// are refused and its notifications dropped.
-    pub async fn alone(self) -> Answered {
+    /// are refused and its notifications dropped. `None`: the request was withdrawn.
+    pub async fn alone(self) -> Option<Answered> {
         drop(self.outbox);
-        self.answer.await
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => None,
+            answered = self.answer => Some(answered),
+        }
     }
 }
 
@@ -170,7 +175,14 @@ impl Dispatch {
     }
 
     fn list(asked: &Asked, kind: Kind) -> Outcome {
-        let cursor = asked.request.params.as_ref().and_then(Params::cursor);
+        let params = asked.request.params.as_ref();
+        let cursor = params.and_then(Params::cursor);
+        // Taken for none, a cursor of another type would start the list again, and so without end. Some
+        // clients write out what they leave out, as null.
+        let given = params.and_then(|params| params.get(Field::Cursor)).filter(|raw| raw[..] != b"null"[..]);
+        if cursor.is_none() && given.is_some() {
+            return done_error(asked, INVALID_PARAMS, "params.cursor must be a string");
+        }
         let page = match lists::page(&asked.view, kind, cursor.as_deref()) {
             Ok(page) => page,
             Err(bad) => return done_error(asked, INVALID_PARAMS, &bad.to_string()),
@@ -193,7 +205,8 @@ impl Dispatch {
             .and_then(|level| LogLevel::parse(&level))
         {
             Some(level) => {
-                self.live.set_level(session.id, level);
+                let until = session.ends_at(asked.view.settings().limits.session_ttl_s);
+                self.live.set_level(session.id, level, until);
                 self.log_levels.tell_all();
                 done_result(asked, Bytes::from_static(b"{}"))
             }
@@ -214,9 +227,10 @@ impl Dispatch {
             return done_error(&asked, INTERNAL_ERROR, &text);
         };
         let cancel = CancellationToken::new();
-        let (conversation, outbox) = conversation::open(owner(&asked), cancel.clone());
+        // A queue that overflows ends the call but not the wish for an answer: that client is told why.
+        let token = cancel.child_token();
+        let (conversation, outbox) = conversation::open(owner(&asked), token.clone());
         let dispatch = Arc::clone(self);
-        let token = cancel.clone();
         let answer = Box::pin(async move {
             let answer = dispatch.run(&asked, verb, &item, &subject, conversation, token).await;
             drop(permit);
@@ -265,8 +279,20 @@ impl Dispatch {
         answer.unwrap_or_else(|error| failed(asked, &item.upstream, &error))
     }
 
-    /// A legacy client at a modern upstream: as many rounds as the upstream needs input for.
+    /// A legacy client at a modern upstream: as many rounds as the upstream needs input for, in no more
+    /// time than one call may take. A client that never answers a form keeps nothing waiting for ever.
     async fn rounds(&self, route: &Route<'_>, session: &Session, params: Bytes) -> Result<Answer, CallError> {
+        let after = route.timeouts.total;
+        let rounds = tokio::time::timeout(after, self.rounds_untimed(route, session, params));
+        rounds.await.unwrap_or(Err(CallError::TimedOut { after }))
+    }
+
+    async fn rounds_untimed(
+        &self,
+        route: &Route<'_>,
+        session: &Session,
+        params: Bytes,
+    ) -> Result<Answer, CallError> {
         let said = legacy_to_modern::Said {
             capabilities: &session.capabilities,
             client_info: session.client_info.as_deref(),

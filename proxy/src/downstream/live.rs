@@ -5,12 +5,13 @@
 //! exists only while one of these does. Beside it stand the two things that change and outlive a
 //! connection, ended sessions and log levels, kept in the store and loaded at start.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use dashmap::DashMap;
+use sql::model::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -26,8 +27,62 @@ type AskReply = oneshot::Sender<Result<Answer, AskRefused>>;
 #[derive(Clone, Default)]
 pub struct LiveSessions {
     live: Arc<DashMap<Uuid, Weak<Live>>>,
-    ended: Arc<DashMap<Uuid, ()>>,
-    levels: Arc<DashMap<Uuid, LogLevel>>,
+    ended: Arc<Lasting<()>>,
+    levels: Arc<Lasting<LogLevel>>,
+}
+
+/// Sessions of which one thing is remembered: about 100 bytes each, so some 20 MB at most.
+const REMEMBERED_MAX: usize = 200_000;
+
+/// What is remembered of sessions until they expire. A client can make sessions without end, so when
+/// there are too many, those that would expire first are forgotten before their time.
+struct Lasting<T> {
+    values: DashMap<Uuid, (T, Timestamp)>,
+    by_end: Mutex<BTreeSet<(Timestamp, Uuid)>>,
+    max: usize,
+}
+
+impl<T> Default for Lasting<T> {
+    fn default() -> Self {
+        Self { values: DashMap::new(), by_end: Mutex::default(), max: REMEMBERED_MAX }
+    }
+}
+
+impl<T: Copy> Lasting<T> {
+    fn insert(&self, id: Uuid, value: T, until: Timestamp) {
+        let mut by_end = self.by_end();
+        if let Some((_, former)) = self.values.insert(id, (value, until)) {
+            by_end.remove(&(former, id));
+        }
+        by_end.insert((until, id));
+        while by_end.len() > self.max {
+            let Some((_, first)) = by_end.pop_first() else { return };
+            self.values.remove(&first);
+        }
+    }
+
+    fn get(&self, id: Uuid) -> Option<T> {
+        self.values.get(&id).map(|entry| entry.0)
+    }
+
+    fn remove(&self, id: Uuid) {
+        let mut by_end = self.by_end();
+        if let Some((_, (_, until))) = self.values.remove(&id) {
+            by_end.remove(&(until, id));
+        }
+    }
+
+    fn forget_expired(&self, now: Timestamp) {
+        let mut by_end = self.by_end();
+        while by_end.first().is_some_and(|(until, _)| *until <= now) {
+            let Some((_, id)) = by_end.pop_first() else { return };
+            self.values.remove(&id);
+        }
+    }
+
+    fn by_end(&self) -> MutexGuard<'_, BTreeSet<(Timestamp, Uuid)>> {
+        self.by_end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What hangs off one session; it leaves the map with the last holder.
@@ -40,7 +95,8 @@ pub struct Live {
 #[derive(Default)]
 struct State {
     asks: HashMap<u64, AskReply>,
-    calls: HashMap<Id, CancellationToken>,
+    calls: HashMap<Id, Vec<(u64, CancellationToken)>>,
+    entered: u64,
     stream: Option<Stream>,
 }
 
@@ -67,9 +123,10 @@ impl LiveSessions {
     }
 
     /// Ends a session: its calls are cancelled, its stream closes, its token is unknown from now on.
-    pub fn end(&self, id: Uuid) {
-        self.ended.insert(id, ());
-        self.levels.remove(&id);
+    /// It is remembered until `until`, when the token has expired anyway.
+    pub fn end(&self, id: Uuid, until: Timestamp) {
+        self.ended.insert(id, (), until);
+        self.levels.remove(id);
         if let Some(live) = self.get(id) {
             live.end();
         }
@@ -77,28 +134,28 @@ impl LiveSessions {
 
     /// Whether the session was ended by its client.
     pub fn is_ended(&self, id: Uuid) -> bool {
-        self.ended.contains_key(&id)
+        self.ended.get(id).is_some()
     }
 
     /// Sets the least severe log message that a session wants.
-    pub fn set_level(&self, id: Uuid, level: LogLevel) {
-        self.levels.insert(id, level);
+    pub fn set_level(&self, id: Uuid, level: LogLevel, until: Timestamp) {
+        self.levels.insert(id, level, until);
     }
 
     /// The least severe log message that a session wants, if it said so.
     pub fn level(&self, id: Uuid) -> Option<LogLevel> {
-        self.levels.get(&id).map(|level| *level)
+        self.levels.get(id)
     }
 
     /// The least severe log message that any session wants.
     pub fn least_level(&self) -> Option<LogLevel> {
-        self.levels.iter().map(|level| *level).min()
+        self.levels.values.iter().map(|entry| entry.0).min()
     }
 
-    /// Forgets what is kept of a session whose lifetime is over.
-    pub fn forget(&self, id: Uuid) {
-        self.ended.remove(&id);
-        self.levels.remove(&id);
+    /// Forgets what is remembered of sessions whose lifetime is over.
+    pub fn forget_expired(&self, now: Timestamp) {
+        self.ended.forget_expired(now);
+        self.levels.forget_expired(now);
     }
 }
 
@@ -125,14 +182,19 @@ impl Live {
 
     /// Enters a call that the client may cancel; it leaves with the guard.
     pub fn enter_call(self: &Arc<Self>, id: Id, cancel: CancellationToken) -> CallGuard {
-        self.state().calls.insert(id.clone(), cancel);
-        CallGuard { live: Arc::clone(self), id }
+        let mut state = self.state();
+        state.entered += 1;
+        let number = state.entered;
+        // An id is to be used once, but a client that doesn't must not lose hold of a call.
+        state.calls.entry(id.clone()).or_default().push((number, cancel));
+        drop(state);
+        CallGuard { live: Arc::clone(self), id, number }
     }
 
     /// Cancels a call in flight (`notifications/cancelled`). An unknown id is ignored, as the
     /// specification says: the call may be over.
     pub fn cancel(&self, id: &Id) {
-        if let Some(cancel) = self.state().calls.get(id) {
+        for (_, cancel) in self.state().calls.get(id).into_iter().flatten() {
             cancel.cancel();
         }
     }
@@ -148,6 +210,15 @@ impl Live {
         replaced
     }
 
+    /// Takes the stream off again, unless another one has replaced it: a sender that is kept would keep
+    /// the client's connection open.
+    pub fn detach(&self, events: &mpsc::Sender<Bytes>) {
+        let mut state = self.state();
+        if state.stream.as_ref().is_some_and(|stream| stream.events.same_channel(events)) {
+            state.stream = None;
+        }
+    }
+
     /// Puts an event on the stream. `false`: there is none, or its client doesn't read.
     pub fn push(&self, event: Bytes) -> bool {
         self.state().stream.as_ref().is_some_and(|stream| stream.events.try_send(event).is_ok())
@@ -156,7 +227,7 @@ impl Live {
     fn end(&self) {
         let mut state = self.state();
         state.asks.clear();
-        for cancel in state.calls.values() {
+        for (_, cancel) in state.calls.values().flatten() {
             cancel.cancel();
         }
         if let Some(stream) = state.stream.take() {
@@ -180,11 +251,18 @@ impl Drop for Live {
 pub struct CallGuard {
     live: Arc<Live>,
     id: Id,
+    number: u64,
 }
 
 impl Drop for CallGuard {
     fn drop(&mut self) {
-        self.live.state().calls.remove(&self.id);
+        let mut state = self.live.state();
+        if let Some(calls) = state.calls.get_mut(&self.id) {
+            calls.retain(|(number, _)| *number != self.number);
+            if calls.is_empty() {
+                state.calls.remove(&self.id);
+            }
+        }
     }
 }
 
@@ -222,8 +300,54 @@ mod tests {
         let _call = live.enter_call(Id::number(1), cancel.clone());
         let (events, _received) = mpsc::channel(1);
         let replaced = live.attach(events);
-        sessions.end(Uuid::from_u128(1));
+        sessions.end(Uuid::from_u128(1), Timestamp::from_millis(1));
         assert!(cancel.is_cancelled() && replaced.is_cancelled() && sessions.is_ended(Uuid::from_u128(1)));
+    }
+
+    #[test]
+    fn what_is_remembered_of_sessions_is_bounded_in_time_and_number() {
+        let levels = Lasting { max: 3, ..Lasting::default() };
+        let at = Timestamp::from_millis;
+        for n in 1..=5 {
+            levels.insert(Uuid::from_u128(n), LogLevel::Info, at(i64::try_from(n).expect("small")));
+        }
+        assert_eq!(levels.get(Uuid::from_u128(2)), None, "the first to expire had to go");
+        // Said again, it lasts longer.
+        levels.insert(Uuid::from_u128(3), LogLevel::Debug, at(9));
+        levels.forget_expired(at(4));
+        assert_eq!(levels.get(Uuid::from_u128(4)), None);
+        assert_eq!(levels.get(Uuid::from_u128(3)), Some(LogLevel::Debug));
+        levels.remove(Uuid::from_u128(3));
+        levels.forget_expired(at(10));
+        assert!(levels.values.is_empty() && levels.by_end().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_ended_is_not_kept_open_by_a_call() {
+        let live = LiveSessions::default().of(Uuid::from_u128(1));
+        let _call = live.enter_call(Id::number(1), CancellationToken::new());
+        let (first, mut received) = mpsc::channel(1);
+        let (second, mut received_by_second) = mpsc::channel(1);
+        live.attach(first.clone());
+        live.detach(&second);
+        assert!(live.push(Bytes::from_static(b"x")), "another stream is not this one");
+        live.detach(&first);
+        drop(first);
+        assert!(received.recv().await.is_some());
+        assert_eq!(received.recv().await, None);
+        live.attach(second);
+        assert!(live.push(Bytes::from_static(b"y")) && received_by_second.recv().await.is_some());
+    }
+
+    #[test]
+    fn a_call_that_reuses_an_id_does_not_take_the_other_off() {
+        let live = LiveSessions::default().of(Uuid::from_u128(1));
+        let (first, second) = (CancellationToken::new(), CancellationToken::new());
+        let former = live.enter_call(Id::number(1), first);
+        let _later = live.enter_call(Id::number(1), second.clone());
+        drop(former);
+        live.cancel(&Id::number(1));
+        assert!(second.is_cancelled());
     }
 
     #[test]

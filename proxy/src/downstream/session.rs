@@ -73,6 +73,12 @@ impl Session {
         Self { id: Uuid::now_v7(), key, face, version, created_at, capabilities, client_info }
     }
 
+    /// When the token stops being valid, with sessions that live `ttl_s`.
+    pub fn ends_at(&self, ttl_s: u32) -> Timestamp {
+        let lifetime_ms = i64::from(ttl_s).saturating_mul(1000);
+        Timestamp::from_millis(self.created_at.millis().saturating_add(lifetime_ms))
+    }
+
     /// What the client can be asked.
     pub fn abilities(&self) -> Abilities {
         Abilities::of(self.capabilities.get())
@@ -104,14 +110,13 @@ impl SessionSealer {
     }
 
     /// The session behind a token, if it was made here, for this key and face, and still lives.
-    pub fn open(&self, token: &str, key: ApiKeyId, face: &str, ttl_s: u64) -> Option<Session> {
+    pub fn open(&self, token: &str, key: ApiKeyId, face: &str, ttl_s: u32) -> Option<Session> {
         if token.len() > TOKEN_BYTES_MAX {
             return None;
         }
         let plain = self.sealer.unseal_token(PURPOSE, token, b"").ok()?;
         let session: Session = serde_json::from_slice(&plain).ok()?;
-        let age_ms = self.clock.now().millis() - session.created_at.millis();
-        let lives = age_ms < i64::try_from(ttl_s).unwrap_or(i64::MAX).saturating_mul(1000);
+        let lives = self.clock.now() < session.ends_at(ttl_s);
         (lives && session.key == key && &*session.face == face).then_some(session)
     }
 }
@@ -131,5 +136,111 @@ mod version_text {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Version, D::Error> {
         let text = <&str>::deserialize(deserializer)?;
         Version::parse(text).ok_or_else(|| D::Error::custom("not a version"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::value::to_raw_value;
+    use sql::seal::MasterKey;
+
+    use super::*;
+    use crate::catalog::testing::NOW;
+
+    const TTL_S: u32 = 60;
+    const FACE: &str = "/mcp/http";
+
+    struct Scene {
+        clock: Clock,
+        sealer: SessionSealer,
+        session: Session,
+        token: String,
+    }
+
+    fn scene() -> Scene {
+        let clock = Clock::manual(NOW);
+        let sealer = SessionSealer::new(sealer(), clock.clone());
+        let capabilities = to_raw_value(&serde_json::json!({"roots": {}})).expect("JSON");
+        let session =
+            Session::new(ApiKeyId::at(NOW), FACE.into(), Version::V2025_06_18, NOW, capabilities, None);
+        let token = sealer.seal(&session);
+        Scene { clock, sealer, session, token }
+    }
+
+    fn sealer() -> Sealer {
+        let (key, _) = MasterKey::from_env_text(MasterKey::generate_hex().expose()).expect("a key");
+        Sealer::new(&key)
+    }
+
+    impl Scene {
+        fn open(&self, token: &str) -> Option<Session> {
+            self.sealer.open(token, self.session.key, FACE, TTL_S)
+        }
+    }
+
+    #[test]
+    fn a_token_opens_as_it_was_sealed() {
+        let scene = scene();
+        let opened = scene.open(&scene.token).expect("its own");
+        assert_eq!((opened.id, opened.version), (scene.session.id, Version::V2025_06_18));
+        assert!(opened.abilities().roots);
+        assert!(scene.token.bytes().all(|byte| byte.is_ascii_graphic()));
+    }
+
+    #[test]
+    fn a_token_is_unknown_to_another_key_and_on_another_face() {
+        let scene = scene();
+        let other = ApiKeyId::new(&Clock::system());
+        assert!(scene.sealer.open(&scene.token, other, FACE, TTL_S).is_none());
+        assert!(scene.sealer.open(&scene.token, scene.session.key, "/mcp/full/http", TTL_S).is_none());
+        let elsewhere = SessionSealer::new(sealer(), scene.clock.clone());
+        assert!(elsewhere.open(&scene.token, scene.session.key, FACE, TTL_S).is_none());
+    }
+
+    #[test]
+    fn a_token_expires_with_the_setting_in_force() {
+        let scene = scene();
+        scene.clock.advance(Duration::from_secs(59));
+        assert!(scene.open(&scene.token).is_some());
+        assert!(scene.sealer.open(&scene.token, scene.session.key, FACE, 59).is_none());
+        scene.clock.advance(Duration::from_secs(1));
+        assert!(scene.open(&scene.token).is_none());
+    }
+
+    #[test]
+    fn a_changed_token_does_not_open() {
+        let scene = scene();
+        for at in 0..scene.token.len() {
+            let mut changed = scene.token.clone().into_bytes();
+            changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(changed).expect("ASCII");
+            assert!(scene.open(&changed).is_none(), "byte {at}");
+        }
+        for foreign in ["", "x", &"A".repeat(TOKEN_BYTES_MAX + 1), &scene.token[1..]] {
+            assert!(scene.open(foreign).is_none());
+        }
+    }
+
+    #[test]
+    fn a_token_fits_whatever_the_client_says_of_itself() {
+        let scene = scene();
+        let long = "\u{1F600}".repeat(10_000);
+        let capabilities = serde_json::json!({"sampling": {"x": long}, "elicitation": {"url": {}}});
+        let info = to_raw_value(&serde_json::json!({"name": long})).expect("JSON");
+        let session = Session::new(
+            scene.session.key,
+            "/mcp/smart/http".into(),
+            Version::V2025_11_25,
+            NOW,
+            to_raw_value(&capabilities).expect("JSON"),
+            Some(info),
+        );
+        let token = scene.sealer.seal(&session);
+        assert!(token.len() <= TOKEN_BYTES_MAX);
+        let opened = scene.sealer.open(&token, session.key, "/mcp/smart/http", TTL_S).expect("its own");
+        assert!(opened.abilities().sampling && opened.abilities().elicitation_url);
+        assert!(opened.client_info.is_none());
     }
 }

@@ -11,10 +11,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::join_all;
 use http::{Method, StatusCode};
-use sql::model::Timestamp;
 
+<<<<<<< HEAD
 use super::conversation::Owner;
 use super::dispatch::{Answered, Asked, Client, Dispatch, ModernClient, Outcome, response};
+=======
+use super::dispatch::{Answered, Asked, Client, Dispatch, ModernClient, Outcome, Running, response};
+>>>>>>> main
 use super::initialize::{self, InitializeParams};
 use super::modern_checks;
 use super::session::{Session, SessionSealer};
@@ -131,7 +134,8 @@ impl StreamableHttp {
         let params = request
             .params
             .as_ref()
-            .and_then(|params| serde_json::from_slice::<InitializeParams>(params.raw()).ok());
+            .and_then(|params| serde_json::from_slice::<InitializeParams>(params.raw()).ok())
+            .filter(|params| params.capabilities.get().starts_with('{'));
         let Some(params) = params else {
             let text = "initialize needs protocolVersion, capabilities and clientInfo";
             return error(StatusCode::OK, Some(&request.id), INVALID_PARAMS, text);
@@ -152,18 +156,31 @@ impl StreamableHttp {
     }
 
     async fn legacy_request(&self, http: McpRequest, session: Arc<Session>, request: Request) -> Reply {
-        if request.method.as_str() == "logging/setLevel"
-            && let Some(level) = request
-                .params
-                .as_ref()
-                .and_then(|params| params.text(Field::Level))
-                .and_then(|level| LogLevel::parse(&level))
-        {
-            self.session_log.set_level(session.id, level, self.ends_at(&session)).await;
-        }
+        self.keep_level(&session, &request).await;
         let caller = http.admitted.caller().clone();
         let view = self.dispatch.view(&caller);
         self.request(Asked { request, client: Client::Legacy(session), caller, view }, http).await
+    }
+
+    /// A log level outlives the connection that set it.
+    async fn keep_level(&self, session: &Session, request: &Request) {
+        if request.method.as_str() != "logging/setLevel" {
+            return;
+        }
+        let level = request.params.as_ref().and_then(|params| params.text(Field::Level));
+        if let Some(level) = level.and_then(|level| LogLevel::parse(&level)) {
+            self.session_log.set_level(session.id, level, session.ends_at(self.ttl_s())).await;
+        }
+    }
+
+    /// A call that its session can cancel from now on, and that ends with it.
+    fn cancellable(&self, session: &Session, id: Id, running: Running) -> Running {
+        let guard = self.dispatch.live.of(session.id).enter_call(id, running.cancel.clone());
+        // The session may have ended after this request was let in and before its call was entered.
+        if self.dispatch.live.is_ended(session.id) {
+            running.cancel.cancel();
+        }
+        running.holding(guard)
     }
 
     async fn request(&self, asked: Asked, http: McpRequest) -> Reply {
@@ -174,13 +191,10 @@ impl StreamableHttp {
         };
         let around =
             Surroundings { tasks: self.tasks.clone(), live: self.dispatch.live.clone(), gone: http.gone };
-        let cancellable = match &client {
-            Client::Legacy(session) => {
-                Some(self.dispatch.live.of(session.id).enter_call(id, running.cancel.clone()))
-            }
-            Client::Modern(_) => None,
+        let running = match &client {
+            Client::Legacy(session) => self.cancellable(session, id, running),
+            Client::Modern(_) => running,
         };
-        let running = running.holding(cancellable);
         stream::respond(running, client, caller, around).await
     }
 
@@ -281,12 +295,18 @@ impl StreamableHttp {
             }
             Err(bad) => return Some(vec![compose::error(bad.id(), bad.code(), &bad.to_string(), None)]),
         };
-        let view = self.dispatch.view(caller);
+        self.keep_level(session, &request).await;
+        let (view, id) = (self.dispatch.view(caller), request.id.clone());
         let client = Client::Legacy(Arc::clone(session));
         let asked = Asked { request, client, caller: caller.clone(), view };
-        match self.dispatch.request(asked) {
-            Outcome::Done(answered) => Some(answered.message),
-            Outcome::Running(running) => Some(running.alone().await.message),
+        let running = match self.dispatch.request(asked) {
+            Outcome::Done(answered) => return Some(answered.message),
+            Outcome::Running(running) => self.cancellable(session, id, running),
+        };
+        tokio::select! {
+            biased;
+            () = caller.revoked().cancelled() => None,
+            answered = running.alone() => answered.map(|answered| answered.message),
         }
     }
 
@@ -308,7 +328,7 @@ impl StreamableHttp {
         }
         match self.session(http) {
             Ok(session) => {
-                self.session_log.end(session.id, self.ends_at(&session)).await;
+                self.session_log.end(session.id, session.ends_at(self.ttl_s())).await;
                 empty(StatusCode::NO_CONTENT)
             }
             Err(refused) => refused.into_reply(None),
@@ -336,13 +356,8 @@ impl StreamableHttp {
         Ok(Arc::new(session))
     }
 
-    fn ttl_s(&self) -> u64 {
-        u64::from(self.dispatch.published.current().catalog.settings.limits.session_ttl_s)
-    }
-
-    fn ends_at(&self, session: &Session) -> Timestamp {
-        let lifetime_ms = i64::try_from(self.ttl_s()).unwrap_or(i64::MAX).saturating_mul(1000);
-        Timestamp::from_millis(session.created_at.millis().saturating_add(lifetime_ms))
+    fn ttl_s(&self) -> u32 {
+        self.dispatch.published.current().catalog.settings.limits.session_ttl_s
     }
 }
 

@@ -1,9 +1,12 @@
 //! One list of an upstream, page by page, within bounds.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use sql::model::definition::is_storable_name;
@@ -23,8 +26,11 @@ use crate::wire::text::Text;
 /// Pages of one list: more is an upstream that never ends.
 const PAGES_MAX: usize = 1000;
 
-/// Items of one list: no client can use more, and each costs memory in every view.
+/// Items of one list, usable or not: no client can use more, and each costs memory in every view.
 const ITEMS_MAX: usize = 10_000;
+
+/// Findings that are kept of one list: an admin reads no more, and the store keeps them in one row.
+const FINDINGS_MAX: usize = 200;
 
 /// Bytes of one list.
 const LIST_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -41,6 +47,7 @@ pub(super) struct Fetched {
 }
 
 /// One usable definition.
+#[derive(Clone)]
 pub(super) struct FetchedItem {
     pub(super) name: String,
     pub(super) body: Bytes,
@@ -70,7 +77,7 @@ pub(super) async fn list(
         public: is_modern(peer),
         ..Fetched::default()
     };
-    let mut reader = Reader { kind, bytes: 0, names: HashSet::new() };
+    let mut reader = Reader { kind, bytes: 0, items: 0, names: HashSet::new() };
     let mut cursors: HashSet<String> = HashSet::new();
     let mut cursor: Option<String> = None;
     loop {
@@ -138,10 +145,41 @@ fn said(error: &[u8]) -> String {
     format!("the upstream answered {}: {}", error.code, Quoted(&error.message))
 }
 
+/// The elements of an array, at most one more than are taken of a list: an upstream can't have memory
+/// used for millions of tiny ones.
+struct Items<'a>(Vec<&'a RawValue>);
+
+impl<'de> Deserialize<'de> for Items<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Elements;
+
+        impl<'de> Visitor<'de> for Elements {
+            type Value = Items<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+                let mut items = Vec::new();
+                while items.len() <= ITEMS_MAX {
+                    let Some(item) = array.next_element()? else { return Ok(Items(items)) };
+                    items.push(item);
+                }
+                while array.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Items(items))
+            }
+        }
+
+        deserializer.deserialize_seq(Elements)
+    }
+}
+
 /// Reads pages of one list.
 struct Reader {
     kind: Kind,
     bytes: usize,
+    items: usize,
     names: HashSet<String>,
 }
 
@@ -159,10 +197,14 @@ impl Reader {
         let object = Object::parse(page).map_err(|_| self.refused("the result is not an object"))?;
         let field = list_field(self.kind);
         let array = object.get(field).ok_or_else(|| self.refused(format!("the result has no {field}")))?;
-        let items: Vec<&RawValue> =
+        let Items(items) =
             serde_json::from_slice(&array).map_err(|_| self.refused(format!("{field} is not an array")))?;
+        self.items += items.len();
+        if self.items > ITEMS_MAX {
+            return Err(self.refused(format!("more than {ITEMS_MAX} items")));
+        }
         for item in items {
-            self.item(&array.slice_ref(item.get().as_bytes()), list)?;
+            self.item(&array.slice_ref(item.get().as_bytes()), list);
         }
         let ttl = object.get("ttlMs").and_then(|raw| serde_json::from_slice::<i64>(&raw).ok());
         list.ttl_ms = list.ttl_ms.map(|least| least.min(ttl.unwrap_or(0).max(0)));
@@ -170,18 +212,15 @@ impl Reader {
         Ok(object.get("nextCursor").and_then(|raw| Text::read(&raw)).map(|text| text.to_string()))
     }
 
-    fn item(&mut self, body: &Bytes, list: &mut Fetched) -> Result<(), SyncError> {
-        if list.items.len() == ITEMS_MAX {
-            return Err(self.refused(format!("more than {ITEMS_MAX} items")));
-        }
+    fn item(&mut self, body: &Bytes, list: &mut Fetched) {
         match self.usable(body) {
             Ok(name) => {
                 self.names.insert(name.clone());
                 list.items.push(FetchedItem { name, body: one_line(body) });
             }
-            Err(finding) => list.findings.push(finding),
+            Err(finding) if list.findings.len() < FINDINGS_MAX => list.findings.push(finding),
+            Err(_) => {}
         }
-        Ok(())
     }
 
     fn usable(&self, body: &Bytes) -> Result<String, Finding> {
@@ -254,6 +293,7 @@ fn one_line(body: &Bytes) -> Bytes {
 mod tests {
     use super::*;
 
+<<<<<<< HEAD
     #[test]
     fn a_tool_that_can_be_called_as_a_task_only_is_left_out_and_said_why() {
         let reader = Reader { kind: Kind::Tool, bytes: 0, names: HashSet::new() };
@@ -268,5 +308,68 @@ mod tests {
         }
         let finding = usable("required").expect_err("it is left out");
         assert_eq!((&*finding.code, &*finding.upstream_name), ("TASK_REQUIRED", "t"));
+=======
+    fn read(kind: Kind, pages: &[&str]) -> Result<(Fetched, Option<String>), SyncError> {
+        let mut reader = Reader { kind, bytes: 0, items: 0, names: HashSet::new() };
+        let mut list = Fetched { ttl_ms: Some(i64::MAX), public: true, ..Fetched::default() };
+        let mut cursor = None;
+        for page in pages {
+            cursor = reader.page(&Bytes::copy_from_slice(page.as_bytes()), &mut list)?;
+        }
+        Ok((list, cursor))
+    }
+
+    fn codes(list: &Fetched) -> Vec<&str> {
+        list.findings.iter().map(|finding| finding.code.as_str()).collect()
+    }
+
+    #[test]
+    fn definitions_are_kept_as_they_came() {
+        let body = r#"{ "x":1.0,"name":"a","inputSchema":{"$defs":{}}}"#;
+        let (list, cursor) =
+            read(Kind::Tool, &[&format!(r#"{{"tools":[{body}],"nextCursor":"n"}}"#)]).unwrap();
+        assert_eq!((list.items[0].name.as_str(), &list.items[0].body[..]), ("a", body.as_bytes()));
+        assert_eq!(cursor.as_deref(), Some("n"));
+        let (list, _) = read(Kind::Prompt, &["{\"prompts\":[{\"name\":\n\"a\"}]}"]).unwrap();
+        assert_eq!(&list.items[0].body[..], b"{\"name\": \"a\"}", "on one line");
+    }
+
+    #[test]
+    fn a_bad_definition_is_a_finding_and_spoils_no_other() {
+        let page = r#"{"tools":[1,{"name":""},{"name":"a"},{"name":"b","inputSchema":{}},
+            {"name":"b","inputSchema":{}},{"name":"c","inputSchema":[]}]}"#;
+        let (list, _) = read(Kind::Tool, &[page]).unwrap();
+        assert_eq!(list.items.iter().map(|item| item.name.as_str()).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(codes(&list), ["NOT_AN_OBJECT", "NO_NAME", "NO_SCHEMA", "DUPLICATE", "NO_SCHEMA"]);
+    }
+
+    #[test]
+    fn a_list_without_end_is_refused_whatever_is_in_it() {
+        let bad = format!(r#"{{"prompts":[{}1]}}"#, "1,".repeat(ITEMS_MAX));
+        assert!(matches!(read(Kind::Prompt, &[&bad]), Err(SyncError::Refused { .. })));
+        let half = format!(r#"{{"prompts":[{}1]}}"#, "1,".repeat(ITEMS_MAX / 2));
+        assert!(matches!(read(Kind::Prompt, &[&half, &half]), Err(SyncError::Refused { .. })));
+        let (list, _) = read(Kind::Prompt, &[&half]).unwrap();
+        assert_eq!(list.findings.len(), FINDINGS_MAX);
+    }
+
+    #[test]
+    fn what_is_not_a_list_is_refused() {
+        for page in ["[]", "{}", r#"{"tools":{}}"#, r#"{"tools":null}"#, r#"{"prompts":[]}"#] {
+            assert!(matches!(read(Kind::Tool, &[page]), Err(SyncError::Refused { .. })), "{page}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_as_fresh_and_as_public_as_its_least_page() {
+        let pages = [
+            r#"{"prompts":[],"ttlMs":5,"cacheScope":"public"}"#,
+            r#"{"prompts":[],"ttlMs":9,"cacheScope":"public"}"#,
+        ];
+        let (list, _) = read(Kind::Prompt, &pages).unwrap();
+        assert_eq!((list.ttl_ms, list.public), (Some(5), true));
+        let (list, _) = read(Kind::Prompt, &[pages[0], r#"{"prompts":[]}"#]).unwrap();
+        assert_eq!((list.ttl_ms, list.public), (Some(0), false));
+>>>>>>> main
     }
 }

@@ -40,7 +40,11 @@ const clients = [
 const everything = here('../node_modules/@modelcontextprotocol/server-everything/dist/index.js');
 const upstreams = [
   { name: 'everything', transport: 'stdio', connParams: { command: process.execPath, args: [everything, 'stdio'] } },
-  { name: 'time', transport: 'stdio', connParams: { command: join(dirname(options.python), 'mcp-server-time'), args: [] } },
+  {
+    name: 'time',
+    transport: 'stdio',
+    connParams: { command: join(dirname(options.python), 'mcp-server-time'), args: [] },
+  },
 ];
 
 const gateway = await startGateway({ binary: options.binary, upstreams, tools: EXPECTED });
@@ -58,7 +62,9 @@ for (const [name, era, program, script] of clients) {
     failures += 1;
     outcome = `FAILED\n${error.stderr || error.message}`;
   }
-  console.log(`${name.padEnd(12)} ${era}  ${((performance.now() - started) / 1000).toFixed(1).padStart(5)} s  ${outcome}`);
+  console.log(
+    `${name.padEnd(12)} ${era}  ${((performance.now() - started) / 1000).toFixed(1).padStart(5)} s  ${outcome}`,
+  );
 }
 await gateway.stop();
 process.exitCode = failures ? 1 : 0;

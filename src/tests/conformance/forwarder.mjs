@@ -18,7 +18,14 @@ export async function startForwarder(target, headers) {
 
     const forwarded = http.request(
       // Without an agent: a connection of its own for each request, so that none is reused as it closes.
-      { host: to.hostname, port: to.port, path: to.pathname + to.search, method: req.method, headers: sent, agent: false },
+      {
+        host: to.hostname,
+        port: to.port,
+        path: to.pathname + to.search,
+        method: req.method,
+        headers: sent,
+        agent: false,
+      },
       (answer) => {
         const { connection: _connection, ...rest } = answer.headers;
         res.writeHead(answer.statusCode, rest);

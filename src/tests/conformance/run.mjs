@@ -68,7 +68,9 @@ async function through(upstream) {
     const found = [];
     for (const leg of legs) {
       const results = await runLeg(forwarder.url, leg, join(out, upstream, leg));
-      found.push(...results.map((result) => ({ ...result, leg, upstream, ...judge(result, { leg, upstream }, expected) })));
+      found.push(
+        ...results.map((result) => ({ ...result, leg, upstream, ...judge(result, { leg, upstream }, expected) })),
+      );
     }
     return found;
   } finally {

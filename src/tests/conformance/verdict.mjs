@@ -13,7 +13,10 @@ export function readResults(dir) {
     .filter(({ folder, name }) => name && !NOT_SERVED.test(name) && existsSync(join(dir, folder, 'checks.json')))
     .map(({ folder, name }) => {
       const checks = JSON.parse(readFileSync(join(dir, folder, 'checks.json'), 'utf8'));
-      return { scenario: name, checks: checks.map(({ id, status, errorMessage }) => ({ id, status, message: errorMessage })) };
+      return {
+        scenario: name,
+        checks: checks.map(({ id, status, errorMessage }) => ({ id, status, message: errorMessage })),
+      };
     })
     .sort((a, b) => a.scenario.localeCompare(b.scenario));
 }

@@ -110,7 +110,7 @@ async fn converse(stream: TcpStream, fault: Fault, calls: Arc<AtomicUsize>) {
             Some("ping") => json(&mut stream, id, &json!({})).await,
             Some("tools/call") => {
                 calls.fetch_add(1, Ordering::SeqCst);
-                if !commit(fault, &mut stream, id).await {
+                if !commit(fault, &mut stream).await {
                     return;
                 }
                 Some(())
@@ -129,11 +129,7 @@ async fn converse(stream: TcpStream, fault: Fault, calls: Arc<AtomicUsize>) {
 }
 
 /// Does what is wrong. `false`: the connection is to be closed.
-async fn commit(fault: Fault, stream: &mut BufReader<TcpStream>, id: &Value) -> bool {
-    let good = |id: &Value| {
-        let result = json!({"content": [{"type": "text", "text": "late or lost"}]});
-        json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string()
-    };
+async fn commit(fault: Fault, stream: &mut BufReader<TcpStream>) -> bool {
     let as_json = "application/json";
     match fault {
         Fault::CloseBeforeAnswer => return false,
@@ -150,7 +146,12 @@ async fn commit(fault: Fault, stream: &mut BufReader<TcpStream>, id: &Value) -> 
         Fault::Garbage => write(stream, "200 OK", as_json, b"}{ not json").await.is_some(),
         Fault::NoJsonRpc => write(stream, "200 OK", as_json, b"[1,2,3]").await.is_some(),
         Fault::WrongId => {
+<<<<<<< HEAD
             write(stream, "200 OK", as_json, good(&json!("nobody's")).as_bytes()).await.is_some()
+=======
+            let result = json!({"content": [{"type": "text", "text": "for somebody else"}]});
+            json(stream, &json!("nobody's"), &result).await.is_some()
+>>>>>>> main
         }
         Fault::Status500 => write(stream, "500 Internal Server Error", "text/plain", b"oh").await.is_some(),
         Fault::EndlessEvent => {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Body, Client, Method, RequestBuilder, StatusCode};
@@ -60,6 +60,11 @@ impl Mcp {
     /// The same with the capabilities that its modern requests declare.
     pub(crate) fn declaring(&self, capabilities: Value) -> Self {
         Self { capabilities, ..self.clone() }
+    }
+
+    /// Its key.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
     }
 
     /// A request with the key and nothing else.
@@ -140,6 +145,20 @@ impl Mcp {
         let looked = tokio::time::timeout(PATIENCE, look).await;
         assert!(looked.is_ok(), "the list has become {last:?}");
         last
+    }
+
+    /// Waits until the key is as it should be: what an admin writes takes effect a moment later.
+    pub(crate) async fn answers_with(&self, status: StatusCode) -> Duration {
+        let started = Instant::now();
+        let look = async {
+            let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+            while self.modern("tools/list", json!({})).await.status() != status {
+                ticks.tick().await;
+            }
+        };
+        let looked = tokio::time::timeout(PATIENCE, look).await;
+        assert!(looked.is_ok(), "the key isn't answered with {status}");
+        started.elapsed()
     }
 
     /// A session, made without capabilities.

@@ -75,6 +75,8 @@ pub(crate) struct Counts {
     pub(crate) cancelled: usize,
     /// Handshakes of the legacy era that were completed.
     pub(crate) initialized: usize,
+    /// Lists of tools that were asked for.
+    pub(crate) listed: usize,
     /// Open subscriptions of the modern era.
     pub(crate) listening: usize,
 }

@@ -14,7 +14,9 @@ export async function startReference({ transport, era }) {
     const connParams = { command: process.execPath, args };
     return { upstream: { ...options, transport: 'stdio', connParams }, stop: async () => {} };
   }
-  const child = spawn(process.execPath, [SCRIPT, '--era', era, '--port', '0'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [SCRIPT, '--era', era, '--port', '0'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const [line] = await once(createInterface({ input: child.stdout }), 'line');
   const url = `http://${line.replace('listening ', '')}/mcp`;
   const stop = async () => {

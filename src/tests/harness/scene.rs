@@ -112,6 +112,13 @@ impl Scene {
         self
     }
 
+    /// The admin that another gateway on the same database has made.
+    pub(crate) fn sharing_admin_of(mut self, other: &TestGateway) -> Self {
+        other.admin_password().clone_into(&mut self.admin_password);
+        self.environment.insert("MPG_ADMIN_PASSWORD".to_owned(), self.admin_password.clone());
+        self
+    }
+
     /// The variables of the environment, complete.
     pub(super) fn settle(&mut self) {
         let postgres = match std::mem::replace(&mut self.database, Database::Sqlite) {

@@ -85,10 +85,8 @@ async fn a_tool_that_a_key_may_not_see_is_as_unknown_as_one_that_does_not_exist(
     let (own, other) = (Peer::named(["mine".to_owned()]).await, Peer::named(["hidden".to_owned()]).await);
     let gateway = TestGateway::start().with_peer("own", &own).with_peer("other", &other).with_key().await;
     gateway.mcp().lists(&["mine", "hidden"]).await;
-    let admin = gateway.admin().await;
-    let id = admin.upstream_id("own").await;
-    let (_, key) = admin.create_key("limited", json!({"upstreamIds": [id]})).await;
-    let mcp = gateway.mcp_as(&key);
+    let id = gateway.admin().await.upstream_id("own").await;
+    let (mcp, _) = gateway.mcp_with("limited", json!({"upstreamIds": [id]})).await;
     assert_eq!(mcp.lists(&["mine"]).await, ["mine"]);
     let session = mcp.initialize(LEGACY_LATEST).await;
     let call = |name: &str| json!({"name": name, "arguments": {}});

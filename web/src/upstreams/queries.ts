@@ -5,10 +5,13 @@ import type { MaybeRefOrGetter } from 'vue'
 import { api, unwrap, unwrapTagged } from '@/api/client'
 import { queryClient } from '@/api/query'
 import type { NewUpstream, UpstreamPatch } from '@/api/types'
+import { useSession } from '@/session/store'
 
 const KEY = 'upstreams'
 // States change by themselves. The browser asks only while the page is looked at.
 const POLL_MS = 3_000
+// Nor while it waits for the password: each answer would only be another refusal.
+const poll = () => (useSession().isExpired ? false : POLL_MS)
 const PAGE = 50
 
 const path = (id: string) => ({ params: { path: { id } } })
@@ -24,7 +27,7 @@ export function useUpstreams(search: MaybeRefOrGetter<string>) {
     initialPageParam: undefined as string | undefined,
     getNextPageParam: (page) => page.nextCursor ?? undefined,
     placeholderData: keepPreviousData,
-    refetchInterval: POLL_MS,
+    refetchInterval: poll,
   })
 }
 
@@ -34,7 +37,7 @@ export function useUpstream(id: MaybeRefOrGetter<string | undefined>, { isLive }
     queryKey: [KEY, 'one', id],
     queryFn: () => unwrapTagged(api.GET('/api/admin/upstreams/{id}', path(toValue(id) ?? ''))),
     enabled: () => toValue(id) !== undefined,
-    refetchInterval: isLive ? POLL_MS : false,
+    refetchInterval: isLive ? poll : false,
     // A form must not be pulled away under the one who fills it in.
     refetchOnWindowFocus: isLive,
   })
@@ -49,7 +52,7 @@ export function useUpstreamTools(id: MaybeRefOrGetter<string>) {
     },
     initialPageParam: undefined as string | undefined,
     getNextPageParam: (page) => page.nextCursor ?? undefined,
-    refetchInterval: POLL_MS,
+    refetchInterval: poll,
   })
 }
 
@@ -57,7 +60,7 @@ const live = <Data>(name: string, id: MaybeRefOrGetter<string>, ask: (id: string
   useQuery({
     queryKey: [KEY, name, id],
     queryFn: () => ask(toValue(id)),
-    refetchInterval: POLL_MS,
+    refetchInterval: poll,
   })
 
 export const useFindings = (id: MaybeRefOrGetter<string>) =>

@@ -1,3 +1,5 @@
+//! Dialling: which addresses are tried, in which order, and for how long.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::net::TcpListener;

@@ -1,3 +1,5 @@
+//! Editing an object leaves the rest of it byte for byte.
+
 use proptest::prelude::*;
 
 use super::*;

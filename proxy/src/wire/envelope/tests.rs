@@ -1,3 +1,5 @@
+//! What the envelope takes, what it refuses, and what it says of it (threat T08).
+
 use super::*;
 
 fn read(text: &str) -> Result<Message, EnvelopeError> {

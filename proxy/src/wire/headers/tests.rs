@@ -1,3 +1,5 @@
+//! Mirrored headers: encoding, and agreement with the body (threat T07).
+
 use bytes::Bytes;
 use proptest::prelude::*;
 

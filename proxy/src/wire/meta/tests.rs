@@ -1,3 +1,5 @@
+//! Reading `_meta`, and the order in which an era is decided.
+
 use http::HeaderValue;
 
 use super::*;

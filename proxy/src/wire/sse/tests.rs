@@ -1,3 +1,5 @@
+//! Events come out the same however their bytes are cut.
+
 use proptest::prelude::*;
 
 use super::*;

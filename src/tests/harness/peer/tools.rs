@@ -138,6 +138,7 @@ impl ServerHandler for Tools {
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let tools = self.state.tools.lock().expect("nobody panics with it").clone();
+        self.state.count(|counts| counts.listed += 1);
         Ok(ListToolsResult::with_all_items(tools))
     }
 

@@ -1,12 +1,6 @@
 // Streamable HTTP for the reference server: one endpoint, both eras, sessions and resumable streams for legacy.
 import http from 'node:http';
-import {
-  HEADER_MISMATCH,
-  INVALID_REQUEST,
-  PARSE_ERROR,
-  RpcError,
-  UNSUPPORTED_VERSION,
-} from './errors.mjs';
+import { HEADER_MISMATCH, INVALID_REQUEST, PARSE_ERROR, RpcError, UNSUPPORTED_VERSION } from './errors.mjs';
 import { LEGACY_VERSIONS, LegacySession, META, MODERN_VERSIONS, handleModern } from './server.mjs';
 import { EventStream } from './sse.mjs';
 import { findTool, headerParameters } from './tools.mjs';

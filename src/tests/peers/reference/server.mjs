@@ -32,10 +32,7 @@ export class ReferenceServer {
   constructor({ eras, pageSize }) {
     this.eras = eras;
     this.pageSize = pageSize;
-    this.versions = [
-      ...(eras.has('modern') ? MODERN_VERSIONS : []),
-      ...(eras.has('legacy') ? LEGACY_VERSIONS : []),
-    ];
+    this.versions = [...(eras.has('modern') ? MODERN_VERSIONS : []), ...(eras.has('legacy') ? LEGACY_VERSIONS : [])];
     this.revisions = { tools: 1, prompts: 1, watched: 1 };
     this.counters = { calls: 0, cancelled: 0, sessions: 0, subscribes: 0, unsubscribes: 0, listens: 0 };
     this.sessions = new Set();

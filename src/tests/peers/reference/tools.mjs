@@ -58,7 +58,10 @@ const plain = {
   counters: {
     description: 'What this server has seen so far: calls, cancellations, sessions, subscriptions.',
     inputSchema: object(),
-    run: (_, call) => ({ ...text(JSON.stringify(call.server.counters)), structuredContent: { ...call.server.counters } }),
+    run: (_, call) => ({
+      ...text(JSON.stringify(call.server.counters)),
+      structuredContent: { ...call.server.counters },
+    }),
   },
   test_simple_text: {
     description: 'Returns one text block.',
