@@ -16,6 +16,7 @@ use super::verbs::Subject;
 use crate::bridge::legacy_to_modern::{self, Next};
 use crate::catalog::Item;
 use crate::upstream::call::{Answer, CallError, SubscribeError};
+use crate::wire::envelope::Params;
 
 const METHOD: &str = "resources/subscribe";
 
@@ -94,7 +95,7 @@ impl Dispatch {
         let Client::Legacy(session) = &asked.client else {
             return done_error(asked, METHOD_NOT_FOUND, "Method not found");
         };
-        let Some(uri) = asked.request.params.as_ref().and_then(|params| params.uri()) else {
+        let Some(uri) = asked.request.params.as_ref().and_then(Params::uri) else {
             return done_error(asked, INVALID_PARAMS, "params.uri must be a string");
         };
         self.updates.unsubscribe(session.id, &uri);

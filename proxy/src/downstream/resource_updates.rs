@@ -387,4 +387,4 @@ impl Drop for Attached {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

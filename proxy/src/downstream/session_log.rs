@@ -33,16 +33,9 @@ impl SessionLog {
 
     /// Ends a session; its row may go after `ends_at`, when its token is no longer valid anyway.
     pub async fn end(&self, session: Uuid, ends_at: Timestamp) {
-<<<<<<< HEAD
-        self.live.end(session);
-        self.updates.end(session);
-        if let Err(error) = self.write_end(session, ends_at).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "an ended session could not be kept");
-        }
-=======
         self.live.end(session, ends_at);
+        self.updates.end(session);
         Self::kept("an ended session could not be kept", self.write_end(session, ends_at)).await;
->>>>>>> main
     }
 
     /// Sets the least severe log message that a session wants.
@@ -66,20 +59,7 @@ impl SessionLog {
     pub async fn load(&self) -> Result<(), StoreError> {
         let mut tx = self.store.read().await?;
         for state in sessions::load(&mut tx).await? {
-<<<<<<< HEAD
-            if state.expires_at <= now {
-                self.live.forget(state.rid);
-            } else if state.ended {
-                if !self.live.is_ended(state.rid) {
-                    self.live.end(state.rid);
-                    self.updates.end(state.rid);
-                }
-            } else if let Some(level) = state.log_level.as_deref().and_then(LogLevel::parse) {
-                self.live.set_level(state.rid, level);
-            }
-=======
             self.take(&state);
->>>>>>> main
         }
         Ok(())
     }
@@ -108,6 +88,7 @@ impl SessionLog {
         if state.ended {
             if !self.live.is_ended(state.rid) {
                 self.live.end(state.rid, state.expires_at);
+                self.updates.end(state.rid);
             }
         } else if let Some(level) = state.log_level.as_deref().and_then(LogLevel::parse) {
             self.live.set_level(state.rid, level, state.expires_at);

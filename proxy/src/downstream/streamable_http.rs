@@ -12,12 +12,8 @@ use bytes::Bytes;
 use futures::future::join_all;
 use http::{Method, StatusCode};
 
-<<<<<<< HEAD
 use super::conversation::Owner;
-use super::dispatch::{Answered, Asked, Client, Dispatch, ModernClient, Outcome, response};
-=======
 use super::dispatch::{Answered, Asked, Client, Dispatch, ModernClient, Outcome, Running, response};
->>>>>>> main
 use super::initialize::{self, InitializeParams};
 use super::modern_checks;
 use super::session::{Session, SessionSealer};

@@ -15,13 +15,8 @@ use futures::future::join_all;
 use http::StatusCode;
 use serde::Deserialize;
 use sql::model::{ApiKeyId, Kind};
-<<<<<<< HEAD
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
-=======
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
->>>>>>> main
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -95,27 +90,15 @@ impl Subscriptions {
         };
         let (events, body) = mpsc::channel(EVENTS_MAX);
         let live = self.live.of(session.id);
-<<<<<<< HEAD
         let ended = live.attach(events.clone());
+        // The session may have ended after this request was let in and before its stream was attached.
+        if self.live.is_ended(session.id) {
+            ended.cancel();
+        }
         let inbox = self.updates.attach(session.id, caller.key().id);
         let face = Face::Get { session: session.id, live, sessions: self.live.clone() };
         let open = Open { face, inbox, events, ended, permit };
         let watch = self.watch(caller, open, &ANNOUNCED.map(|(method, _)| method));
-=======
-        let replaced = live.attach(events.clone());
-        // The session may have ended after this request was let in and before its stream was attached.
-        if self.live.is_ended(session.id) {
-            replaced.cancel();
-        }
-        let watch = self.watch(
-            caller,
-            Face::Get { live },
-            events,
-            replaced,
-            permit,
-            &ANNOUNCED.map(|(method, _)| method),
-        );
->>>>>>> main
         self.tasks.spawn_here("mcp get stream", watch.run());
         stream::event_stream(body)
     }
@@ -176,21 +159,9 @@ impl Subscriptions {
         self.streams.enter(key, limit).ok_or(Refusal::TooManyStreams { limit })
     }
 
-<<<<<<< HEAD
     fn watch(&self, caller: Caller, open: Open, methods: &[&'static str]) -> Watch {
-=======
-    fn watch(
-        &self,
-        caller: Caller,
-        face: Face,
-        events: mpsc::Sender<Bytes>,
-        ended: CancellationToken,
-        permit: Permit,
-        methods: &[&'static str],
-    ) -> Watch {
         // Before the view is taken, so that no change falls between the two.
         let changes = self.published.changes();
->>>>>>> main
         let view = self.published.current().view(&Policy::of(caller.key()));
         let lists = ANNOUNCED
             .iter()
@@ -273,14 +244,9 @@ fn raw(id: &Bytes) -> &str {
 /// The era's form of a stream.
 enum Face {
     Get {
-<<<<<<< HEAD
         session: Uuid,
         sessions: LiveSessions,
-        /// Keeps the session's live part while the stream is open.
-        #[expect(dead_code, reason = "held, not used")]
-=======
         /// Where the stream is attached while it is open.
->>>>>>> main
         live: Arc<Live>,
     },
     Listen {
@@ -350,8 +316,8 @@ impl Watch {
     async fn run(mut self) {
         self.follow().await;
         // Whoever else holds the session must not hold the connection open.
-        if let Face::Get { live } = &self.face {
-            live.detach(&self.events);
+        if let Face::Get { live, .. } = &self.open.face {
+            live.detach(&self.open.events);
         }
     }
 
@@ -360,12 +326,8 @@ impl Watch {
         loop {
             let due = self.next_due();
             let alive = tokio::select! {
-<<<<<<< HEAD
                 () = self.open.over(&self.caller, &self.draining) => { self.farewell(); false }
-                Ok(()) = changes.changed() => self.announce(),
-=======
                 Ok(()) = self.changes.changed() => self.announce(),
->>>>>>> main
                 () = until(due) => self.announce(),
                 () = self.open.inbox.rung() => self.tell_updates(),
                 message = next_log(&mut self.logs) => self.tell_log(&message),
@@ -409,7 +371,7 @@ impl Watch {
         if self.open.ended.is_cancelled() {
             return false;
         }
-        let view = self.published.current().view(&Policy::of(self.caller.key()));
+        let view = self.view();
         let mut updates = self.open.inbox.take().into_iter();
         while let Some(update) = updates.next() {
             if view.route_uri(&update.subscribed).is_none() {
@@ -433,7 +395,7 @@ impl Watch {
         if message.level < least || self.open.events.capacity() < EVENTS_MAX / 2 {
             return true;
         }
-        let view = self.published.current().view(&Policy::of(self.caller.key()));
+        let view = self.view();
         let is_shown = view.upstreams().any(|lists| lists.upstream.id == message.upstream);
         !is_shown || self.open.send(message.event.clone())
     }
@@ -521,203 +483,4 @@ async fn until(due: Option<Instant>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures::FutureExt as _;
-    use serde_json::{Value, json};
-    use sql::model::ApiKey;
-
-    use super::*;
-    use crate::access::Admitted;
-    use crate::access::keys::tests::key;
-    use crate::catalog::UpstreamLists;
-    use crate::catalog::testing::{catalog, upstream_with};
-    use crate::http_bridge::ReplyBody;
-    use crate::wire::envelope::{self, Message};
-
-    struct Scene {
-        subscriptions: Subscriptions,
-        key: ApiKey,
-        lists: Vec<Arc<UpstreamLists>>,
-    }
-
-    fn scene() -> Scene {
-        let (key, keys) = (key().0, Keys::default());
-        keys.upsert(key.clone());
-        let subscriptions = Subscriptions {
-            published: Published::new(sql::clock::Clock::system()),
-            keys,
-            live: LiveSessions::default(),
-            streams: CallsInFlight::default(),
-            draining: CancellationToken::new(),
-            tasks: Tasks::new(tokio::runtime::Handle::current()),
-        };
-        let mut scene = Scene { subscriptions, key, lists: Vec::new() };
-        scene.publish("first");
-        scene
-    }
-
-    impl Scene {
-        /// Publishes one more upstream, with this tool.
-        fn publish(&mut self, tool: &str) {
-            self.lists.push(upstream_with(&[tool.to_owned()]));
-            self.subscriptions.published.publish(catalog(&self.lists));
-        }
-
-        fn caller(&self) -> Caller {
-            Admitted::for_test(self.key.clone()).caller().clone()
-        }
-
-        fn listen(&self, notifications: &Value) -> Reply {
-            let params = json!({"notifications": notifications});
-            let body =
-                json!({"jsonrpc": "2.0", "id": "l\n1", "method": "subscriptions/listen", "params": params});
-            let Ok(Message::Request(request)) = envelope::parse(Bytes::from(body.to_string())) else {
-                panic!("a request")
-            };
-            self.subscriptions.listen(&request, self.caller(), "r")
-        }
-
-        fn get(&self, session: &Session) -> Reply {
-            self.subscriptions.stream(session, self.caller(), "r")
-        }
-
-        fn session(&self) -> Session {
-            let capabilities = serde_json::value::to_raw_value(&json!({})).expect("JSON");
-            let version = crate::wire::meta::LEGACY_LATEST;
-            Session::new(self.key.id, "/mcp/http".into(), version, self.key.created_at, capabilities, None)
-        }
-    }
-
-    struct Events(mpsc::Receiver<Bytes>);
-
-    impl Events {
-        fn of(reply: Reply) -> Self {
-            assert_eq!(reply.status(), StatusCode::OK);
-            let ReplyBody::Stream(events) = reply.into_body() else { panic!("a stream") };
-            Self(events)
-        }
-
-        /// The next message; `None` at the end.
-        async fn next(&mut self) -> Option<Value> {
-            loop {
-                let event = self.0.recv().await?;
-                let text = std::str::from_utf8(&event).expect("UTF-8");
-                if let Some(data) = text.lines().find_map(|line| line.strip_prefix("data: ")) {
-                    return Some(serde_json::from_str(data).expect("JSON"));
-                }
-            }
-        }
-
-        async fn quiet(&mut self, time: Duration) {
-            assert!(tokio::time::timeout(time, self.next()).await.is_err(), "nothing is said");
-        }
-    }
-
-    const TOOLS: &str = "notifications/tools/list_changed";
-    const MOMENT: Duration = Duration::from_secs(1);
-
-    #[tokio::test(start_paused = true)]
-    async fn a_subscription_hears_what_it_asked_for_under_its_own_id() {
-        let mut scene = scene();
-        let filter = json!({"toolsListChanged": true, "promptsListChanged": false, "unknown": 1});
-        let mut events = Events::of(scene.listen(&filter));
-        let mut deaf = Events::of(scene.listen(&json!({"promptsListChanged": true})));
-        let first = events.next().await.expect("the acknowledgement");
-        assert_eq!(first["method"], "notifications/subscriptions/acknowledged");
-        assert_eq!(first["params"]["notifications"], json!({"toolsListChanged": true}));
-        assert!(deaf.next().await.is_some());
-        scene.publish("second");
-        let changed = events.next().await.expect("a change");
-        assert_eq!(changed["method"], TOOLS);
-        assert_eq!(changed["params"]["_meta"][meta::SUBSCRIPTION_ID], "l\n1");
-        deaf.quiet(MOMENT).await;
-        scene.subscriptions.draining.cancel();
-        let end = events.next().await.expect("the answer");
-        assert_eq!((&end["id"], &end["result"]["resultType"]), (&json!("l\n1"), &json!("complete")));
-        assert_eq!(events.next().await, None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_change_before_the_stream_first_looks_is_not_lost() {
-        let mut scene = scene();
-        let mut events = Events::of(scene.get(&scene.session()));
-        // Its task has not run yet.
-        scene.publish("second");
-        assert_eq!(events.next().await.expect("a change")["method"], TOOLS);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn changes_in_a_row_are_announced_once_in_a_while_and_the_last_one_too() {
-        let mut scene = scene();
-        let mut events = Events::of(scene.get(&scene.session()));
-        scene.publish("second");
-        assert!(events.next().await.is_some());
-        scene.publish("third");
-        scene.publish("fourth");
-        events.quiet(CHANGE_INTERVAL - MOMENT).await;
-        assert_eq!(events.next().await.expect("the rest")["method"], TOOLS);
-        events.quiet(3 * CHANGE_INTERVAL).await;
-        // Published again, but the same.
-        scene.subscriptions.published.publish(catalog(&scene.lists));
-        events.quiet(MOMENT).await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_stream_follows_what_its_key_may_see() {
-        let mut scene = scene();
-        let mut events = Events::of(scene.get(&scene.session()));
-        tokio::task::yield_now().await;
-        scene.key.upstream_ids = Some(vec![]);
-        scene.subscriptions.keys.upsert(scene.key.clone());
-        scene.subscriptions.published.remind();
-        assert_eq!(events.next().await.expect("its view is empty now")["method"], TOOLS);
-        tokio::time::sleep(CHANGE_INTERVAL).await;
-        scene.publish("hidden");
-        events.quiet(MOMENT).await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_stream_ends_with_its_key_its_session_and_the_gateway_whatever_else_the_session_does() {
-        for cause in ["key", "session", "gateway", "another stream"] {
-            let scene = scene();
-            let (session, caller) = (scene.session(), scene.caller());
-            let call = scene.subscriptions.live.of(session.id);
-            let mut events = Events::of(scene.subscriptions.stream(&session, caller.clone(), "r"));
-            tokio::task::yield_now().await;
-            let mut later = None;
-            match cause {
-                "key" => caller.revoked().cancel(),
-                "session" => scene.subscriptions.live.end(session.id, session.ends_at(60)),
-                "gateway" => scene.subscriptions.draining.cancel(),
-                _ => later = Some(Events::of(scene.get(&session))),
-            }
-            let end = tokio::time::timeout(MOMENT, events.next()).await;
-            assert_eq!(end.expect("it ends at once"), None, "{cause}");
-            assert_eq!(call.push(Bytes::from_static(b": x\n\n")), later.is_some(), "{cause}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_left_or_does_not_read_gives_its_place_back() {
-        let scene = scene();
-        let left = scene.get(&scene.session());
-        assert_eq!(scene.subscriptions.streams.total(), 1);
-        drop(left);
-        tokio::time::sleep(MOMENT).await;
-        assert_eq!(scene.subscriptions.streams.total(), 0);
-        let _unread = scene.get(&scene.session());
-        tokio::time::sleep(KEEP_ALIVE * 70).await;
-        assert_eq!(scene.subscriptions.streams.total(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_key_has_so_many_streams_and_a_filter_is_one() {
-        let scene = scene();
-        assert_eq!(scene.listen(&json!(1)).headers()["content-type"], "application/json");
-        let limit = scene.subscriptions.published.current().catalog.settings.limits.streams_per_key;
-        let open: Vec<_> = (0..limit).map(|_| scene.listen(&json!({}))).collect();
-        assert_eq!(scene.listen(&json!({})).status(), StatusCode::TOO_MANY_REQUESTS);
-        drop(open);
-        assert!(scene.subscriptions.tasks.stop().now_or_never().is_none());
-    }
-}
+mod tests;

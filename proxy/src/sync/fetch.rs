@@ -293,22 +293,6 @@ fn one_line(body: &Bytes) -> Bytes {
 mod tests {
     use super::*;
 
-<<<<<<< HEAD
-    #[test]
-    fn a_tool_that_can_be_called_as_a_task_only_is_left_out_and_said_why() {
-        let reader = Reader { kind: Kind::Tool, bytes: 0, names: HashSet::new() };
-        let usable = |support: &str| {
-            let body = format!(
-                r#"{{"name":"t","inputSchema":{{"type":"object"}},"execution":{{"taskSupport":"{support}"}}}}"#
-            );
-            reader.usable(&body.into())
-        };
-        for support in ["forbidden", "optional"] {
-            assert_eq!(usable(support), Ok("t".to_owned()));
-        }
-        let finding = usable("required").expect_err("it is left out");
-        assert_eq!((&*finding.code, &*finding.upstream_name), ("TASK_REQUIRED", "t"));
-=======
     fn read(kind: Kind, pages: &[&str]) -> Result<(Fetched, Option<String>), SyncError> {
         let mut reader = Reader { kind, bytes: 0, items: 0, names: HashSet::new() };
         let mut list = Fetched { ttl_ms: Some(i64::MAX), public: true, ..Fetched::default() };
@@ -370,6 +354,16 @@ mod tests {
         assert_eq!((list.ttl_ms, list.public), (Some(5), true));
         let (list, _) = read(Kind::Prompt, &[pages[0], r#"{"prompts":[]}"#]).unwrap();
         assert_eq!((list.ttl_ms, list.public), (Some(0), false));
->>>>>>> main
+    }
+
+    #[test]
+    fn a_tool_that_can_be_called_as_a_task_only_is_left_out_and_said_why() {
+        let tool = |name: &str, support: &str| {
+            format!(r#"{{"name":"{name}","inputSchema":{{}},"execution":{{"taskSupport":"{support}"}}}}"#)
+        };
+        let tools = [tool("a", "forbidden"), tool("b", "optional"), tool("c", "required")].join(",");
+        let (list, _) = read(Kind::Tool, &[&format!(r#"{{"tools":[{tools}]}}"#)]).unwrap();
+        assert_eq!(list.items.iter().map(|item| item.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!((codes(&list), &*list.findings[0].upstream_name), (vec!["TASK_REQUIRED"], "c"));
     }
 }

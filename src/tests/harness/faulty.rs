@@ -146,12 +146,8 @@ async fn commit(fault: Fault, stream: &mut BufReader<TcpStream>) -> bool {
         Fault::Garbage => write(stream, "200 OK", as_json, b"}{ not json").await.is_some(),
         Fault::NoJsonRpc => write(stream, "200 OK", as_json, b"[1,2,3]").await.is_some(),
         Fault::WrongId => {
-<<<<<<< HEAD
-            write(stream, "200 OK", as_json, good(&json!("nobody's")).as_bytes()).await.is_some()
-=======
             let result = json!({"content": [{"type": "text", "text": "for somebody else"}]});
             json(stream, &json!("nobody's"), &result).await.is_some()
->>>>>>> main
         }
         Fault::Status500 => write(stream, "500 Internal Server Error", "text/plain", b"oh").await.is_some(),
         Fault::EndlessEvent => {

@@ -4,7 +4,7 @@ use super::*;
 
 /// Writes down what is asked of upstreams.
 #[derive(Default)]
-struct Asked(Mutex<Vec<String>>);
+pub(crate) struct Asked(Mutex<Vec<String>>);
 
 impl Watching for Asked {
     fn watch(&self, _: UpstreamId, uri: &str) -> Result<Settling, CallError> {
@@ -143,7 +143,7 @@ async fn a_session_without_a_stream_is_taken_for_gone_after_a_while() {
     scene.subscribe(BOB, "a:2", "a:2").expect("there is room");
     let _stream = scene.updates.attach(BOB, scene.key);
     scene.asked();
-    tokio::time::advance(STREAMLESS_MAX - Duration::from_secs(1)).await;
+    tokio::time::advance(STREAMLESS_MAX.saturating_sub(Duration::from_secs(1))).await;
     scene.updates.end_streamless();
     assert!(scene.asked().is_empty());
     tokio::time::advance(Duration::from_secs(1)).await;

@@ -349,13 +349,13 @@ impl Shared {
     }
 
     /// A resource changed, the upstream says. `false` if the word had to be dropped.
-    fn updated(&self, params: Bytes) -> bool {
-        let uri = Object::parse(&params).ok().and_then(|params| params.text("uri"));
+    fn updated(&self, params: &Bytes) -> bool {
+        let uri = Object::parse(params).ok().and_then(|params| params.text("uri"));
         match uri {
             Some(uri) if self.watched.covers(&uri) => {
                 // A copy, so that what waits doesn't keep the whole message alive.
                 let params = if params.len() <= UPDATE_BYTES_MAX {
-                    Bytes::copy_from_slice(&params)
+                    Bytes::copy_from_slice(params)
                 } else {
                     format!(r#"{{"uri":{}}}"#, Quoted(&uri)).into()
                 };
@@ -426,7 +426,7 @@ impl Listener for Shared {
                 self.acknowledged.send_replace(params.as_ref().and_then(honoured));
                 true
             }
-            ("notifications/resources/updated", Some(params)) => self.updated(params),
+            ("notifications/resources/updated", Some(params)) => self.updated(&params),
             (_, params) => self.news().notification(method, params),
         };
         if !kept {
