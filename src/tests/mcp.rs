@@ -15,4 +15,3 @@ mod modern_checks;
 mod replicas;
 mod sessions;
 mod shutdown;
-mod surface;

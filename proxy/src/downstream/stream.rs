@@ -412,6 +412,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "the form that a conversation takes")]
     fn message(text: &str, level: &str) -> Option<Bytes> {
         Some(Bytes::from(json!({"level": level, "data": text}).to_string()))
     }
