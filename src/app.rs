@@ -73,6 +73,7 @@ async fn run(
         egress,
         launcher,
         tasks,
+        stale_max: config.stale_max,
         draining: plane.draining.clone(),
     })
     .await

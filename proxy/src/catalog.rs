@@ -110,6 +110,16 @@ pub(crate) fn name_field(kind: Kind) -> &'static str {
     }
 }
 
+/// Where the result of a list has its items.
+pub(crate) fn list_field(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Tool => "tools",
+        Kind::Prompt => "prompts",
+        Kind::Resource => "resources",
+        Kind::ResourceTemplate => "resourceTemplates",
+    }
+}
+
 fn param_headers(definition: &Definition) -> Option<ParamHeaders> {
     let schema = Object::parse(&definition.body).ok()?.get("inputSchema")?;
     ParamHeaders::of_schema(&schema).ok()

@@ -6,6 +6,8 @@
 //! takes no longer with dead ones.
 
 mod control;
+#[cfg(test)]
+mod tests;
 
 pub use self::control::check_spec;
 
@@ -63,6 +65,8 @@ pub struct Options {
     pub launcher: Launcher,
     /// Owner of every long-lived task.
     pub tasks: Tasks,
+    /// How long keys are served while the store is out of reach.
+    pub stale_max: Duration,
     /// Cancelled when no more requests are accepted: streams end in the way their era asks.
     pub draining: CancellationToken,
 }
@@ -91,7 +95,7 @@ struct Parts {
 impl DataPlane {
     /// Reads the store, publishes the first catalog and sets everything going.
     pub async fn start(options: Options) -> Result<Self, StoreError> {
-        let Options { store, overlay, egress, launcher, tasks, draining } = options;
+        let Options { store, overlay, egress, launcher, tasks, stale_max, draining } = options;
         let in_force = watch::Sender::new(Arc::new(Settings::default()));
         let settings = in_force.subscribe();
         let (events, reported) = mpsc::channel(EVENTS_MAX);
@@ -115,7 +119,7 @@ impl DataPlane {
             session_log.clone(),
             SettingsFollower { overlay, in_force },
         );
-        let key_follower = follower.load().await?;
+        let key_follower = follower.load(stale_max).await?;
         let parts = Arc::new(Parts {
             syncs: Syncs::new(store.clone(), upstreams.clone(), settings.clone(), tasks.clone()),
             log_levels: LogLevels::new(upstreams.clone(), live.clone(), tasks.clone()),

@@ -37,6 +37,9 @@ const LEASE_MARGIN: Duration = Duration::from_secs(10);
 /// minute, and a replica that died in the middle of a sync holds one so long.
 const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 
+/// How long giving a lease back may keep a sync's report, or the end of the process.
+const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Attempts to write a list whose names another replica takes in the same moment.
 const CLAIM_ATTEMPTS_MAX: usize = 5;
 
@@ -162,7 +165,7 @@ async fn work(shared: Arc<Shared>, id: UpstreamId, mut waiting: mpsc::Receiver<O
         }
         let report = tokio::select! {
             report = shared.sync(id) => report,
-            () = stopping.cancelled() => return,
+            () = stopping.cancelled() => return shared.give_back(id).await,
         };
         if let Err(error) = &report {
             tracing::warn!(upstream.id = %id, error = error as &dyn std::error::Error, "sync failed, the last good list stays");
@@ -173,6 +176,10 @@ async fn work(shared: Arc<Shared>, id: UpstreamId, mut waiting: mpsc::Receiver<O
             let _ = reply.send(report.clone());
         }
     }
+}
+
+fn lease_of(id: UpstreamId) -> String {
+    format!("sync:{id}")
 }
 
 async fn until(due: Option<Instant>) {
@@ -186,28 +193,29 @@ impl Shared {
     async fn sync(&self, id: UpstreamId) -> Result<SyncReport, SyncError> {
         let settings = Arc::clone(&self.settings.borrow());
         let timeout = Duration::from_secs(u64::from(settings.sync.timeout_s));
-        let lease = format!("sync:{id}");
         let mut tx = self.store.begin().await?;
         let upstream = upstreams::get(&mut tx, id).await?.filter(|upstream| upstream.enabled);
         let upstream = upstream.ok_or(SyncError::Unknown)?;
-        if !leases::acquire(&mut tx, &lease, self.holder, timeout + LEASE_MARGIN).await? {
+        if !leases::acquire(&mut tx, &lease_of(id), self.holder, timeout + LEASE_MARGIN).await? {
             return Err(SyncError::Elsewhere);
         }
         tx.commit().await?;
         let report = tokio::time::timeout(timeout, self.fetch_and_apply(&upstream, &settings)).await;
-        if let Err(error) = self.release(&lease).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "a lease could not be given back, it ends by itself"
-            );
-        }
+        self.give_back(id).await;
         report.unwrap_or_else(|_| Err(CallError::TimedOut { after: timeout }.into()))
     }
 
-    async fn release(&self, lease: &str) -> Result<(), StoreError> {
-        let mut tx = self.store.begin().await?;
-        leases::release(&mut tx, lease, self.holder).await?;
-        tx.commit().await
+    /// Gives the lease back, so that the next sync, of whichever replica, needn't wait for its end.
+    async fn give_back(&self, id: UpstreamId) {
+        let released = async {
+            let mut tx = self.store.begin().await?;
+            leases::release(&mut tx, &lease_of(id), self.holder).await?;
+            tx.commit().await
+        };
+        let released = tokio::time::timeout(GIVE_BACK_TIMEOUT, released).await;
+        if !matches!(released, Ok(Ok(()))) {
+            tracing::warn!(upstream.id = %id, "a lease could not be given back, it ends by itself");
+        }
     }
 
     async fn fetch_and_apply(

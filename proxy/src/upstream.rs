@@ -3,8 +3,8 @@
 //! Reading order: [`call`] is what is asked; `isolation` chooses the session that a
 //! call goes over; `connection` keeps one session connected by the pure
 //! `states` (`backoff`, `breaker`) and shakes hands (`handshake`) over a `link`, which is Streamable HTTP
-//! (`streamable_http` on `pool`, `dial` and [`egress`]) or a child process ([`stdio`], `channel`,
-//! [`supervise`]). [`status`], [`news`] and `trial` are what others get to see of it.
+//! (`streamable_http`), HTTP+SSE (`sse`), WebSocket (`websocket`), all three on `pool`, `dial` and
+//! [`egress`], or a child process ([`stdio`], [`supervise`]). All but the first are a `channel` each. [`status`], [`news`] and `trial` are what others get to see of it.
 
 pub mod call;
 
@@ -24,6 +24,8 @@ pub(crate) mod dial;
 
 pub(crate) mod pool;
 
+pub(crate) mod target;
+
 pub(crate) mod streamable_http;
 
 pub mod supervise;
@@ -31,6 +33,12 @@ pub mod supervise;
 pub(crate) mod channel;
 
 pub mod stdio;
+
+pub(crate) mod stream_link;
+
+pub(crate) mod sse;
+
+pub(crate) mod websocket;
 
 pub(crate) mod handshake;
 
@@ -65,7 +73,7 @@ use self::connection::{Opener, Surroundings};
 use self::dial::Dialler;
 use self::egress::Egress;
 use self::isolation::Served;
-use self::link::{Link, OpenError, Stage, Wiring};
+use self::link::{Link, OpenError, Wiring};
 use self::pool::Pool;
 use self::status::{Check, Status, TestReport};
 use self::stdio::Launcher;
@@ -122,9 +130,8 @@ impl Opener for Transports {
         match spec.transport {
             Transport::StreamableHttp => streamable_http::open(spec, &self.pool, wiring),
             Transport::Stdio => stdio::open(spec, &self.launcher, wiring).await,
-            Transport::Sse | Transport::Websocket => {
-                Err(OpenError::new(Stage::Connect, "this transport is not available in this release"))
-            }
+            Transport::Sse => sse::open(spec, &self.pool, wiring).await,
+            Transport::Websocket => websocket::open(spec, self.pool.dialler(), wiring).await,
         }
     }
 }

@@ -15,3 +15,4 @@ mod modern_checks;
 mod replicas;
 mod sessions;
 mod shutdown;
+mod transports;

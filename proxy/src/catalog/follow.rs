@@ -27,6 +27,9 @@ use crate::upstream::Upstreams;
 /// The net under the hints: a change that no hint announced is seen within this time.
 const POLL: Duration = Duration::from_secs(5);
 
+/// A revision that lies behind every change that is kept: what follows is a gap, and so a full load.
+const REVISION_UNKNOWN: i64 = -1;
+
 /// Between two publications, so that a burst of changes is folded into few builds.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -121,13 +124,16 @@ impl Follower {
         Self { store, published, keys, upstreams, session_log, settings, known: Known::default() }
     }
 
-    /// Reads everything and publishes the first catalog. The answer follows the keys from then on.
-    pub async fn load(&mut self) -> Result<KeyFollower, StoreError> {
+    /// Reads everything and publishes the first catalog. The answer follows the keys from then on; they
+    /// are served for `stale_max` without the store.
+    pub async fn load(&mut self, stale_max: Duration) -> Result<KeyFollower, StoreError> {
         let mut keys = KeyFollower {
             store: self.store.clone(),
             keys: self.keys.clone(),
             published: self.published.clone(),
             revision: 0,
+            read_at: Instant::now(),
+            stale_max,
         };
         keys.load(&mut self.store.read().await?).await?;
         self.load_catalog().await?;
@@ -161,7 +167,10 @@ impl Follower {
                 () = stopping.cancelled() => return,
             }
             let published_at = Instant::now();
-            let caught_up = self.catch_up().await;
+            let caught_up = tokio::select! {
+                caught_up = self.catch_up() => caught_up,
+                () = stopping.cancelled() => return,
+            };
             if let Err(error) = &caught_up {
                 tracing::warn!(
                     error = error as &dyn std::error::Error,
@@ -247,6 +256,8 @@ pub struct KeyFollower {
     keys: Keys,
     published: Published,
     revision: i64,
+    read_at: Instant,
+    stale_max: Duration,
 }
 
 impl KeyFollower {
@@ -255,8 +266,19 @@ impl KeyFollower {
         let mut hints = self.store.changes();
         loop {
             // At first too: the keys were loaded before there was anybody to take a hint.
-            if let Err(error) = self.catch_up().await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "changes of keys could not be read");
+            let caught_up = tokio::select! {
+                caught_up = self.catch_up() => caught_up,
+                () = stopping.cancelled() => return,
+            };
+            match caught_up {
+                Ok(()) => self.read_at = Instant::now(),
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "changes of keys could not be read"
+                    );
+                    self.close_if_stale();
+                }
             }
             tokio::time::sleep(KEYS_INTERVAL).await;
             tokio::select! {
@@ -264,6 +286,20 @@ impl KeyFollower {
                 () = stopping.cancelled() => return,
             }
         }
+    }
+
+    /// Keys that nobody could revoke for so long are taken as revoked. They are read anew, as after a
+    /// gap, when the store is back.
+    fn close_if_stale(&mut self) {
+        if self.read_at.elapsed() < self.stale_max || self.keys.is_empty() {
+            return;
+        }
+        tracing::error!(
+            stale_max_s = self.stale_max.as_secs(),
+            "the store has been out of reach for longer than MPG_STALE_MAX, no key is served until it is back"
+        );
+        self.keys.replace_all(Vec::new());
+        self.revision = REVISION_UNKNOWN;
     }
 
     async fn load(&mut self, tx: &mut Tx) -> Result<(), StoreError> {
@@ -340,5 +376,65 @@ impl Newer {
             newer.catalog |= matches!(kind, ChangeKind::Upstream | ChangeKind::List | ChangeKind::Settings);
         }
         newer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sql::clock::Clock;
+    use sql::model::{ApiKey, PlaintextKey};
+    use sql::seal::MasterKey;
+    use sql::{Database, StoreOptions};
+
+    use super::*;
+
+    async fn store() -> Store {
+        let key = MasterKey::from_env_text(MasterKey::generate_hex().expose()).expect("a fresh key").0;
+        let options = StoreOptions {
+            database: Database::SqliteMemory,
+            master_key: key,
+            clock: Clock::system(),
+            start_timeout: Duration::from_secs(1),
+        };
+        Store::open(options).await.expect("a store in memory")
+    }
+
+    async fn follower(store: &Store, stale_max: Duration) -> KeyFollower {
+        let clock = store.clock().clone();
+        let mut tx = store.begin().await.unwrap();
+        let key = ApiKey::create(ApiKeyId::new(&clock), "a", &PlaintextKey::generate(), clock.now());
+        api_keys::insert(&mut tx, &key).await.unwrap();
+        tx.commit().await.unwrap();
+        let mut follower = KeyFollower {
+            store: store.clone(),
+            keys: Keys::default(),
+            published: Published::new(clock),
+            revision: 0,
+            read_at: Instant::now(),
+            stale_max,
+        };
+        follower.catch_up().await.unwrap();
+        assert_eq!(follower.keys.len(), 1);
+        follower
+    }
+
+    #[tokio::test]
+    async fn without_the_store_keys_are_served_for_a_while() {
+        let store = store().await;
+        let mut follower = follower(&store, Duration::from_hours(1)).await;
+        store.close().await;
+        follower.catch_up().await.expect_err("the store is closed");
+        follower.close_if_stale();
+        assert_eq!(follower.keys.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn keys_that_nobody_can_revoke_any_more_are_not_served_until_the_store_is_back() {
+        let store = store().await;
+        let mut follower = follower(&store, Duration::ZERO).await;
+        follower.close_if_stale();
+        assert!(follower.keys.is_empty());
+        follower.catch_up().await.unwrap();
+        assert_eq!(follower.keys.len(), 1, "they are read whole again");
     }
 }

@@ -85,7 +85,7 @@ impl ControlPlane for Parts {
 pub fn check_spec(upstream: &Upstream, policy: &StdioPolicy, egress: Egress) -> Vec<FieldError> {
     match &upstream.conn_params {
         ConnParams::Stdio { .. } => policy.check(&upstream.conn_params).err().unwrap_or_default(),
-        ConnParams::Http { url, .. } => match egress.check_url(url) {
+        ConnParams::Http { url, .. } => match egress.check_url_for(upstream.transport, url) {
             Ok(_) => Vec::new(),
             Err(error) => vec![FieldError::new("/connParams/url", error.to_string())],
         },

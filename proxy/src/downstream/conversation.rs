@@ -12,6 +12,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sql::model::ApiKeyId;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -82,6 +83,8 @@ impl AskRefused {
 #[derive(Clone)]
 pub struct Conversation {
     owner: Owner,
+    /// Whose key the call came with, where one is known.
+    key: Option<Owner>,
     outbound: mpsc::Sender<Outbound>,
     overflow: CancellationToken,
 }
@@ -94,13 +97,24 @@ pub struct Outbox {
 /// A new queue. `cancel` is the call's own token: an overflowing queue cancels it.
 pub fn open(owner: Owner, cancel: CancellationToken) -> (Conversation, Outbox) {
     let (outbound, inbound) = mpsc::channel(QUEUE_MESSAGES_MAX);
-    (Conversation { owner, outbound, overflow: cancel }, Outbox { inbound })
+    (Conversation { owner, key: None, outbound, overflow: cancel }, Outbox { inbound })
 }
 
 impl Conversation {
+    /// The same, known to belong to this key.
+    #[must_use]
+    pub fn of_key(self, key: ApiKeyId) -> Self {
+        Self { key: Some(Owner(key.uuid())), ..self }
+    }
+
     /// Whose call it is.
     pub fn owner(&self) -> Owner {
         self.owner
+    }
+
+    /// All clients of the key that the call came with, taken for one; without a key, its owner.
+    pub fn key(&self) -> Owner {
+        self.key.unwrap_or(self.owner)
     }
 
     /// Queues a notification. A client that left makes it a no-op; a full queue cancels the call.

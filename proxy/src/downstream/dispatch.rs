@@ -25,7 +25,7 @@ use super::verbs::{self, CALL_TOOL, COMPLETE, GET_PROMPT, READ_RESOURCE, Subject
 use crate::access::Caller;
 use crate::bridge::{self, legacy_to_modern, modern_to_legacy};
 use crate::catalog::follow::Published;
-use crate::catalog::{Item, Policy, View, lists};
+use crate::catalog::{Item, Policy, View, list_field, lists};
 use crate::upstream::Upstreams;
 use crate::upstream::call::{Answer, Call, CallError};
 use crate::wire::compose;
@@ -230,6 +230,7 @@ impl Dispatch {
         // A queue that overflows ends the call but not the wish for an answer: that client is told why.
         let token = cancel.child_token();
         let (conversation, outbox) = conversation::open(owner(&asked), token.clone());
+        let conversation = conversation.of_key(asked.caller.key().id);
         let dispatch = Arc::clone(self);
         let answer = Box::pin(async move {
             let answer = dispatch.run(&asked, verb, &item, &subject, conversation, token).await;
@@ -448,8 +449,7 @@ pub(super) fn done_result(asked: &Asked, result: Bytes) -> Outcome {
 }
 
 pub(super) fn done_error(asked: &Asked, code: i64, message: &str) -> Outcome {
-    let error = serde_json::json!({ "code": code, "message": message }).to_string();
-    Outcome::Done(answered(asked, Answer::Error(Bytes::from(error))))
+    Outcome::Done(answered(asked, Answer::Error(compose::error_object(code, message, None))))
 }
 
 /// An answer under the client's id, in pieces.
@@ -462,16 +462,10 @@ pub(crate) fn response(id: &Id, answer: Answer) -> Vec<Bytes> {
 
 /// What precedes the definitions in the answer to a list.
 fn list_head(id: &Id, kind: Kind) -> Bytes {
-    let field = match kind {
-        Kind::Tool => "tools",
-        Kind::Prompt => "prompts",
-        Kind::Resource => "resources",
-        Kind::ResourceTemplate => "resourceTemplates",
-    };
     let mut head = BytesMut::from(&br#"{"jsonrpc":"2.0","id":"#[..]);
     head.extend_from_slice(id.raw());
     head.extend_from_slice(br#","result":{""#);
-    head.extend_from_slice(field.as_bytes());
+    head.extend_from_slice(list_field(kind).as_bytes());
     head.extend_from_slice(br#"":["#);
     head.freeze()
 }

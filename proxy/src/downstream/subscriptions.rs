@@ -6,6 +6,9 @@
 //! in a while, however often an upstream flaps. It ends when its key is revoked, when its client
 //! leaves or doesn't read, and in the way its era asks for when the gateway stops.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -481,6 +484,3 @@ async fn until(due: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -14,7 +14,7 @@ use sql::model::{Finding, Kind, Settings, UpstreamId};
 
 use super::{SyncError, is_modern};
 use crate::bridge::{self, ErrorObject};
-use crate::catalog::name_field;
+use crate::catalog::{list_field, name_field};
 use crate::upstream::call::{Answer, Call};
 use crate::upstream::{Peer, Upstreams};
 use crate::wire::compose::{self, Quoted};
@@ -108,15 +108,6 @@ fn method(kind: Kind) -> &'static str {
         Kind::Prompt => "prompts/list",
         Kind::Resource => "resources/list",
         Kind::ResourceTemplate => "resources/templates/list",
-    }
-}
-
-fn list_field(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Tool => "tools",
-        Kind::Prompt => "prompts",
-        Kind::Resource => "resources",
-        Kind::ResourceTemplate => "resourceTemplates",
     }
 }
 

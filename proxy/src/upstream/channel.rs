@@ -51,8 +51,9 @@ pub(crate) trait Source: Send + 'static {
 
 /// Where messages go.
 pub(crate) trait Sink: Send + 'static {
-    /// Writes one message. A future that is dropped leaves the sink unusable.
-    fn send(&mut self, message: Bytes) -> impl Future<Output = Result<(), Broken>> + Send;
+    /// Writes one message. A future that is dropped leaves the sink unusable. `receipt` is for a transport
+    /// that can fail with one message and go on.
+    fn send(&mut self, message: Bytes, receipt: Receipt) -> impl Future<Output = Result<(), Broken>> + Send;
 
     /// Says that no further message comes.
     fn finish(self) -> impl Future<Output = ()> + Send;
@@ -62,6 +63,24 @@ pub(crate) trait Sink: Send + 'static {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Broken(pub(crate) String);
+
+/// What a sink can say about a message that did not reach the upstream though others do.
+pub(crate) struct Receipt {
+    shared: Arc<Shared>,
+    /// The call whose request it is.
+    call: Option<u64>,
+}
+
+impl Receipt {
+    /// The message was not taken: its call fails, if it is a request, and nothing else does.
+    pub(crate) fn refused(self, error: CallError) {
+        let pending = self.call.and_then(|id| self.shared.calls().pending.remove(&id));
+        match pending {
+            Some(pending) => drop(pending.answer.send(Err(error))), // Nobody waits: nobody is told.
+            None => tracing::debug!(%error, "a message did not reach its upstream"),
+        }
+    }
+}
 
 /// One channel to one upstream. Clones share it.
 #[derive(Clone)]
@@ -110,6 +129,11 @@ impl Channel {
         *self.shared.protocol() = Some(protocol);
     }
 
+    /// Why the channel ended, if it did.
+    pub(crate) fn over(&self) -> Option<String> {
+        self.shared.calls().over.clone()
+    }
+
     /// Cancelled when the channel broke, and not when it was closed.
     pub(crate) fn lost(&self) -> &CancellationToken {
         &self.shared.lost
@@ -136,7 +160,7 @@ impl Channel {
         progress_token: Option<Bytes>,
     ) -> Result<(Waiting, oneshot::Receiver<Result<Answer, CallError>>), CallError> {
         let (answer, awaited) = oneshot::channel();
-        let ticket = Arc::new(Ticket::default());
+        let ticket = Arc::new(Ticket::of(id));
         let clock = Arc::new(Clock::default());
         let mut calls = self.shared.calls();
         if let Some(reason) = &calls.over {
@@ -230,6 +254,8 @@ impl Shared {
     fn end(&self, reason: &str) {
         if !self.closing.is_cancelled() {
             tracing::info!(reason, "channel to an upstream ended");
+            // First, so that whoever learns of the end can ask why.
+            self.calls().over.get_or_insert_with(|| reason.to_owned());
             self.lost.cancel();
             self.closing.cancel();
         }
@@ -303,8 +329,10 @@ impl Drop for Waiting {
 }
 
 /// Whether a queued request was written, decided between the writer and whoever gives the call up.
-#[derive(Default)]
-struct Ticket(AtomicU8);
+struct Ticket {
+    id: u64,
+    state: AtomicU8,
+}
 
 /// How far a request had come when its call was given up.
 enum Abandoned {
@@ -319,13 +347,18 @@ impl Ticket {
     const WRITTEN: u8 = 1;
     const ABANDONED: u8 = 2;
 
+    fn of(id: u64) -> Self {
+        Self { id, state: AtomicU8::new(Self::QUEUED) }
+    }
+
     /// Called before the first byte is written; an abandoned request isn't.
     fn begin(&self) -> bool {
-        self.0.compare_exchange(Self::QUEUED, Self::WRITTEN, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.state.compare_exchange(Self::QUEUED, Self::WRITTEN, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     fn abandon(&self) -> Abandoned {
-        match self.0.compare_exchange(Self::QUEUED, Self::ABANDONED, Ordering::AcqRel, Ordering::Acquire) {
+        match self.state.compare_exchange(Self::QUEUED, Self::ABANDONED, Ordering::AcqRel, Ordering::Acquire)
+        {
             Ok(_) | Err(Self::ABANDONED) => Abandoned::Unsent,
             Err(_) => Abandoned::Sent,
         }

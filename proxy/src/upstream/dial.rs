@@ -84,6 +84,8 @@ struct Parts {
     lookups: Mutex<HashMap<String, (Instant, Lookup)>>,
     connect_timeout: watch::Receiver<Duration>,
     tls: Arc<ClientConfig>,
+    /// The same but for HTTP/2, which it doesn't offer.
+    tls_for_upgrade: Arc<ClientConfig>,
 }
 
 impl Dialler {
@@ -99,7 +101,17 @@ impl Dialler {
         resolver: Arc<dyn Resolve>,
     ) -> Self {
         let tls = Arc::new(tls_config());
-        Self { shared: Arc::new(Parts { egress, resolver, lookups: Mutex::default(), connect_timeout, tls }) }
+        let mut tls_for_upgrade = ClientConfig::clone(&tls);
+        tls_for_upgrade.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let shared = Parts {
+            egress,
+            resolver,
+            lookups: Mutex::default(),
+            connect_timeout,
+            tls,
+            tls_for_upgrade: Arc::new(tls_for_upgrade),
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Which addresses it dials.
@@ -112,6 +124,13 @@ impl Dialler {
         let addresses = self.resolve(uri).await?;
         let stream = self.connect(&addresses).await?;
         self.secure(uri, stream).await
+    }
+
+    /// All three steps, for a connection that is to become something else than HTTP: with HTTP/2 it can't.
+    pub(crate) async fn open_for_upgrade(&self, uri: &Uri) -> Result<Stream, OpenError> {
+        let addresses = self.resolve(uri).await?;
+        let stream = self.connect(&addresses).await?;
+        secure(uri, stream, &self.shared.tls_for_upgrade).await
     }
 
     /// The addresses of the URI's host, every one of them checked.
@@ -179,15 +198,19 @@ impl Dialler {
 
     /// TLS over the stream, if the URI asks for it.
     pub(crate) async fn secure(&self, uri: &Uri, stream: TcpStream) -> Result<Stream, OpenError> {
-        let mut connector = HttpsConnector::from((Given(Some(stream)), Arc::clone(&self.shared.tls)));
-        match timeout(TLS_TIMEOUT, tower::Service::call(&mut connector, uri.clone())).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => {
-                let reason = tls_reason(error.as_ref());
-                Err(OpenError { stage: Stage::Tls, reason, source: Some(error) })
-            }
-            Err(_) => Err(OpenError::new(Stage::Tls, "the TLS handshake was not finished in time")),
+        secure(uri, stream, &self.shared.tls).await
+    }
+}
+
+async fn secure(uri: &Uri, stream: TcpStream, tls: &Arc<ClientConfig>) -> Result<Stream, OpenError> {
+    let mut connector = HttpsConnector::from((Given(Some(stream)), Arc::clone(tls)));
+    match timeout(TLS_TIMEOUT, tower::Service::call(&mut connector, uri.clone())).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => {
+            let reason = tls_reason(error.as_ref());
+            Err(OpenError { stage: Stage::Tls, reason, source: Some(error) })
         }
+        Err(_) => Err(OpenError::new(Stage::Tls, "the TLS handshake was not finished in time")),
     }
 }
 

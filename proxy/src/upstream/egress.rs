@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
+use sql::model::Transport;
 use url::{Host, Url};
 
 /// Which part of the world upstreams may live in (`MPG_EGRESS`).
@@ -28,6 +29,9 @@ pub enum EgressError {
     /// Neither `http` nor `https`.
     #[error("the scheme of the URL must be http or https")]
     Scheme,
+    /// None of those that a WebSocket begins with.
+    #[error("the scheme of the URL must be ws, wss, http or https")]
+    WebSocketScheme,
     /// It has a user name or a password in it.
     #[error("a URL with a user name or password in it is not allowed: use a header or the credential")]
     Userinfo,
@@ -117,6 +121,22 @@ impl Egress {
             && carried()
     }
 
+    /// Reads the URL of an upstream reached over this transport. That of a WebSocket may be written with
+    /// `ws` or `wss`, and comes back as that of the HTTP request it begins with.
+    pub fn check_url_for(self, transport: Transport, text: &str) -> Result<Url, EgressError> {
+        if transport != Transport::Websocket {
+            return self.check_url(text);
+        }
+        let mut url = Url::parse(text).map_err(|_| EgressError::NotAUrl)?;
+        let http = match url.scheme() {
+            "ws" | "http" => "http",
+            "wss" | "https" => "https",
+            _ => return Err(EgressError::WebSocketScheme),
+        };
+        url.set_scheme(http).map_err(|()| EgressError::WebSocketScheme)?;
+        self.check_url(url.as_str())
+    }
+
     /// Reads the URL of an upstream and refuses what needs no resolver to be refused. The URL that
     /// comes back is normalised: numeric IPv4 addresses in any notation have become dotted quads.
     pub fn check_url(self, text: &str) -> Result<Url, EgressError> {
@@ -189,6 +209,29 @@ mod tests {
             assert_eq!(Egress::Private.check_url(url), Err(error), "{url}");
             assert_eq!(Egress::Public.check_url(url), Err(error), "{url}");
         }
+    }
+
+    #[test]
+    fn a_websocket_is_checked_as_the_request_it_begins_with() {
+        let check = |url| Egress::Private.check_url_for(Transport::Websocket, url).map(String::from);
+        for (url, begins_with) in [
+            ("ws://127.0.0.1:81/mcp?a=b", "http://127.0.0.1:81/mcp?a=b"),
+            ("wss://example.com/mcp", "https://example.com/mcp"),
+            ("wss://example.com:443/", "https://example.com/"),
+            ("https://example.com/mcp", "https://example.com/mcp"),
+        ] {
+            assert_eq!(check(url).as_deref(), Ok(begins_with));
+        }
+        for (url, error) in [
+            ("ws://2852039166/", EgressError::Blocked),
+            ("wss://[fd00:ec2::254]/", EgressError::Blocked),
+            ("ws://good@127.0.0.1/", EgressError::Userinfo),
+            ("ftp://127.0.0.1/", EgressError::WebSocketScheme),
+        ] {
+            assert_eq!(check(url), Err(error), "{url}");
+        }
+        assert!(Egress::Public.check_url_for(Transport::Websocket, "ws://10.0.0.1/").is_err());
+        assert_eq!(Egress::Private.check_url_for(Transport::Sse, "ws://h/"), Err(EgressError::Scheme));
     }
 
     #[test]

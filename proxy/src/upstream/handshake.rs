@@ -9,7 +9,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sql::model::Protocol;
+use sql::model::{Protocol, Transport, Upstream};
 use tokio::time::{Instant, timeout_at};
 
 use super::call::{Answer, Call, CallError};
@@ -66,14 +66,26 @@ pub(crate) async fn shake(
             (Protocol::Auto, _) => detect(link, roots, limit).await,
         }
     };
-    let greeting =
-        timeout_at(deadline, shaken).await.map_err(|_| failed("the handshake took too long"))??;
+    let greeting = timeout_at(deadline, shaken).await.map_err(|_| failed("the handshake took too long"))?;
+    let greeting = greeting.map_err(|error| match &error.source {
+        // That the call is lost says less than why.
+        Some(source) if source.is::<CallError>() && link.farewell().is_some() => ended(link),
+        _ => error,
+    })?;
     link.set_protocol(greeting.spoken.clone());
     if greeting.spoken.era() == Era::Legacy {
         let initialized = timeout_at(deadline, link.notify("notifications/initialized", None)).await;
         initialized.map_err(|_| failed("the handshake took too long"))?.map_err(refused)?;
     }
     Ok(greeting)
+}
+
+/// Which era an upstream is to be spoken to in. HTTP+SSE ended with 2024-11-05: over it nothing needs probing.
+pub(crate) fn protocol_of(spec: &Upstream) -> Protocol {
+    match (spec.transport, spec.protocol) {
+        (Transport::Sse, Protocol::Auto) => Protocol::Legacy,
+        (_, protocol) => protocol,
+    }
 }
 
 /// The `_meta` of the gateway's own modern requests.
@@ -108,6 +120,9 @@ enum Probe {
 
 /// The transport ended during the handshake. The last line on stderr often says why a child ended.
 pub(crate) fn ended(link: &dyn Link) -> OpenError {
+    if let Some(farewell) = link.farewell() {
+        return failed(format!("it ended during the handshake: {farewell}"));
+    }
     let last = link.stderr().pop().map_or_else(String::new, |line| format!("; its last words: {line}"));
     OpenError::new(Stage::Initialize, format!("it ended during the handshake{last}"))
 }

@@ -5,8 +5,8 @@
 //! a while, with the upstream, or with the record that describes it. Its news are nobody's: lists and
 //! resources that change are the shared session's matter.
 //!
-//! The owner is what a `Conversation` says it is: a legacy session, or the key of a modern client. So
-//! `per-key` gives each legacy session one of its own, too: narrower than asked for, never wider.
+//! The owner is what a `Conversation` says it is: per session a legacy session, or the key of a modern
+//! client, which has none; per key the key of either.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +23,7 @@ use super::connection::watched::Watched;
 use super::connection::{Connection, Surroundings};
 use super::link::{Era, Roots};
 use super::status::Status;
-use crate::downstream::conversation::Owner;
+use crate::downstream::conversation::{Conversation, Owner};
 
 /// A session that nobody used for so long is ended.
 const IDLE_MAX: Duration = Duration::from_mins(10);
@@ -67,7 +67,7 @@ impl Served {
     pub(crate) async fn call(&self, call: Call) -> Result<Answer, CallError> {
         let owner = call.conversation.owner();
         match &self.own {
-            Some(own) if owner != GATEWAY => own.of_owner(owner)?.call(call).await,
+            Some(own) if owner != GATEWAY => own.session_for(&call.conversation)?.call(call).await,
             _ => self.shared.call(call).await,
         }
     }
@@ -143,8 +143,12 @@ impl OwnSessions {
         Self { spec, surroundings, held: Mutex::default() }
     }
 
-    /// The session of this owner, begun if need be.
-    fn of_owner(&self, owner: Owner) -> Result<Arc<Connection>, CallError> {
+    /// The session that calls of this client go over, begun if need be.
+    fn session_for(&self, client: &Conversation) -> Result<Arc<Connection>, CallError> {
+        let owner = match self.spec.isolation {
+            Isolation::PerKey => client.key(),
+            Isolation::PerSession | Isolation::Shared => client.owner(),
+        };
         let limit = self.surroundings.settings.borrow().limits.sessions_per_upstream as usize;
         let mut sessions = self.lock();
         if let Some(held) = sessions.get_mut(&owner) {
@@ -154,11 +158,9 @@ impl OwnSessions {
         if sessions.len() >= limit {
             return Err(CallError::Unavailable { reason: format!("all of its {limit} sessions are in use") });
         }
-        // The owner of a legacy session is one client; a key may be several.
-        let roots = match self.spec.isolation {
-            Isolation::PerSession => Roots::Declared,
-            Isolation::PerKey | Isolation::Shared => Roots::Undeclared,
-        };
+        // A legacy session is one client; a key may be several, and stands for its modern ones.
+        let is_one_client = owner == client.owner() && owner != client.key();
+        let roots = if is_one_client { Roots::Declared } else { Roots::Undeclared };
         // Word of resources that change comes over the shared session.
         let (spec, surroundings) = (Arc::clone(&self.spec), self.surroundings.clone());
         let connection = Arc::new(Connection::start(spec, surroundings, roots, Arc::default()));

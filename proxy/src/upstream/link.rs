@@ -54,6 +54,11 @@ pub(crate) trait Link: Send + Sync {
     /// Ends the transport in the way it asks for; bounded in time.
     async fn close(&self);
 
+    /// Why the transport ended by itself, in words for an admin, where it can tell.
+    fn farewell(&self) -> Option<String> {
+        None
+    }
+
     /// The last lines a child wrote to stderr.
     fn stderr(&self) -> Vec<String> {
         Vec::new()

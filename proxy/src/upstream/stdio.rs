@@ -26,7 +26,7 @@ pub use self::policy::{StdioPolicy, check_spec};
 use self::child::Child;
 use self::lines::{LINE_BYTES_MAX, Lines, Pace, Ring, one_line};
 use super::call::{Answer, Call, CallError};
-use super::channel::{Broken, Channel, Sink, Source};
+use super::channel::{Broken, Channel, Receipt, Sink, Source};
 use super::link::{Dropped, Link, Listener, Negotiated, OpenError, Stage, Wiring};
 
 mod child;
@@ -208,7 +208,7 @@ impl Source for Stdout {
 struct Stdin(ChildStdin);
 
 impl Sink for Stdin {
-    async fn send(&mut self, message: Bytes) -> Result<(), Broken> {
+    async fn send(&mut self, message: Bytes, _: Receipt) -> Result<(), Broken> {
         let mut line = bytes::Buf::chain(one_line(message), &b"\n"[..]);
         self.0
             .write_all_buf(&mut line)

@@ -8,10 +8,9 @@
 //! There is no connection whose end could be noticed: whether the upstream lives, a ping must find out.
 
 mod asks;
-mod events;
+pub(super) mod events;
 mod exchange;
 mod listen;
-mod target;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,10 +25,10 @@ use sql::model::Upstream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use self::target::Target;
 use super::call::{Answer, Call, CallError};
 use super::link::{Era, InFlight, Link, Negotiated, OpenError, Wiring};
 use super::pool::Pool;
+use super::target::Target;
 use crate::wire::compose;
 use crate::wire::headers::MCP_METHOD;
 
@@ -54,11 +53,6 @@ pub(crate) fn open(spec: &Upstream, pool: &Pool, wiring: Wiring) -> Result<Arc<d
         ended: CancellationToken::new(),
     };
     Ok(Arc::new(HttpLink { parts: Arc::new(parts) }))
-}
-
-/// The URI that a record leads to, checked, for a test that goes step by step.
-pub(crate) fn address(spec: &Upstream, pool: &Pool) -> Result<http::Uri, OpenError> {
-    Target::of(spec, pool.dialler().egress()).map(|target| target.uri().clone())
 }
 
 struct HttpLink {

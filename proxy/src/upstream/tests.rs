@@ -3,9 +3,11 @@
 mod exchange;
 mod handshake;
 mod peer;
+mod sse;
 mod subscriptions;
 mod supervision;
 mod trial;
+mod websocket;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -16,7 +16,7 @@ use super::handshake::{self, Greeting};
 use super::link::{Dropped, Link, Listener, OpenError, Roots, Stage, Wiring};
 use super::pool::Pool;
 use super::status::{StageReport, TestReport, millis, raw_value};
-use super::streamable_http;
+use super::target::Target;
 use crate::tasks::Tasks;
 
 /// How long the list is waited for.
@@ -75,7 +75,7 @@ struct Trial {
 impl Trial {
     /// The steps below HTTP, with the dialler of the real connection.
     async fn dial(&mut self, spec: &Upstream, pool: &Pool) -> Result<(), OpenError> {
-        let uri = streamable_http::address(spec, pool)?;
+        let uri = Target::of(spec, pool.dialler().egress())?.uri().clone();
         let addresses = pool.dialler().resolve(&uri).await?;
         self.done(Stage::Resolve);
         let stream = pool.dialler().connect(&addresses).await?;
@@ -89,7 +89,7 @@ impl Trial {
 
     async fn speak(&mut self, link: &dyn Link, spec: &Upstream, limit: Duration) -> Result<(), OpenError> {
         let greeting = tokio::select! {
-            greeting = handshake::shake(link, spec.protocol, None, Roots::Undeclared, limit) => greeting?,
+            greeting = handshake::shake(link, handshake::protocol_of(spec), None, Roots::Undeclared, limit) => greeting?,
             () = link.closed().cancelled() => return Err(handshake::ended(link)),
         };
         self.done(Stage::Initialize);

@@ -39,9 +39,12 @@ pub(crate) struct Peer {
 }
 
 struct Running {
-    _tasks: JoinSet<()>,
+    accepting: JoinSet<()>,
+    connections: Connections,
     stop: CancellationToken,
 }
+
+type Connections = Arc<Mutex<JoinSet<()>>>;
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -121,9 +124,14 @@ impl Peer {
         format!("http://127.0.0.1:{}/mcp", self.port)
     }
 
-    /// Ends it: connections close in the middle of whatever they carry, and the port is dead.
-    pub(crate) fn go(&mut self) {
-        self.running = None;
+    /// Ends it as a crash would: connections close in the middle of whatever they carry, and the port is dead.
+    pub(crate) async fn crash(&mut self) {
+        let mut running = self.running.take().expect("it runs");
+        running.accepting.shutdown().await;
+        // Before the server hears of its end, or it would end its streams in an orderly way.
+        let mut connections =
+            std::mem::take(&mut *running.connections.lock().expect("nobody panics with it"));
+        connections.shutdown().await;
     }
 
     /// Begins, on the port it had before.
@@ -136,9 +144,10 @@ impl Peer {
         let config = StreamableHttpServerConfig::default().with_cancellation_token(stop.clone());
         let tools = Tools::new(Arc::clone(&state));
         let service = Service::new(move || Ok(tools.clone()), Arc::clone(&self.sessions), config);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, service, state));
-        self.running = Some(Running { _tasks: tasks, stop });
+        let connections = Connections::default();
+        let mut accepting = JoinSet::new();
+        accepting.spawn(accept(listener, Arc::clone(&connections), service, state));
+        self.running = Some(Running { accepting, connections, stop });
     }
 
     /// Forgets its sessions, as a server does that was restarted.
@@ -198,10 +207,10 @@ impl Peer {
     }
 }
 
-async fn accept(listener: TcpListener, service: Service, state: Arc<State>) {
-    let mut connections = JoinSet::new();
+async fn accept(listener: TcpListener, connections: Connections, service: Service, state: Arc<State>) {
     loop {
         let (stream, _) = listener.accept().await.expect("the listener lives");
+        let mut connections = connections.lock().expect("nobody panics with it");
         connections.spawn(serve(stream, service.clone(), Arc::clone(&state)));
         while connections.try_join_next().is_some() {}
     }

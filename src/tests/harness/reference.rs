@@ -4,17 +4,22 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// A reference server over HTTP. Dropped, it ends.
+/// A reference server over a socket. Dropped, it ends.
 pub(crate) struct Reference {
     child: Child,
     address: String,
 }
 
 impl Reference {
-    /// Starts it with these arguments beside the transport, such as `--era legacy`.
+    /// Starts it over Streamable HTTP with these arguments, such as `--era legacy`.
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::over("http", arguments)
+    }
+
+    /// Starts it over `http`, `sse` or `ws`.
+    pub(crate) fn over(transport: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new("node");
-        command.arg(script()).args(["--transport", "http", "--port", "0"]).args(arguments);
+        command.arg(script()).args(["--transport", transport, "--port", "0"]).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("node is installed");
         let stdout = child.stdout.take().expect("stdout is piped");
@@ -25,7 +30,12 @@ impl Reference {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/mcp", self.address)
+        self.url_with("http")
+    }
+
+    /// Its address with another scheme.
+    pub(crate) fn url_with(&self, scheme: &str) -> String {
+        format!("{scheme}://{}/mcp", self.address)
     }
 
     /// The words that start it over stdio, the command first.

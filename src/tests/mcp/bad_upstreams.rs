@@ -70,7 +70,7 @@ async fn what_a_dead_server_had_is_listed_from_the_first_moment_after_a_restart(
         TestGateway::start().with_peer("mortal", &peer).with_peer("other", &healthy).with_key().await;
     let listed = gateway.mcp().lists(&["echo", "healthy"]).await;
     gateway.terminate().await;
-    peer.go();
+    peer.crash().await;
     gateway.start_again().await;
     assert_eq!(gateway.mcp().tool_names().await, listed);
     let result = gateway.mcp().call("echo", json!({"message": "x"})).await;
@@ -98,7 +98,7 @@ async fn a_server_that_dies_in_the_middle_of_calls_fails_them_at_once_and_is_not
         calls.spawn(async move { session.call("wait", json!({})).await });
         calls.spawn(async move { mcp.call("wait", json!({})).await });
         peer.counts_reach(|counts| counts.parked == 2).await;
-        peer.go();
+        peer.crash().await;
         let died = Instant::now();
         for result in calls.join_all().await {
             let failure = failure_of(&result);

@@ -34,7 +34,7 @@ async fn on_postgres_tools_are_listed_called_and_kept_over_a_crash() {
     assert_eq!(admin.delete(&format!("keys/{id}")).await.0, StatusCode::NO_CONTENT);
     mcp.answers_with(StatusCode::UNAUTHORIZED).await;
     gateway.kill_9().await;
-    peer.go();
+    peer.crash().await;
     gateway.start_again().await;
     assert_eq!(gateway.mcp().tool_names().await, listed);
     assert_eq!(session.tool_names().await, listed);

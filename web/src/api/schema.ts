@@ -780,7 +780,7 @@ export interface components {
             headers?: {
                 [key: string]: components["schemas"]["ConnValue"];
             } | null;
-            /** @description An address with scheme `http` or `https`, without user and fragment. */
+            /** @description An address with scheme `http` or `https`, without user and fragment; for `websocket` also `ws` or `wss`. */
             url?: string | null;
         };
         /** @description A text, or a secret that is sealed and never shown again. */

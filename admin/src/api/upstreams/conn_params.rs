@@ -66,7 +66,7 @@ pub(super) fn read(
     let read = match transport {
         Transport::Stdio => stdio(&mut params, stored, problems),
         Transport::Sse | Transport::StreamableHttp | Transport::Websocket => {
-            http(&mut params, stored, problems)
+            http(&mut params, transport, stored, problems)
         }
     };
     params.close(problems);
@@ -97,13 +97,18 @@ fn stdio(params: &mut Fields, stored: Option<&ConnParams>, problems: &mut Proble
     Some(ConnParams::Stdio { command: command?, args: args?, env: env?, cwd })
 }
 
-fn http(params: &mut Fields, stored: Option<&ConnParams>, problems: &mut Problems) -> Option<ConnParams> {
+fn http(
+    params: &mut Fields,
+    transport: Transport,
+    stored: Option<&ConnParams>,
+    problems: &mut Problems,
+) -> Option<ConnParams> {
     let empty = BTreeMap::new();
     let old_headers = match stored {
         Some(ConnParams::Http { headers, .. }) => headers,
         _ => &empty,
     };
-    let url = params.required("url", problems, url);
+    let url = params.required("url", problems, |value| url(value, transport));
     let headers = named(params, "headers", old_headers, problems, header);
     if let Some(headers) = &headers {
         let mut seen = HashSet::new();
@@ -114,11 +119,13 @@ fn http(params: &mut Fields, stored: Option<&ConnParams>, problems: &mut Problem
     Some(ConnParams::Http { url: url?, headers: headers? })
 }
 
-fn url(value: Json) -> Result<String, String> {
+fn url(value: Json, transport: Transport) -> Result<String, String> {
     let text = fields::name(1..=URL_CHARS_MAX)(value)?;
     let url = Url::parse(&text).map_err(|_| "must be a whole address like https://host/mcp".to_owned())?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err("must begin with http:// or https://".into());
+    match (url.scheme(), transport) {
+        ("http" | "https", _) | ("ws" | "wss", Transport::Websocket) => {}
+        (_, Transport::Websocket) => return Err("must begin with ws://, wss://, http:// or https://".into()),
+        _ => return Err("must begin with http:// or https://".into()),
     }
     if !url.username().is_empty() || url.password().is_some() {
         // It would be shown wherever the address is; the credential has a place of its own.
@@ -132,7 +139,7 @@ fn url(value: Json) -> Result<String, String> {
 
 fn header(name: &str, value: &str) -> Result<(), String> {
     let parsed = HeaderName::try_from(name).map_err(|_| "must be a name of a header".to_owned())?;
-    if OWN_HEADERS.contains(&parsed.as_str()) {
+    if OWN_HEADERS.contains(&parsed.as_str()) || parsed.as_str().starts_with("sec-websocket-") {
         return Err("is written by the transport itself".into());
     }
     HeaderValue::from_str(value).map(drop).map_err(|_| "must have visible ASCII characters only".into())

@@ -136,7 +136,7 @@ mod tests {
             },
             "enabled": "yes",
             "callTimeoutS": 0,
-            "isolation": "per-key",
+            "isolation": "per-user",
             "tags": ["a", "a"],
             "sync": {"toolz": true},
             "namePrefix": "a b",
@@ -206,15 +206,44 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn transports_of_a_later_version_are_refused() {
+    async fn every_transport_and_isolation_is_taken_with_its_schemes() {
         let scene = Scene::logged_in().await;
-        for transport in ["sse", "websocket"] {
+        for (transport, scheme, isolation) in [
+            ("sse", "https", "shared"),
+            ("websocket", "ws", "per-session"),
+            ("websocket", "wss", "per-key"),
+            ("websocket", "https", "per-key"),
+            ("streamable-http", "http", "per-session"),
+        ] {
+            let mut body = http();
+            body["name"] = json!(format!("{transport} {scheme}"));
+            body["transport"] = json!(transport);
+            body["isolation"] = json!(isolation);
+            body["connParams"]["url"] = json!(format!("{scheme}://mcp.example.com/"));
+            let answer = scene.post(PATH, body).await;
+            assert_eq!(answer.status, 201, "{:?}", answer.json);
+            assert_eq!(
+                (&answer.json["transport"], &answer.json["isolation"]),
+                (&json!(transport), &json!(isolation))
+            );
+        }
+        for (transport, scheme) in
+            [("sse", "ws"), ("streamable-http", "wss"), ("websocket", "ftp"), ("carrier-pigeon", "https")]
+        {
             let mut body = http();
             body["transport"] = json!(transport);
-            let answer = scene.post(PATH, body).await;
-            assert_eq!(answer.status, 422);
-            assert!(answer.json["errors"][0]["message"].as_str().unwrap().contains("not supported yet"));
+            body["connParams"]["url"] = json!(format!("{scheme}://mcp.example.com/"));
+            assert_eq!(scene.post(PATH, body).await.status, 422, "{transport} {scheme}");
         }
+    }
+
+    #[tokio::test]
+    async fn headers_of_the_upgrade_are_the_transports_own() {
+        let scene = Scene::logged_in().await;
+        let mut body = http();
+        body["transport"] = json!("websocket");
+        body["connParams"]["headers"] = json!({"Sec-WebSocket-Protocol": "other"});
+        assert_eq!(scene.post(PATH, body).await.pointers(), ["/connParams/headers/Sec-WebSocket-Protocol"]);
     }
 
     #[tokio::test]

@@ -40,7 +40,7 @@ const NAME_PREFIX_CHARS_MAX: usize = 32;
 pub(crate) struct UpstreamBody {
     /// Unique, 1 to 100 characters.
     name: String,
-    /// How it is spoken to; `sse` and `websocket` are not supported yet.
+    /// How it is spoken to; `sse` is the HTTP+SSE of 2024-11-05.
     #[schema(schema_with = doc::transport)]
     transport: Transport,
     /// How it is reached.
@@ -55,7 +55,7 @@ pub(crate) struct UpstreamBody {
     auto_sync: Option<bool>,
     /// What stands before its exposed names.
     name_prefix: Option<String>,
-    /// Who shares a session; only `shared` is supported yet.
+    /// Who shares a session with it: everyone, the clients of one key, or nobody; `shared` if not said.
     #[schema(schema_with = doc::isolation)]
     isolation: Option<Isolation>,
     /// Which era of the protocol it is spoken to in; `auto` if not said.
@@ -130,7 +130,7 @@ pub(crate) struct ConnParamsBody {
     env: Option<BTreeMap<String, ConnValue>>,
     /// Its working directory, absolute.
     cwd: Option<String>,
-    /// An address with scheme `http` or `https`, without user and fragment.
+    /// An address with scheme `http` or `https`, without user and fragment; for `websocket` also `ws` or `wss`.
     url: Option<String>,
     /// Headers sent with each request.
     headers: Option<BTreeMap<String, ConnValue>>,
@@ -228,7 +228,7 @@ pub(super) fn parse_patch(app: &App, patch: Json, stored: &Upstream) -> Result<N
 fn read(value: Json, stored: Option<&Upstream>, problems: &mut Problems) -> Option<Input> {
     let mut fields = Fields::open(value, "", problems)?;
     let name = fields.required("name", problems, fields::name(1..=100));
-    let transport = fields.required("transport", problems, transport);
+    let transport = fields.required("transport", problems, parsed);
     let conn_params = if let Some(transport) = transport {
         conn_params::read(&mut fields, transport, stored, problems)
     } else {
@@ -245,7 +245,7 @@ fn read(value: Json, stored: Option<&Upstream>, problems: &mut Problems) -> Opti
         sort_order: sort_order.unwrap_or(defaults.sort_order),
         auto_sync: fields.optional("autoSync", problems, flag).unwrap_or(defaults.auto_sync),
         name_prefix: fields.optional("namePrefix", problems, name_prefix).unwrap_or_default(),
-        isolation: fields.optional("isolation", problems, isolation).unwrap_or(defaults.isolation),
+        isolation: fields.optional("isolation", problems, parsed).unwrap_or(defaults.isolation),
         protocol: fields.optional("protocol", problems, parsed).unwrap_or(defaults.protocol),
         call_timeout_s: fields.optional("callTimeoutS", problems, integer(1..=CALL_TIMEOUT_S_MAX)),
         tags: tags(&mut fields, problems).unwrap_or_default(),
@@ -263,20 +263,6 @@ fn read(value: Json, stored: Option<&Upstream>, problems: &mut Problems) -> Opti
         ..rest
     };
     Some(Input { new, placed })
-}
-
-fn transport(value: Json) -> Result<Transport, String> {
-    match parsed(value)? {
-        Transport::Sse | Transport::Websocket => Err("this transport is not supported yet".into()),
-        transport => Ok(transport),
-    }
-}
-
-fn isolation(value: Json) -> Result<Isolation, String> {
-    match parsed(value)? {
-        Isolation::Shared => Ok(Isolation::Shared),
-        Isolation::PerSession | Isolation::PerKey => Err("only shared is supported yet".into()),
-    }
 }
 
 fn credential(

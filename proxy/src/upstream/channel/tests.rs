@@ -95,7 +95,11 @@ impl Source for FromPeer {
 struct ToPeer(mpsc::Sender<Bytes>);
 
 impl Sink for ToPeer {
-    async fn send(&mut self, message: Bytes) -> Result<(), Broken> {
+    async fn send(&mut self, message: Bytes, receipt: Receipt) -> Result<(), Broken> {
+        if memchr::memmem::find(&message, b"unwanted").is_some() {
+            receipt.refused(CallError::Refused { status: 413 });
+            return Ok(());
+        }
         self.0.send(message).await.map_err(|_| Broken("nobody reads".into()))
     }
 
@@ -197,6 +201,18 @@ async fn f04_what_nobody_waits_for_is_dropped_and_the_channel_goes_on() {
     assert_eq!(outcome(running).await.expect("answered"), json!({"right": true}));
     scene.heard.wait("drops", |heard| heard.count(Dropped::Answer) == 3).await;
     assert_eq!(scene.heard.count(Dropped::Garbage), 4);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_message_that_the_transport_refuses_fails_its_call_and_no_other() {
+    let mut scene = Scene::new();
+    let (running, id) = scene.calling(call(ALICE, "tools/call", &json!({})).0).await;
+    let refused = scene.start(call(BOB, "tools/call", &json!({"unwanted": true})).0);
+    assert!(matches!(outcome(refused).await, Err(CallError::Refused { status: 413 })));
+    scene.channel.notify("notifications/unwanted", None).expect("it is queued");
+    scene.answers(id, &json!({"of": "alice"}));
+    assert_eq!(outcome(running).await.expect("answered"), json!({"of": "alice"}));
     scene.end().await;
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
 
-use super::{Broken, Shared, Sink, Ticket};
+use super::{Broken, Receipt, Shared, Sink, Ticket};
 
 /// How long an upstream may leave a message unread. One that reads nothing for this long hangs, and
 /// everything behind the message with it.
@@ -35,7 +35,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut sink: impl Sink, mut queued: mp
     let written = async {
         while let Some(message) = queued.recv().await {
             if message.ticket.as_ref().is_none_or(|ticket| ticket.begin()) {
-                write(&mut sink, message.body).await?;
+                let call = message.ticket.as_ref().map(|ticket| ticket.id);
+                let receipt = Receipt { shared: Arc::clone(&shared), call };
+                write(&mut sink, message.body, receipt).await?;
             }
         }
         Ok(())
@@ -55,8 +57,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut sink: impl Sink, mut queued: mp
     }
 }
 
-async fn write(sink: &mut impl Sink, body: Bytes) -> Result<(), Broken> {
-    timeout(WRITE_DEADLINE, sink.send(body)).await.unwrap_or_else(|_| {
+async fn write(sink: &mut impl Sink, body: Bytes, receipt: Receipt) -> Result<(), Broken> {
+    timeout(WRITE_DEADLINE, sink.send(body, receipt)).await.unwrap_or_else(|_| {
         Err(Broken(format!("the upstream read nothing for {} s", WRITE_DEADLINE.as_secs())))
     })
 }

@@ -127,7 +127,7 @@ impl Supervisor {
             Turn::Wish => self.wish(),
             Turn::Opened(opened) => self.opened(opened),
             Turn::Due => self.tell(Event::Due),
-            Turn::Closed => self.lost(Event::Lost, "the connection ended"),
+            Turn::Closed => self.ended(live.as_deref()),
             Turn::Pinged(outcome) => self.pinged(outcome),
             // A call may have come in between.
             Turn::PingDue if self.shared.active_at() + PING_AFTER <= Instant::now() => self.ping(),
@@ -144,7 +144,7 @@ impl Supervisor {
         let expired = wishes.expired.swap(0, Ordering::SeqCst);
         if let Some(live) = self.shared.published() {
             if live.link.closed().is_cancelled() {
-                self.lost(Event::Lost, "the connection ended");
+                self.ended(Some(&live));
             } else if live.generation == expired {
                 self.lost(Event::Expired, "the upstream forgot its session");
             } else if suspect {
@@ -243,6 +243,12 @@ impl Supervisor {
         self.tell(event);
     }
 
+    /// The link ended by itself.
+    fn ended(&mut self, live: Option<&Live>) {
+        let reason = live.and_then(|live| live.link.farewell());
+        self.lost(Event::Lost, reason.as_deref().unwrap_or("the connection ended"));
+    }
+
     fn ping(&mut self) {
         let Some(live) = self.shared.published() else { return };
         if self.ping.is_none() {
@@ -301,7 +307,7 @@ async fn attempt(
     let link = surroundings.opener.open(&spec, wiring).await?;
     let mut opened = CloseUnlessKept { link: Some(Arc::clone(&link)), tasks: surroundings.tasks.clone() };
     let greeting = tokio::select! {
-        greeting = handshake::shake(&*link, spec.protocol, known, roots, limit) => greeting?,
+        greeting = handshake::shake(&*link, handshake::protocol_of(&spec), known, roots, limit) => greeting?,
         () = link.closed().cancelled() => return Err(handshake::ended(&*link)),
     };
     opened.link = None;

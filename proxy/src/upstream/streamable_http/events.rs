@@ -31,14 +31,14 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// What a body holds, by its media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Media {
+pub(crate) enum Media {
     Json,
     Events,
     Other,
 }
 
 /// The media type of a response; one that is compressed although we never said we could read that is `Other`.
-pub(super) fn media(response: &Response<Incoming>) -> Media {
+pub(crate) fn media(response: &Response<Incoming>) -> Media {
     if response.headers().contains_key(http::header::CONTENT_ENCODING) {
         return Media::Other;
     }
@@ -51,7 +51,10 @@ pub(super) fn media(response: &Response<Incoming>) -> Media {
 }
 
 /// A whole body of at most `limit` bytes.
-pub(super) async fn whole(response: Response<Incoming>, limit: usize) -> Result<Bytes, CallError> {
+pub(crate) async fn whole(
+    response: Response<Incoming>,
+    limit: usize,
+) -> Result<Bytes, CallError> {
     match Limited::new(response.into_body(), limit).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(CallError::TooLarge { limit }),
@@ -72,6 +75,7 @@ pub(super) fn events(
         event_bytes_max,
         position: Position::default(),
         failures: 0,
+        is_broken: false,
     };
     stream::unfold(Some(tail), |tail| async {
         let mut tail = tail?;
@@ -113,6 +117,8 @@ struct Tail {
     event_bytes_max: usize,
     position: Position,
     failures: u32,
+    /// The connection ended in the middle, which no server does that wants us to come back later.
+    is_broken: bool,
 }
 
 impl Tail {
@@ -123,9 +129,10 @@ impl Tail {
                 self.position.follow(&self.reader);
                 match event? {
                     // The event that primes a resumption has no data.
-                    Some(event) if event.data.is_empty() => {}
-                    Some(event) => return Ok(event.data),
-                    None => self.body = None,
+                    Heard::Event(event) if event.data.is_empty() => {}
+                    Heard::Event(event) => return Ok(event.data),
+                    Heard::End => (self.body, self.is_broken) = (None, false),
+                    Heard::Break => (self.body, self.is_broken) = (None, true),
                 }
             } else {
                 self.resume().await?;
@@ -138,7 +145,11 @@ impl Tail {
         if self.parts.era() != Era::Legacy || self.failures >= RESUME_FAILURES_MAX {
             return Err(CallError::ClosedMidCall);
         }
-        sleep(self.position.wait()).await;
+        // The caller of a server that crashed hears of it at once: one that lives answers at once.
+        let is_last = self.is_broken;
+        if !is_last {
+            sleep(self.position.wait()).await;
+        }
         match self.parts.get(Some(&last)).await {
             Ok(response) if response.status().is_success() && media(&response) == Media::Events => {
                 self.body = Some(response.into_body());
@@ -148,6 +159,7 @@ impl Tail {
             }
             // The upstream answers, but not with the rest of this stream.
             Ok(_) => Err(CallError::ClosedMidCall),
+            Err(_) if is_last => Err(CallError::ClosedMidCall),
             // It doesn't answer at the moment: the next round tries again.
             Err(_) => {
                 self.failures += 1;
@@ -157,12 +169,22 @@ impl Tail {
     }
 }
 
-/// The next event; `None` when the body ended, in whatever way.
-pub(super) async fn next_event(body: &mut Incoming, reader: &mut Reader) -> Result<Option<Event>, CallError> {
+/// What a body brought.
+pub(crate) enum Heard {
+    /// An event.
+    Event(Event),
+    /// Its end, as the server wrote it.
+    End,
+    /// Its end by a connection that broke.
+    Break,
+}
+
+/// The next event, or the end of the body.
+pub(crate) async fn next_event(body: &mut Incoming, reader: &mut Reader) -> Result<Heard, CallError> {
     loop {
         let next = reader.next_event().map_err(|SseError::TooLarge { limit }| CallError::TooLarge { limit });
         if let Some(event) = next? {
-            return Ok(Some(event));
+            return Ok(Heard::Event(event));
         }
         match body.frame().await {
             Some(Ok(frame)) => {
@@ -170,7 +192,8 @@ pub(super) async fn next_event(body: &mut Incoming, reader: &mut Reader) -> Resu
                     reader.push(data);
                 }
             }
-            Some(Err(_)) | None => return Ok(None),
+            Some(Err(_)) => return Ok(Heard::Break),
+            None => return Ok(Heard::End),
         }
     }
 }

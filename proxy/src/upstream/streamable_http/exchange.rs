@@ -36,6 +36,8 @@ pub(super) async fn exchange(parts: &Arc<Parts>, call: Call) -> Result<Answer, C
         () = call.cancel.cancelled() => Err(CallError::Cancelled),
         outcome = exchange.run(outgoing.body) => outcome,
         () = sleep(call.total_timeout) => Err(CallError::TimedOut { after: call.total_timeout }),
+        // The gateway ends, and its clients are to hear what became of their calls.
+        () = parts.wiring.tasks.stopping().cancelled() => Err(CallError::ClosedMidCall),
     };
     farewell.settle(&outcome);
     outcome

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::Parts;
 use super::asks::Asks;
-use super::events::{Media, Position, media, next_event};
+use super::events::{Heard, Media, Position, media, next_event};
 use super::exchange::notify;
 use crate::upstream::backoff::{self, Backoff};
 use crate::upstream::frame::{self, Addressee, Incoming};
@@ -71,13 +71,13 @@ async fn read(parts: &Arc<Parts>, mut body: hyper::body::Incoming, position: &mu
         };
         position.follow(&reader);
         match event {
-            Ok(Some(event)) => {
+            Ok(Heard::Event(event)) => {
                 heard = true;
                 if !event.data.is_empty() {
                     take(parts, &mut asks, event.data);
                 }
             }
-            Ok(None) => return heard,
+            Ok(Heard::End | Heard::Break) => return heard,
             Err(_) => {
                 parts.wiring.listener.dropped(Dropped::Garbage);
                 return heard;

@@ -15,6 +15,7 @@ use super::tasks;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
     pub(super) verb: String,
+    pub(super) path: String,
     pub(super) headers: HashMap<String, String>,
     pub(super) body: String,
 }
@@ -174,7 +175,8 @@ async fn read(mut stream: TcpStream) -> Option<Talk> {
     };
     let head = String::from_utf8_lossy(&bytes[..head_end]).into_owned();
     let mut lines = head.lines();
-    let verb = lines.next()?.split(' ').next()?.to_owned();
+    let mut words = lines.next()?.split(' ').map(str::to_owned);
+    let (verb, path) = (words.next()?, words.next()?);
     let headers: HashMap<_, _> = lines
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
@@ -184,5 +186,5 @@ async fn read(mut stream: TcpStream) -> Option<Talk> {
         stream.read_buf(&mut bytes).await.ok()?;
     }
     let body = String::from_utf8_lossy(&bytes[head_end + 4..]).into_owned();
-    Some(Talk { seen: Seen { verb, headers, body }, stream })
+    Some(Talk { seen: Seen { verb, path, headers, body }, stream })
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use futures::future::{FutureExt, join_all};
-use sql::model::{Era, Isolation, Kind, Protocol};
+use sql::model::{ApiKeyId, Era, Isolation, Kind, Protocol};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
@@ -411,6 +411,58 @@ async fn a_modern_upstream_says_that_its_lists_changed() {
 
 // ---- sessions of one's own
 
+/// Calls of two sessions of one key and of one of another, of modern clients of both: who shares a session.
+#[tokio::test(start_paused = true)]
+async fn a_session_is_shared_by_those_whom_the_isolation_names() {
+    for (isolation, expected) in [
+        (Isolation::Shared, vec![(5, Roots::Undeclared)]),
+        (Isolation::PerKey, vec![(0, Roots::Undeclared), (3, Roots::Undeclared), (2, Roots::Undeclared)]),
+        (
+            Isolation::PerSession,
+            vec![
+                (0, Roots::Undeclared),
+                (1, Roots::Declared),
+                (1, Roots::Declared),
+                (1, Roots::Declared),
+                (1, Roots::Undeclared),
+                (1, Roots::Undeclared),
+            ],
+        ),
+    ] {
+        let opener = scripted(Vec::new());
+        let (events, mut news) = mpsc::channel(64);
+        let surroundings = Surroundings {
+            opener: Arc::clone(&opener) as Arc<dyn Opener>,
+            settings: watch::channel(Arc::new(Settings::default())).1,
+            clock: Clock::manual(Timestamp::from_millis(0)),
+            tasks: tasks(),
+            events,
+        };
+        let mut spec = record("http://127.0.0.1:1/", Protocol::Legacy);
+        spec.isolation = isolation;
+        let served = Served::start(&Arc::new(spec), &surroundings);
+        connected(&mut news).await;
+        let (alpha, beta) = (Uuid::from_u128(100), Uuid::from_u128(200));
+        // Modern clients are owned by their key.
+        for (owner, key) in [
+            (Uuid::from_u128(1), alpha),
+            (Uuid::from_u128(2), alpha),
+            (Uuid::from_u128(3), beta),
+            (alpha, alpha),
+            (beta, beta),
+        ] {
+            let (mut call, _outbox) = call_of(Owner(owner), "{}");
+            call.conversation = call.conversation.of_key(ApiKeyId::from_uuid(key));
+            served.call(call).await.expect("it has a session");
+        }
+        let links = opener.links.lock().expect("whole").clone();
+        let seen: Vec<_> =
+            links.iter().map(|link| (link.calls.load(Ordering::SeqCst), link.wiring.roots)).collect();
+        assert_eq!(seen, expected, "{isolation:?}");
+        served.ended().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_owner_has_a_session_of_its_own_until_it_is_idle() {
     let opener = scripted(Vec::new());
@@ -429,7 +481,8 @@ async fn each_owner_has_a_session_of_its_own_until_it_is_idle() {
     let served = Served::start(&Arc::new(spec), &surroundings, Arc::default());
     connected(&mut news).await;
     let ask = async |owner: u128| {
-        let (call, _outbox) = call_of(Owner(Uuid::from_u128(owner)), "{}");
+        let (mut call, _outbox) = call_of(Owner(Uuid::from_u128(owner)), "{}");
+        call.conversation = call.conversation.of_key(ApiKeyId::from_uuid(Uuid::from_u128(100)));
         served.call(call).await
     };
     for owner in [1, 2, 1] {

@@ -8,8 +8,8 @@ use http::request::Builder;
 use http::{Method, Request, Uri};
 use sql::model::{ConnParams, Upstream};
 
-use crate::upstream::egress::Egress;
-use crate::upstream::link::{Negotiated, OpenError, Stage};
+use super::egress::Egress;
+use super::link::{Negotiated, OpenError, Stage};
 use crate::wire::headers::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 
 /// What stands for the upstream's credential in a URL or a header value.
@@ -34,15 +34,19 @@ const OURS: [&str; 15] = [
     "user-agent",
 ];
 
+/// Whole families of them.
+const OUR_PREFIXES: [&str; 2] = ["mcp-", "sec-websocket-"];
+
 /// An upstream's address and its own headers.
-pub(super) struct Target {
+pub(crate) struct Target {
     uri: Uri,
     headers: HeaderMap,
 }
 
 impl Target {
-    /// Reads the record of an upstream.
-    pub(super) fn of(spec: &Upstream, egress: Egress) -> Result<Self, OpenError> {
+    /// Reads the record of an upstream. The address of a WebSocket becomes that of the HTTP request it begins
+    /// with.
+    pub(crate) fn of(spec: &Upstream, egress: Egress) -> Result<Self, OpenError> {
         let refused = |reason: String| OpenError::new(Stage::Resolve, reason);
         let ConnParams::Http { url, headers } = &spec.conn_params else {
             return Err(refused("the upstream has no URL".into()));
@@ -51,7 +55,7 @@ impl Target {
         let encoded: String =
             url::form_urlencoded::byte_serialize(credential.unwrap_or_default().as_bytes()).collect();
         let mut url = egress
-            .check_url(&url.replace(CREDENTIAL, &encoded))
+            .check_url_for(spec.transport, &url.replace(CREDENTIAL, &encoded))
             .map_err(|error| refused(error.to_string()))?;
         url.set_fragment(None);
         let uri = url.as_str().parse().map_err(|_| refused("not a valid URL".into()))?;
@@ -64,7 +68,8 @@ impl Target {
         for (name, value) in headers {
             let invalid = || refused(format!("the header {name} is not valid"));
             let key: HeaderName = name.parse().map_err(|_| invalid())?;
-            if OURS.contains(&key.as_str()) || key.as_str().starts_with("mcp-") {
+            if OURS.contains(&key.as_str()) || OUR_PREFIXES.iter().any(|ours| key.as_str().starts_with(ours))
+            {
                 continue;
             }
             let text = value.expose().replace(CREDENTIAL, credential.unwrap_or_default());
@@ -85,12 +90,12 @@ impl Target {
     }
 
     /// The address.
-    pub(super) fn uri(&self) -> &Uri {
+    pub(crate) fn uri(&self) -> &Uri {
         &self.uri
     }
 
     /// The head of a request: its own headers, and those of what is spoken and of the session.
-    pub(super) fn head(
+    pub(crate) fn head(
         &self,
         method: Method,
         spoken: Option<&Negotiated>,
