@@ -39,3 +39,6 @@ pub mod data_plane;
 pub mod control;
 
 pub mod tasks;
+
+#[cfg(test)]
+mod testing;

@@ -91,6 +91,9 @@ mod tests {
             .map_err(|problems| problems.iter().map(ToString::to_string).collect())
     }
 
+    /// Variables, arguments, and the line that is told.
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a str);
+
     #[test]
     fn the_environment_says_where_and_by_which_key() {
         let config = load(&[("MPG_URL", "https://h/mcp#x"), ("MPG_KEY", KEY)], &["X-Team : a: b"]).unwrap();
@@ -118,7 +121,7 @@ mod tests {
     #[test]
     fn every_problem_is_a_line_without_the_value() {
         let url = ("MPG_URL", "http://h/mcp");
-        let table: [(&[(&str, &str)], &[&str], &str); 8] = [
+        let table: [Case<'_>; 8] = [
             (&[], &[], "MPG_URL: required, or --url"),
             (&[("MPG_URL", "canary")], &[], "MPG_URL: not a URL: relative URL without a base"),
             (&[("MPG_URL", "ftp://canary/")], &[], "MPG_URL: not an http or https URL"),

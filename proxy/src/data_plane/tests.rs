@@ -125,9 +125,10 @@ impl Scene {
 }
 
 async fn eventually(reached: impl Fn() -> bool, shown: impl Fn() -> String) {
+    let mut looks = tokio::time::interval(Duration::from_millis(10));
     let waited = async {
         while !reached() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            looks.tick().await;
         }
     };
     assert!(tokio::time::timeout(PATIENCE, waited).await.is_ok(), "still {}", shown());

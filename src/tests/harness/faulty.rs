@@ -132,16 +132,16 @@ async fn converse(stream: TcpStream, fault: Fault, calls: Arc<AtomicUsize>) {
 async fn commit(fault: Fault, stream: &mut BufReader<TcpStream>) -> bool {
     let as_json = "application/json";
     match fault {
-        Fault::CloseBeforeAnswer => return false,
+        Fault::CloseBeforeAnswer => false,
         Fault::CloseMidBody => {
             let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{\"jsonrpc\"";
             let _ = stream.write_all(head.as_bytes()).await;
-            return false;
+            false
         }
         Fault::EndOfStream => {
             let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n: no more than this\n\n";
             let _ = stream.write_all(head.as_bytes()).await;
-            return false;
+            false
         }
         Fault::Garbage => write(stream, "200 OK", as_json, b"}{ not json").await.is_some(),
         Fault::NoJsonRpc => write(stream, "200 OK", as_json, b"[1,2,3]").await.is_some(),
@@ -153,9 +153,9 @@ async fn commit(fault: Fault, stream: &mut BufReader<TcpStream>) -> bool {
         Fault::EndlessEvent => {
             let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: {\"jsonrpc\":\"2.0\",\"id\":";
             let _ = stream.write_all(head.as_bytes()).await;
-            let filler = [b'1'; 64 * 1024];
+            let filler = vec![b'1'; 64 * 1024];
             while stream.write_all(&filler).await.is_ok() {}
-            return false;
+            false
         }
         Fault::Silence => std::future::pending().await,
     }

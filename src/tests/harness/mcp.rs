@@ -116,7 +116,7 @@ impl Mcp {
         let mut params = json!({});
         loop {
             let mut result = self.modern("tools/list", params).await.result().await;
-            tools.extend(result["tools"].as_array_mut().expect("a list of tools").drain(..));
+            tools.append(result["tools"].as_array_mut().expect("a list of tools"));
             match result["nextCursor"].take() {
                 Value::Null => return tools,
                 cursor => params = json!({"cursor": cursor}),
@@ -190,7 +190,7 @@ impl Mcp {
     }
 
     fn with_meta(&self, mut params: Value) -> Value {
-        let given = params.get_mut("_meta").map(Value::take).unwrap_or_else(|| json!({}));
+        let given = params.get_mut("_meta").map_or_else(|| json!({}), Value::take);
         let mut meta = Map::new();
         meta.insert(format!("{META}protocolVersion"), json!(MODERN));
         meta.insert(format!("{META}clientCapabilities"), self.capabilities.clone());

@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -55,7 +55,6 @@ impl Drop for Running {
 /// One HTTP request as it came.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
-    pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
@@ -179,11 +178,10 @@ impl Peer {
     /// Waits until enough has happened.
     pub(crate) async fn counts_reach(&self, is_enough: impl Fn(&Counts) -> bool) -> Counts {
         let mut counts = self.state.counts.subscribe();
-        let reached = tokio::time::timeout(PATIENCE, counts.wait_for(is_enough)).await;
-        match reached {
-            Ok(reached) => *reached.expect("the state lives"),
-            Err(_) => panic!("the upstream has seen only {:?}", self.counts()),
-        }
+        let Ok(reached) = tokio::time::timeout(PATIENCE, counts.wait_for(is_enough)).await else {
+            panic!("the upstream has seen only {:?}", self.counts());
+        };
+        *reached.expect("the state lives")
     }
 
     /// Lets all parked calls go on, the last that came first.
@@ -223,8 +221,7 @@ async fn serve(stream: TcpStream, service: Service, state: Arc<State>) {
             let (head, body) = request.into_parts();
             // A client that breaks off in the middle of its body gets no answer anyway.
             let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-            let seen =
-                Seen { method: head.method.clone(), headers: head.headers.clone(), body: body.clone() };
+            let seen = Seen { headers: head.headers.clone(), body: body.clone() };
             state.seen.lock().expect("nobody panics with it").push(seen);
             Ok::<_, Infallible>(service.handle(Request::from_parts(head, Full::new(body))).await)
         }

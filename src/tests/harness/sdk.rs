@@ -1,5 +1,7 @@
 //! rmcp as a client of the gateway, in either lifecycle: a client that isn't ours.
 
+#![expect(deprecated, reason = "2026-07-28 keeps logging and sampling for another year, and so do clients")]
+
 use rmcp::model::{
     CallToolRequestParams, ClientConfig, CreateMessageRequestParams, CreateMessageResult,
     ElicitRequestParams, ElicitResult, ErrorData, LoggingMessageNotificationParam, ProgressNotificationParam,

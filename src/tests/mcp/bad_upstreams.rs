@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::harness::{
-    Fault, Faulty, GATEWAY_ERROR, Hanging, LEGACY_LATEST, Mcp, Peer, Reference, TestGateway, dead_url,
-    script, send, success_of, text_of,
+    Fault, Faulty, GATEWAY_ERROR, Hanging, LEGACY_LATEST, Mcp, Peer, Process, Reference, TestGateway,
+    dead_url, script, send, success_of, text_of,
 };
 
 /// In which time a healthy server is listed and called, whatever its neighbours do. A debug build on a busy
@@ -143,10 +143,7 @@ async fn a_child_that_dies_in_the_middle_of_a_call_fails_it_at_once_f07() {
         }
         let died = Instant::now();
         let children = gateway.children();
-        children
-            .iter()
-            .filter(|child| child.command_line.starts_with("node "))
-            .for_each(|child| child.kill());
+        children.iter().filter(|child| child.command_line.starts_with("node ")).for_each(Process::kill);
         let result = calls.join_next().await.unwrap().unwrap();
         assert_eq!(failure_of(&result)["code"], "UPSTREAM_CLOSED", "{era}");
         assert!(died.elapsed() < CRASH_MAX, "{era}: {:?}", died.elapsed());

@@ -16,7 +16,12 @@ async fn gateway_before(era: &str, peer: &Peer) -> TestGateway {
 }
 
 fn names(listed: &Value) -> Vec<&str> {
-    listed["tools"].as_array().expect("a list").iter().map(|tool| tool["name"].as_str().unwrap()).collect()
+    listed["tools"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|tool| tool["name"].as_str().expect("a name"))
+        .collect()
 }
 
 /// A key that is in force; nothing of its budget is used.
@@ -28,6 +33,7 @@ async fn key_in_force(gateway: &TestGateway, admin: &Admin, name: &str, body: Va
     made
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what json! makes is handed over")]
 fn call(name: &str, arguments: Value) -> Value {
     json!({"name": name, "arguments": arguments})
 }

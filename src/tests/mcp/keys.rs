@@ -23,11 +23,11 @@ async fn shown(request: RequestBuilder) -> (u16, Vec<(String, String)>, Value) {
         .headers()
         .iter()
         .filter(|(name, _)| !["date", "x-request-id"].contains(&name.as_str()))
-        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+        .map(|(name, value)| (name.to_string(), value.to_str().expect("ASCII").to_owned()))
         .collect();
     headers.sort();
     // Its length in bytes must not tell either.
-    let mut body: Value = serde_json::from_slice(&exchange.bytes().await).unwrap();
+    let mut body: Value = serde_json::from_slice(&exchange.bytes().await).expect("JSON");
     assert!(body["requestId"].take().is_string());
     (status, headers, body)
 }

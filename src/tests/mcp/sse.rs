@@ -10,7 +10,7 @@ fn ping(id: u64) -> String {
 
 fn code_of(body: &str) -> i64 {
     let body: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error} in {body}"));
-    body["error"]["code"].as_i64().unwrap()
+    body["error"]["code"].as_i64().expect("a code")
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ async fn both(authority: &Authority, gateway: &TestGateway) -> [(Version, Mcp); 
     let versions = [(Version::HTTP_2, true), (Version::HTTP_11, false)];
     let clients = versions.map(|(version, h2)| (version, authority.client(h2)));
     for (version, client) in &clients {
-        let answer = client.get(format!("{}/healthz", gateway.url())).send().await.unwrap();
+        let answer = client.get(format!("{}/healthz", gateway.url())).send().await.expect("an answer");
         assert_eq!((answer.version(), answer.status()), (*version, StatusCode::OK));
         assert_eq!(answer.headers()["strict-transport-security"], "max-age=31536000");
     }

@@ -14,6 +14,7 @@ use crate::access::Admitted;
 use crate::access::keys::tests::key;
 use crate::downstream::conversation::{self, Conversation, Owner};
 use crate::downstream::dispatch::ModernClient;
+use crate::testing::pass;
 use crate::upstream::call::Answer;
 
 /// A call whose upstream is the test.
@@ -193,7 +194,7 @@ async fn leaving_cancels_for_a_modern_client_only() {
     let reply = scene.respond(legacy(&json!({}), Version::V2025_11_25)).await;
     scene.around.gone.cancel();
     drop(reply);
-    tokio::time::sleep(Duration::from_mins(1)).await;
+    pass(Duration::from_mins(1)).await;
     assert!(scene.dropped.now_or_never().is_none());
 }
 

@@ -9,6 +9,7 @@ use crate::catalog::UpstreamLists;
 use crate::catalog::testing::{catalog, upstream_with};
 use crate::downstream::resource_updates::tests::Asked;
 use crate::http_bridge::ReplyBody;
+use crate::testing::pass;
 use crate::wire::envelope::{self, Message};
 
 struct Scene {
@@ -150,7 +151,7 @@ async fn a_stream_follows_what_its_key_may_see() {
     scene.subscriptions.keys.upsert(scene.key.clone());
     scene.subscriptions.published.remind();
     assert_eq!(events.next().await.expect("its view is empty now")["method"], TOOLS);
-    tokio::time::sleep(CHANGE_INTERVAL).await;
+    pass(CHANGE_INTERVAL).await;
     scene.publish("hidden");
     events.quiet(MOMENT).await;
 }
@@ -182,10 +183,10 @@ async fn a_client_that_left_or_does_not_read_gives_its_place_back() {
     let left = scene.get(&scene.session());
     assert_eq!(scene.subscriptions.streams.total(), 1);
     drop(left);
-    tokio::time::sleep(MOMENT).await;
+    pass(MOMENT).await;
     assert_eq!(scene.subscriptions.streams.total(), 0);
     let _unread = scene.get(&scene.session());
-    tokio::time::sleep(KEEP_ALIVE * 70).await;
+    pass(KEEP_ALIVE * 70).await;
     assert_eq!(scene.subscriptions.streams.total(), 0);
 }
 

@@ -1,7 +1,10 @@
+//! A WebSocket towards a client: what is written, what is read, and when it ends.
+
 use tokio::io::DuplexStream;
 
 use super::*;
 use crate::downstream::outlet::{self, Outgoing};
+use crate::testing::pass;
 
 /// A connection with a client that the test is, and the queue that is written to it.
 struct Scene {
@@ -45,7 +48,7 @@ async fn a_client_that_shows_life_stays() {
     let mut scene = scene(1024).await;
     let alive = async {
         loop {
-            tokio::time::sleep(KEEP_ALIVE).await;
+            pass(KEEP_ALIVE).await;
             scene.missed.store(0, Ordering::Relaxed);
         }
     };
@@ -53,7 +56,7 @@ async fn a_client_that_shows_life_stays() {
     tokio::select! {
         end = written => panic!("{end:?}"),
         () = alive => {}
-        () = tokio::time::sleep(20 * KEEP_ALIVE) => {}
+        () = pass(20 * KEEP_ALIVE) => {}
     }
 }
 
@@ -75,7 +78,7 @@ async fn a_large_message_has_the_time_that_its_size_needs() {
     let mut scene = scene(64).await;
     let reads_slowly = async {
         // Half a minute of silence, which would be too much for a small message.
-        tokio::time::sleep(WRITE_DEADLINE + KEEP_ALIVE).await;
+        pass(WRITE_DEADLINE + KEEP_ALIVE).await;
         scene.client.next().await
     };
     let payload = Bytes::from(vec![b' '; 2 * WRITE_BYTES]);

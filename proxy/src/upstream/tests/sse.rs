@@ -56,9 +56,9 @@ async fn server(endpoint: &'static str, status: fn(&Seen) -> Option<&'static str
         let speaker = speaker.clone();
         async move {
             if talk.seen.verb == "GET" {
-                listen(talk, endpoint, &speaker).await
+                listen(talk, endpoint, &speaker).await;
             } else {
-                take(talk, status, &speaker).await
+                take(talk, status, &speaker).await;
             }
         }
         .boxed()
@@ -91,6 +91,7 @@ async fn take(mut talk: Talk, status: fn(&Seen) -> Option<&'static str>, speaker
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the form of every such decision")]
 fn accepted(_: &Seen) -> Option<&'static str> {
     Some("202 Accepted")
 }

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::peer::Peer;
 use super::*;
+use crate::testing::pass;
 use crate::upstream::call::CallError;
 use crate::upstream::connection::{Connection, Opener, Surroundings};
 use crate::upstream::isolation::Served;
@@ -40,11 +41,6 @@ struct FakeLink {
     closed: CancellationToken,
     calls: AtomicUsize,
     wiring: Wiring,
-}
-
-/// Lets time pass on a paused clock: nobody waits for it.
-async fn pass(time: Duration) {
-    tokio::time::sleep_until(tokio::time::Instant::now() + time).await;
 }
 
 #[async_trait]

@@ -1,5 +1,7 @@
 //! What the server in the test's process can do.
 
+#![expect(deprecated, reason = "2026-07-28 keeps logging and sampling for another year, and so do servers")]
+
 use std::sync::Arc;
 
 use rmcp::model::{
@@ -78,7 +80,6 @@ impl Tools {
         text("done")
     }
 
-    #[expect(deprecated, reason = "clients log for another year")]
     async fn log(&self, context: &RequestContext<RoleServer>) -> Outcome {
         for level in ["debug", "info", "error"] {
             let message =
@@ -217,11 +218,11 @@ impl Drop for Parked<'_> {
     }
 }
 
-#[expect(deprecated, reason = "servers sample for another year")]
 fn sampling(params: Value) -> ServerRequest {
     ServerRequest::CreateMessageRequest(CreateMessageRequest::new(parsed(params)))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it is what a tool returns")]
 fn text(text: impl Into<String>) -> Outcome {
     Ok(CallToolResult::success(vec![ContentBlock::text(text)]).into())
 }
@@ -236,6 +237,7 @@ fn parsed<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).expect("as the protocol has it")
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the form that map_err asks for")]
 fn lost(error: ServiceError) -> ErrorData {
     ErrorData::internal_error(error.to_string(), None)
 }
