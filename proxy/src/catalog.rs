@@ -22,6 +22,7 @@ use sql::model::{
     ApiKey, Definition, Kind, ListState, Settings, Timestamp, Upstream, UpstreamId, UpstreamInfo,
 };
 
+use crate::upstream::offers::Offers;
 use crate::wire::compose;
 use crate::wire::edit::Object;
 use crate::wire::headers::ParamHeaders;
@@ -44,7 +45,7 @@ pub struct Item {
 }
 
 impl Item {
-    fn new(upstream: &Arc<Upstream>, definition: Arc<Definition>) -> Option<Self> {
+    pub(crate) fn new(upstream: &Arc<Upstream>, definition: Arc<Definition>) -> Option<Self> {
         let exposed_name: Arc<str> = definition.exposed_name.as_str().into();
         let rendered = render(&definition)?;
         let param_headers = match definition.kind {
@@ -83,13 +84,20 @@ pub(crate) struct Place<'a> {
     pub(crate) name: &'a str,
 }
 
-/// The definition with the exposed name in place of the upstream's, where they differ.
+/// The definition with the exposed name in place of the upstream's, where they differ. A tool loses
+/// `execution` (2025-11-25, tasks): it can't be called as a task here.
 fn render(definition: &Definition) -> Option<Bytes> {
-    if definition.exposed_name == definition.upstream_name {
+    let is_renamed = definition.exposed_name != definition.upstream_name;
+    if !is_renamed && definition.kind != Kind::Tool {
         return Some(definition.body.clone());
     }
     let mut object = Object::parse(&definition.body).ok()?;
-    object.set(name_field(definition.kind), compose::string(&definition.exposed_name));
+    if definition.kind == Kind::Tool {
+        object.remove("execution");
+    }
+    if is_renamed {
+        object.set(name_field(definition.kind), compose::string(&definition.exposed_name));
+    }
     Some(object.into_bytes())
 }
 
@@ -124,6 +132,7 @@ pub struct UpstreamLists {
     pub upstream: Arc<Upstream>,
     /// What the upstream said of itself when it was last connected.
     pub info: Option<UpstreamInfo>,
+    offers: Offers,
     items: BTreeMap<Kind, Vec<Arc<Item>>>,
     states: Vec<ListState>,
 }
@@ -146,7 +155,8 @@ impl UpstreamLists {
                 tracing::error!(definition.id = %id, "stored definition can't be read, left out");
             }
         }
-        Self { upstream, info, items, states }
+        let offers = info.as_ref().map(|info| Offers::of(&info.capabilities)).unwrap_or_default();
+        Self { upstream, info, offers, items, states }
     }
 
     /// How long the list of `kind` stays fresh, and whether anybody may share it: what a modern
@@ -372,6 +382,17 @@ impl View {
         self.catalog.upstreams.iter().filter(|lists| self.policy.admits(lists.upstream.id))
     }
 
+    /// What an upstream offers beyond its lists: nothing if this view doesn't show it.
+    pub fn offers(&self, upstream: UpstreamId) -> Offers {
+        let lists = self.upstreams().find(|lists| lists.upstream.id == upstream);
+        lists.map(|lists| lists.offers).unwrap_or_default()
+    }
+
+    /// What any visible upstream offers beyond its lists.
+    pub fn offered(&self) -> Offers {
+        self.upstreams().fold(Offers::default(), |offered, lists| offered.or(lists.offers))
+    }
+
     /// The settings in force.
     pub fn settings(&self) -> &Settings {
         &self.catalog.settings
@@ -382,5 +403,44 @@ impl View {
             .upstreams
             .iter()
             .filter(move |lists| lists.items.contains_key(&kind) && self.policy.admits(lists.upstream.id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sql::clock::Clock;
+    use sql::model::DefinitionId;
+
+    use super::*;
+
+    fn rendered(kind: Kind, exposed_name: &str, body: &'static str) -> Bytes {
+        let (clock, start) = (Clock::system(), Timestamp::from_millis(0));
+        let definition = Definition {
+            id: DefinitionId::new(&clock),
+            upstream_id: UpstreamId::new(&clock),
+            kind,
+            upstream_name: "t".into(),
+            exposed_name: exposed_name.into(),
+            body: Bytes::from_static(body.as_bytes()),
+            hash: [0; 32],
+            position: 0,
+            enabled: true,
+            sort_order: None,
+            first_seen_at: start,
+            changed_at: start,
+        };
+        render(&definition).expect("it is an object")
+    }
+
+    #[test]
+    fn a_tool_goes_out_as_it_came_but_for_its_name_and_how_it_is_run_as_a_task() {
+        let plain = r#"{ "name":"t", "annotations": {"x":1.0} }"#;
+        assert_eq!(rendered(Kind::Tool, "t", plain), plain);
+        assert_eq!(rendered(Kind::Tool, "u", plain), plain.replace(r#""t""#, r#""u""#));
+        let task = r#"{"name":"t","execution":{"taskSupport":"optional"},"title":"execution"}"#;
+        assert_eq!(rendered(Kind::Tool, "t", task), r#"{"name":"t","title":"execution"}"#);
+        // Elsewhere the word means nothing.
+        let prompt = r#"{"name":"t","execution":1}"#;
+        assert_eq!(rendered(Kind::Prompt, "t", prompt), prompt);
     }
 }

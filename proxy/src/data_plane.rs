@@ -29,7 +29,9 @@ use crate::downstream::dispatch::Dispatch;
 use crate::downstream::endpoints::Endpoints;
 use crate::downstream::in_flight::CallsInFlight;
 use crate::downstream::live::LiveSessions;
+use crate::downstream::log_feed::LogFeed;
 use crate::downstream::log_levels::LogLevels;
+use crate::downstream::resource_updates::ResourceUpdates;
 use crate::downstream::session::SessionSealer;
 use crate::downstream::session_log::SessionLog;
 use crate::downstream::sse::Sse;
@@ -85,6 +87,8 @@ struct Parts {
     upstreams: Upstreams,
     syncs: Syncs,
     live: LiveSessions,
+    updates: ResourceUpdates,
+    logs: LogFeed,
     session_log: SessionLog,
     log_levels: LogLevels,
     streams: CallsInFlight,
@@ -110,7 +114,8 @@ impl DataPlane {
         });
         let (published, keys) = (Published::new(store.clock().clone()), Keys::default());
         let live = LiveSessions::default();
-        let session_log = SessionLog::new(live.clone(), store.clone());
+        let updates = ResourceUpdates::new(Arc::new(upstreams.clone()));
+        let session_log = SessionLog::new(live.clone(), updates.clone(), store.clone());
         let mut follower = Follower::new(
             store.clone(),
             published.clone(),
@@ -129,6 +134,8 @@ impl DataPlane {
             keys,
             upstreams,
             live,
+            updates: updates.clone(),
+            logs: LogFeed::default(),
             session_log,
             settings,
             tasks: tasks.clone(),
@@ -140,6 +147,7 @@ impl DataPlane {
         tasks.spawn("upstream events", Arc::clone(&parts).handle_events(reported));
         tasks.spawn("last use of keys", Arc::clone(&parts).flush_last_used());
         tasks.spawn("expired keys", Arc::clone(&parts).end_expired_keys());
+        tasks.spawn("streamless sessions", updates.sweep(tasks.stopping().clone()));
         tasks.spawn("expired sessions", Arc::clone(&parts).sweep_sessions());
         Ok(Self(parts))
     }
@@ -165,12 +173,15 @@ impl DataPlane {
             upstreams: parts.upstreams.clone(),
             live: parts.live.clone(),
             log_levels: parts.log_levels.clone(),
+            updates: parts.updates.clone(),
             in_flight: CallsInFlight::default(),
         });
         let subscriptions = Subscriptions {
             published: parts.published.clone(),
             keys: parts.keys.clone(),
             live: parts.live.clone(),
+            updates: parts.updates.clone(),
+            logs: parts.logs.clone(),
             streams: parts.streams.clone(),
             draining: parts.draining.clone(),
             tasks: parts.tasks.clone(),
@@ -233,12 +244,12 @@ impl Parts {
                 None => return,
                 Some(UpstreamEvent::Connected { id, info }) => self.connected(id, info).await,
                 Some(UpstreamEvent::ListChanged { id, .. }) => self.sync_if_automatic(id),
-                // Subscriptions and messages outside calls are not served yet; states are asked for.
-                Some(
-                    UpstreamEvent::ResourceUpdated { .. }
-                    | UpstreamEvent::Log { .. }
-                    | UpstreamEvent::StateChanged { .. },
-                ) => {}
+                Some(UpstreamEvent::ResourceUpdated { id, uri, params }) => {
+                    self.updates.updated(id, &uri, &params);
+                }
+                Some(UpstreamEvent::Log { id, params }) => self.logs.publish(id, &params),
+                // States are asked for.
+                Some(UpstreamEvent::StateChanged { .. }) => {}
             }
         }
     }

@@ -5,7 +5,8 @@
 //! [`session_log`] what of it is kept; [`incoming`] is what a legacy client's messages mean,
 //! [`outlet`] the way back to it. [`endpoints`] chooses the transport: [`streamable_http`], with
 //! [`stream`] as a running call on it; or [`sse`] and [`websocket`], which share [`connection`].
-//! [`subscriptions`] are what clients hear beside their calls.
+//! [`subscriptions`] are what clients hear beside their calls, with what [`resource_updates`] and
+//! [`log_feed`] have for them.
 
 pub mod abilities;
 pub mod connection;
@@ -16,13 +17,17 @@ pub mod in_flight;
 pub mod incoming;
 pub mod initialize;
 pub mod live;
+pub mod log_feed;
 pub mod log_levels;
 pub mod modern_checks;
 pub mod outlet;
+mod resource_subscribe;
+pub mod resource_updates;
 pub mod session;
 pub mod session_log;
 pub mod sse;
 pub mod stream;
 pub mod streamable_http;
 pub mod subscriptions;
+mod verbs;
 pub mod websocket;

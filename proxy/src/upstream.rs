@@ -46,6 +46,8 @@ pub mod status;
 
 pub mod news;
 
+pub mod offers;
+
 pub(crate) mod connection;
 
 pub(crate) mod isolation;
@@ -61,11 +63,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use sql::clock::Clock;
 use sql::model::{Settings, Transport, Upstream, UpstreamId};
 use tokio::sync::{mpsc, watch};
 
-use self::call::{Answer, Call, CallError};
+use self::call::{Answer, Call, CallError, SubscribeError};
 use self::connection::{Opener, Surroundings};
 use self::dial::Dialler;
 use self::egress::Egress;
@@ -74,9 +77,11 @@ use self::link::{Link, OpenError, Wiring};
 use self::pool::Pool;
 use self::status::{Check, Status, TestReport};
 use self::stdio::Launcher;
+use crate::downstream::conversation::Owner;
 use crate::tasks::Tasks;
 
 pub use self::connection::Peer;
+pub(crate) use self::connection::watched::itself_and_wholes;
 pub use self::news::UpstreamEvent;
 pub use self::states::ConnectionState;
 
@@ -95,6 +100,9 @@ pub struct UpstreamDeps {
     /// Takes the news of all upstreams.
     pub events: mpsc::Sender<UpstreamEvent>,
 }
+
+/// Resolves when it is known whether an upstream tells of a resource.
+pub type Settling = BoxFuture<'static, Result<(), SubscribeError>>;
 
 /// All upstreams. Clones share them.
 #[derive(Clone)]
@@ -158,7 +166,10 @@ impl Upstreams {
                     served.shared().update(Arc::clone(spec));
                     Arc::clone(served)
                 }
-                _ => Arc::new(Served::start(spec, &self.shared.surroundings)),
+                known => {
+                    let watched = known.map(|served| Arc::clone(served.shared().watched()));
+                    Arc::new(Served::start(spec, &self.shared.surroundings, watched.unwrap_or_default()))
+                }
             };
             after.insert(spec.id, served);
         }
@@ -179,6 +190,30 @@ impl Upstreams {
     /// Sends one notification to one upstream, if it is connected.
     pub async fn notify(&self, id: UpstreamId, method: &str, params: Option<Bytes>) -> Result<(), CallError> {
         self.served(id)?.notify(method, params).await
+    }
+
+    /// Sends one notification over each session with an upstream that is this client's own.
+    pub async fn notify_own(&self, owner: Owner, method: &str, params: Option<Bytes>) {
+        let connections = self.shared.connections.load_full();
+        let notified = connections.values().map(|served| served.notify_own(owner, method, params.clone()));
+        futures::future::join_all(notified).await;
+    }
+
+    /// Wants to hear that a resource changed ([`UpstreamEvent::ResourceUpdated`]), from now on and across
+    /// reconnections, until [`Upstreams::unsubscribe`]; who wants it isn't counted here. The future
+    /// resolves when the upstream tells of it, and need not be awaited.
+    pub fn subscribe(&self, id: UpstreamId, uri: &str) -> Result<Settling, CallError> {
+        let served = self.served(id)?;
+        let watched = served.shared().watched();
+        watched.want(uri)?;
+        Ok(Box::pin(watched.settled(uri)))
+    }
+
+    /// Wants to hear of a resource no longer.
+    pub fn unsubscribe(&self, id: UpstreamId, uri: &str) {
+        if let Ok(served) = self.served(id) {
+            served.shared().watched().unwant(uri);
+        }
     }
 
     /// What is spoken with an upstream; wakes it, and waits for that at most 8 s, if it isn't available.

@@ -18,6 +18,7 @@ mod replicas;
 mod sessions;
 mod shutdown;
 mod sse;
+mod surface;
 mod tls;
 mod transports;
 mod websocket;

@@ -113,6 +113,13 @@ impl Drop for Opened {
     }
 }
 
+impl Drop for Connection {
+    /// The calls are over, too: none of them can subscribe any more.
+    fn drop(&mut self) {
+        self.shared.dispatch.updates.end(self.id);
+    }
+}
+
 impl Connection {
     /// The name of the connection and of its session.
     pub fn id(&self) -> Uuid {
@@ -267,7 +274,8 @@ impl Connection {
         }
         let (connection, caller) = (Arc::clone(self), admitted.caller().clone());
         self.spawn("mcp batch", async move {
-            let answers = incoming::batch(&connection.shared.dispatch, &session, &caller, elements, None);
+            let shared = &connection.shared;
+            let answers = incoming::batch(&shared.dispatch, &shared.tasks, &session, &caller, elements, None);
             tokio::select! {
                 Some(message) = answers => connection.say(message).await,
                 () = connection.closed.cancelled() => {}
@@ -277,7 +285,11 @@ impl Connection {
     }
 
     fn notified(&self, notification: &Notification) {
-        incoming::notified(&self.shared.dispatch.live, self.id, notification);
+        let (dispatch, session) = (&self.shared.dispatch, self.session().clone());
+        match session {
+            Some(session) => incoming::notified_in(dispatch, &self.shared.tasks, &session, notification),
+            None => incoming::notified(&dispatch.live, self.id, notification),
+        }
     }
 
     async fn request(self: &Arc<Self>, caller: &Caller, client: Client, request: Request) {

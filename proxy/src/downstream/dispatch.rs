@@ -19,7 +19,9 @@ use super::in_flight::CallsInFlight;
 use super::initialize;
 use super::live::LiveSessions;
 use super::log_levels::LogLevels;
+use super::resource_updates::ResourceUpdates;
 use super::session::Session;
+use super::verbs::{self, CALL_TOOL, COMPLETE, GET_PROMPT, READ_RESOURCE, Subject, Verb};
 use crate::access::Caller;
 use crate::bridge::{self, legacy_to_modern, modern_to_legacy};
 use crate::catalog::follow::Published;
@@ -32,7 +34,6 @@ use crate::wire::envelope::{Field, Params, Request};
 use crate::wire::headers;
 use crate::wire::ids::Id;
 use crate::wire::meta::{self, LogLevel};
-use crate::wire::text::Text;
 
 /// What a legacy session that named no level is sent from modern upstreams.
 const LOG_LEVEL_DEFAULT: LogLevel = LogLevel::Info;
@@ -40,38 +41,6 @@ const LOG_LEVEL_DEFAULT: LogLevel = LogLevel::Info;
 const METHOD_NOT_FOUND: i64 = -32601;
 const INVALID_PARAMS: i64 = -32602;
 const INTERNAL_ERROR: i64 = -32603;
-/// Only towards legacy clients (2025-11-25, resources); 2026-07-28 forbids it.
-const RESOURCE_NOT_FOUND: i64 = -32002;
-
-/// A method that is carried out by the upstream that has its subject.
-struct Verb {
-    method: &'static str,
-    /// The member of params that names the subject.
-    field: &'static str,
-    subject: fn(&Params) -> Option<Text>,
-    route: fn(&View, &str) -> Option<Arc<Item>>,
-}
-
-const CALL_TOOL: Verb = Verb {
-    method: "tools/call",
-    field: "name",
-    subject: Params::name,
-    route: |view, name| view.route(Kind::Tool, name).cloned(),
-};
-
-const GET_PROMPT: Verb = Verb {
-    method: "prompts/get",
-    field: "name",
-    subject: Params::name,
-    route: |view, name| view.route(Kind::Prompt, name).cloned(),
-};
-
-const READ_RESOURCE: Verb = Verb {
-    method: "resources/read",
-    field: "uri",
-    subject: Params::uri,
-    route: |view, uri| view.route_uri(uri).cloned(),
-};
 
 /// Answers messages of every transport.
 pub struct Dispatch {
@@ -83,6 +52,8 @@ pub struct Dispatch {
     pub live: LiveSessions,
     /// What legacy upstreams are asked to log.
     pub log_levels: LogLevels,
+    /// Who hears of which resource.
+    pub updates: ResourceUpdates,
     /// How many calls each key has in flight.
     pub in_flight: CallsInFlight,
 }
@@ -190,6 +161,12 @@ impl Dispatch {
             "tools/call" => self.call(asked, &CALL_TOOL),
             "prompts/get" => self.call(asked, &GET_PROMPT),
             "resources/read" => self.call(asked, &READ_RESOURCE),
+            "completion/complete" => self.call(asked, &COMPLETE),
+            "resources/subscribe" if let Client::Legacy(session) = &asked.client => {
+                let session = Arc::clone(session);
+                self.subscribe(asked, session)
+            }
+            "resources/unsubscribe" if !modern => self.unsubscribe(&asked),
             "ping" if !modern => done_result(&asked, Bytes::from_static(b"{}")),
             "logging/setLevel" if !modern => self.set_level(&asked),
             "server/discover" if modern => done_result(&asked, initialize::discover(&asked.view)),
@@ -238,11 +215,11 @@ impl Dispatch {
     }
 
     fn call(self: &Arc<Self>, asked: Asked, verb: &'static Verb) -> Outcome {
-        let Some(name) = asked.request.params.as_ref().and_then(|params| (verb.subject)(params)) else {
-            return done_error(&asked, INVALID_PARAMS, &format!("params.{} must be a string", verb.field));
+        let Some(subject) = asked.request.params.as_ref().and_then(|params| (verb.subject)(params)) else {
+            return done_error(&asked, INVALID_PARAMS, verb.needs);
         };
-        let Some(item) = (verb.route)(&asked.view, &name) else {
-            return Outcome::Done(unknown(&asked, verb, &name));
+        let Some(item) = subject.route(&asked.view) else {
+            return Outcome::Done(unknown(&asked, &subject));
         };
         let limit = asked.view.settings().limits.calls_in_flight_per_key;
         let Some(permit) = self.in_flight.enter(asked.caller.key().id, limit) else {
@@ -256,7 +233,7 @@ impl Dispatch {
         let conversation = conversation.of_key(asked.caller.key().id);
         let dispatch = Arc::clone(self);
         let answer = Box::pin(async move {
-            let answer = dispatch.run(&asked, verb, &item, &name, conversation, token).await;
+            let answer = dispatch.run(&asked, verb, &item, &subject, conversation, token).await;
             drop(permit);
             answered(&asked, answer)
         });
@@ -269,7 +246,7 @@ impl Dispatch {
         asked: &Asked,
         verb: &'static Verb,
         item: &Item,
-        subject: &str,
+        subject: &Subject,
         conversation: Conversation,
         cancel: CancellationToken,
     ) -> Answer {
@@ -277,13 +254,16 @@ impl Dispatch {
             Ok(peer) => peer,
             Err(error) => return failed(asked, &item.upstream, &error),
         };
+        if let Some(answer) = verbs::nothing_to_complete(verb, &peer, asked.client.is_modern()) {
+            return answer;
+        }
         let params =
             asked.request.params.as_ref().map_or(Bytes::from_static(b"{}"), |params| params.raw().clone());
-        let params = bridge::rename(params, verb.field, subject, item.subject_upstream(subject));
+        let params = subject.rename(params, item);
         let route = Route {
             verb,
             item,
-            subject: item.subject_upstream(subject),
+            mirrored: subject.is_mirrored().then(|| item.subject_upstream(&subject.name)),
             conversation,
             cancel,
             timeouts: timeouts(asked, &item.upstream),
@@ -357,8 +337,8 @@ impl Dispatch {
 struct Route<'a> {
     verb: &'static Verb,
     item: &'a Item,
-    /// What the upstream calls what the client asks for.
-    subject: &'a str,
+    /// What the upstream calls what the client asks for, where a header has it.
+    mirrored: Option<&'a str>,
     conversation: Conversation,
     cancel: CancellationToken,
     timeouts: Bounds,
@@ -382,7 +362,8 @@ fn timeouts(asked: &Asked, upstream: &Upstream) -> Bounds {
 
 /// What 2026-07-28 mirrors into headers: the name the upstream knows, and the marked parameters.
 fn mirror_headers(route: &Route<'_>, params: &Bytes) -> Vec<(http::HeaderName, http::HeaderValue)> {
-    let mut mirrored = vec![(headers::MCP_NAME, headers::encode_value(route.subject))];
+    let name = route.mirrored.map(|name| (headers::MCP_NAME, headers::encode_value(name)));
+    let mut mirrored: Vec<_> = name.into_iter().collect();
     let item = route.item;
     if !item.param_headers.is_empty() {
         let arguments = Object::parse(params).ok().and_then(|params| params.get("arguments"));
@@ -391,7 +372,7 @@ fn mirror_headers(route: &Route<'_>, params: &Bytes) -> Vec<(http::HeaderName, h
     mirrored
 }
 
-fn owner(asked: &Asked) -> Owner {
+pub(super) fn owner(asked: &Asked) -> Owner {
     match &asked.client {
         Client::Legacy(session) => Owner(session.id),
         Client::Modern(_) => Owner(asked.caller.key().id.uuid()),
@@ -407,7 +388,7 @@ fn name_gateway(answer: Answer) -> Answer {
 
 /// A call that brought no answer of its own, as a model can act on it: for a tool a result that says
 /// what failed and whether to try again, for anything else an internal error with the same as data.
-fn failed(asked: &Asked, upstream: &Upstream, error: &CallError) -> Answer {
+pub(super) fn failed(asked: &Asked, upstream: &Upstream, error: &CallError) -> Answer {
     let (code, retryable) = match error {
         CallError::Unavailable { .. } => ("UPSTREAM_UNAVAILABLE", true),
         CallError::Busy { .. } => ("UPSTREAM_BUSY", true),
@@ -437,22 +418,14 @@ fn failed(asked: &Asked, upstream: &Upstream, error: &CallError) -> Answer {
 }
 
 /// A subject that isn't there, or that this key doesn't see: the same answer for both.
-fn unknown(asked: &Asked, verb: &Verb, subject: &str) -> Answered {
-    let (code, message, data) = match verb.method {
-        "tools/call" => (INVALID_PARAMS, format!("Unknown tool: {subject}"), None),
-        "prompts/get" => (INVALID_PARAMS, format!("Unknown prompt: {subject}"), None),
-        _ => {
-            let code = if asked.client.is_modern() { INVALID_PARAMS } else { RESOURCE_NOT_FOUND };
-            let data = serde_json::json!({ "uri": subject }).to_string();
-            (code, "Resource not found".to_owned(), Some(data))
-        }
-    };
+pub(super) fn unknown(asked: &Asked, subject: &Subject) -> Answered {
+    let (code, message, data) = subject.unknown(asked.client.is_modern());
     let message = compose::error(Some(&asked.request.id), code, &message, data.as_deref().map(str::as_bytes));
     Answered { status: StatusCode::OK, message: vec![message] }
 }
 
 /// An upstream's answer under the id that the client gave.
-fn answered(asked: &Asked, answer: Answer) -> Answered {
+pub(super) fn answered(asked: &Asked, answer: Answer) -> Answered {
     let status = match &answer {
         Answer::Error(raw) if asked.client.is_modern() => modern_status(raw),
         _ => StatusCode::OK,
@@ -470,12 +443,12 @@ fn modern_status(error: &[u8]) -> StatusCode {
     }
 }
 
-fn done_result(asked: &Asked, result: Bytes) -> Outcome {
+pub(super) fn done_result(asked: &Asked, result: Bytes) -> Outcome {
     let result = if asked.client.is_modern() { bridge::modern_to_modern(result) } else { result };
     Outcome::Done(answered(asked, Answer::Result(result)))
 }
 
-fn done_error(asked: &Asked, code: i64, message: &str) -> Outcome {
+pub(super) fn done_error(asked: &Asked, code: i64, message: &str) -> Outcome {
     Outcome::Done(answered(asked, Answer::Error(compose::error_object(code, message, None))))
 }
 

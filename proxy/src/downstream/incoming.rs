@@ -8,6 +8,7 @@ use futures::future::join_all;
 use sql::model::Timestamp;
 use uuid::Uuid;
 
+use super::conversation::Owner;
 use super::dispatch::{Asked, Client, Dispatch, Outcome, Running, response};
 use super::initialize::{self, InitializeParams};
 use super::live::LiveSessions;
@@ -15,6 +16,7 @@ use super::outlet::Pieces;
 use super::session::Session;
 use super::session_log::SessionLog;
 use crate::access::Caller;
+use crate::tasks::Tasks;
 use crate::upstream::call::Answer;
 use crate::wire::compose;
 use crate::wire::envelope::{self, Field, Message, Notification, Request, Response, ResponseBody};
@@ -23,6 +25,8 @@ use crate::wire::meta::LogLevel;
 
 const INVALID_REQUEST: i64 = -32600;
 const INVALID_PARAMS: i64 = -32602;
+
+const ROOTS_CHANGED: &str = "notifications/roots/list_changed";
 
 /// A new session and the answer that tells of it; where there can be none, the answer that says why.
 pub fn initialize(
@@ -48,7 +52,25 @@ pub fn initialize(
     Ok((session, response(&request.id, result)))
 }
 
-/// A notification of a session's client.
+/// A notification of a client that has a session.
+pub fn notified_in(dispatch: &Dispatch, tasks: &Tasks, session: &Session, notification: &Notification) {
+    if notification.method.as_str() == ROOTS_CHANGED && session.abilities().roots {
+        roots_changed(dispatch, tasks, session, notification);
+    }
+    notified(&dispatch.live, session.id, notification);
+}
+
+/// Roots are told to those upstreams alone that may ask for them: where the session is this client's
+/// own. The client doesn't wait for them.
+fn roots_changed(dispatch: &Dispatch, tasks: &Tasks, session: &Session, notification: &Notification) {
+    let (upstreams, owner) = (dispatch.upstreams.clone(), Owner(session.id));
+    let params = notification.params.as_ref().map(|params| params.raw().clone());
+    tasks.spawn("roots changed", async move {
+        upstreams.notify_own(owner, ROOTS_CHANGED, params).await;
+    });
+}
+
+/// A notification of a client that may have no session.
 pub fn notified(live: &LiveSessions, session: Uuid, notification: &Notification) {
     if notification.method.as_str() == "notifications/cancelled"
         && let Some(id) = notification.params.as_ref().and_then(|params| params.id(Field::RequestId))
@@ -77,12 +99,13 @@ pub fn answered(live: &LiveSessions, session: Uuid, response: Response) {
 /// them wants an answer.
 pub async fn batch(
     dispatch: &Arc<Dispatch>,
+    tasks: &Tasks,
     session: &Arc<Session>,
     caller: &Caller,
     elements: Vec<Bytes>,
     kept: Option<&Kept<'_>>,
 ) -> Option<Pieces> {
-    let element = |message| element(dispatch, session, caller, message, kept);
+    let element = |message| element(dispatch, tasks, session, caller, message, kept);
     let answers = join_all(elements.into_iter().map(element)).await;
     let answers: Vec<Pieces> = answers.into_iter().flatten().collect();
     if answers.is_empty() {
@@ -103,6 +126,7 @@ pub async fn batch(
 /// in the middle of such a call has nowhere to go: notifications are dropped, requests refused.
 async fn element(
     dispatch: &Arc<Dispatch>,
+    tasks: &Tasks,
     session: &Arc<Session>,
     caller: &Caller,
     element: Bytes,
@@ -111,7 +135,7 @@ async fn element(
     let request = match envelope::parse(element) {
         Ok(Message::Request(request)) if request.method.as_str() != "initialize" => request,
         Ok(Message::Notification(notification)) => {
-            notified(&dispatch.live, session.id, &notification);
+            notified_in(dispatch, tasks, session, &notification);
             return None;
         }
         Ok(Message::Response(response)) => {

@@ -69,8 +69,16 @@ fn capabilities(view: &View) -> Value {
     if view.has(Kind::Prompt) {
         capabilities.insert("prompts".into(), json!({ "listChanged": true }));
     }
+    let offered = view.offered();
     if has_resources(view) {
-        capabilities.insert("resources".into(), json!({ "listChanged": true }));
+        let mut resources = json!({ "listChanged": true });
+        if offered.subscribe {
+            resources["subscribe"] = true.into();
+        }
+        capabilities.insert("resources".into(), resources);
+    }
+    if offered.completions {
+        capabilities.insert("completions".into(), json!({}));
     }
     capabilities.insert("logging".into(), json!({}));
     Value::Object(capabilities)

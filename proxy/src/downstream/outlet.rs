@@ -81,6 +81,22 @@ impl Outlet {
         }
     }
 
+    /// Whether at least half of the queue is free.
+    pub fn has_room(&self) -> bool {
+        match self {
+            Self::Events(events) => events.capacity() >= events.max_capacity() / 2,
+            Self::Shared(Outgoing { queue, .. }) => queue.capacity() >= queue.max_capacity() / 2,
+        }
+    }
+
+    /// Whether the client is gone.
+    pub fn is_closed(&self) -> bool {
+        match self {
+            Self::Events(events) => events.is_closed(),
+            Self::Shared(outgoing) => outgoing.queue.is_closed(),
+        }
+    }
+
     /// Resolves when the client is gone.
     pub async fn closed(&self) {
         match self {

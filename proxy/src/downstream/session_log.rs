@@ -11,6 +11,7 @@ use sql::{Store, StoreError, Tx, sessions};
 use uuid::Uuid;
 
 use super::live::LiveSessions;
+use super::resource_updates::ResourceUpdates;
 use crate::wire::meta::LogLevel;
 
 /// How long a client waits for the store; a store that answers does so in milliseconds.
@@ -20,18 +21,20 @@ const WRITE_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct SessionLog {
     live: LiveSessions,
+    updates: ResourceUpdates,
     store: Store,
 }
 
 impl SessionLog {
-    /// `live` is where the state takes effect.
-    pub fn new(live: LiveSessions, store: Store) -> Self {
-        Self { live, store }
+    /// `live` and `updates` are where the state takes effect.
+    pub fn new(live: LiveSessions, updates: ResourceUpdates, store: Store) -> Self {
+        Self { live, updates, store }
     }
 
     /// Ends a session; its row may go after `ends_at`, when its token is no longer valid anyway.
     pub async fn end(&self, session: Uuid, ends_at: Timestamp) {
         self.live.end(session, ends_at);
+        self.updates.end(session);
         Self::kept("an ended session could not be kept", self.write_end(session, ends_at)).await;
     }
 
@@ -85,6 +88,7 @@ impl SessionLog {
         if state.ended {
             if !self.live.is_ended(state.rid) {
                 self.live.end(state.rid, state.expires_at);
+                self.updates.end(state.rid);
             }
         } else if let Some(level) = state.log_level.as_deref().and_then(LogLevel::parse) {
             self.live.set_level(state.rid, level, state.expires_at);

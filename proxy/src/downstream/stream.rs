@@ -294,7 +294,8 @@ impl Recipient {
     }
 }
 
-fn level_of(params: &[u8]) -> Option<LogLevel> {
+/// The level of a log message, if it is one.
+pub(super) fn level_of(params: &[u8]) -> Option<LogLevel> {
     #[derive(Deserialize)]
     struct Message<'a> {
         #[serde(borrow)]

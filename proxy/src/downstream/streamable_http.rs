@@ -109,7 +109,7 @@ impl StreamableHttp {
         match message {
             Message::Request(request) => self.legacy_request(http, session, request).await,
             Message::Notification(notification) => {
-                incoming::notified(&self.dispatch.live, session.id, &notification);
+                incoming::notified_in(&self.dispatch, &self.tasks, &session, &notification);
                 empty(StatusCode::ACCEPTED)
             }
             Message::Response(response) => {
@@ -173,7 +173,7 @@ impl StreamableHttp {
         }
         let caller = http.admitted.caller();
         let kept = self.kept(&session);
-        match incoming::batch(&self.dispatch, &session, caller, elements, Some(&kept)).await {
+        match incoming::batch(&self.dispatch, &self.tasks, &session, caller, elements, Some(&kept)).await {
             Some(message) => stream::json(Answered { status: StatusCode::OK, message }),
             None => empty(StatusCode::ACCEPTED),
         }

@@ -1,7 +1,8 @@
 //! Long-lived streams for what belongs to no call: the GET stream of a legacy session, and
 //! `subscriptions/listen` of 2026-07-28.
 //!
-//! A stream hears that a list changed only if the list *as its key sees it* changed, and at most once
+//! A stream hears of resources that it subscribed to and, in the legacy era, what upstreams log outside
+//! of calls. It hears that a list changed only if the list *as its key sees it* changed, and at most once
 //! in a while, however often an upstream flaps. It ends when its key is revoked, when its client
 //! leaves or doesn't read, and in the way its era asks for when the gateway stops.
 
@@ -13,18 +14,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use http::StatusCode;
 use serde::Deserialize;
 use sql::model::{ApiKeyId, Kind};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::dispatch::Answered;
 use super::in_flight::{CallsInFlight, Permit};
 use super::live::{Live, LiveSessions};
+use super::log_feed::{self, LogFeed, LogMessage};
 use super::outlet::{Outlet, Pieces};
+use super::resource_updates::{Attached, Resource, ResourceUpdates};
 use super::session::Session;
 use super::stream::{self, KEEP_ALIVE};
 use crate::access::{Caller, Keys};
@@ -33,7 +37,10 @@ use crate::catalog::{Policy, View};
 use crate::http_bridge::Reply;
 use crate::refusal::Refusal;
 use crate::tasks::Tasks;
+use crate::upstream::Settling;
+use crate::upstream::call::SubscribeError;
 use crate::wire::compose;
+use crate::wire::edit::Object;
 use crate::wire::envelope::Request;
 use crate::wire::meta;
 
@@ -43,6 +50,9 @@ const CHANGE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Events that may wait for a client that doesn't read; then its stream is closed.
 const EVENTS_MAX: usize = 64;
+
+/// How long the acknowledgement of a subscription waits for upstreams.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 const INVALID_PARAMS: i64 = -32602;
 
@@ -63,6 +73,10 @@ pub struct Subscriptions {
     pub keys: Keys,
     /// What hangs off legacy sessions.
     pub live: LiveSessions,
+    /// Who hears of which resource.
+    pub updates: ResourceUpdates,
+    /// Log messages that belong to no call.
+    pub logs: LogFeed,
     /// Open streams by key.
     pub streams: CallsInFlight,
     /// Cancelled when no more requests are accepted.
@@ -79,30 +93,37 @@ impl Subscriptions {
             Err(refusal) => return refusal.respond(request_id),
         };
         let (events, body) = mpsc::channel(EVENTS_MAX);
-        let watch = self.of_session(session.id, caller, Outlet::Events(events), Some(permit));
+        let inbox = self.updates.attach(session.id, caller.key().id);
+        let open = self.of_session(session.id, inbox, Outlet::Events(events), Some(permit));
+        let watch = self.watch(caller, open, &ANNOUNCED.map(|(method, _)| method));
         self.tasks.spawn_here("mcp get stream", watch.run());
         stream::event_stream(body)
     }
 
-    /// The same on the connection that a session has for everything; resolves when it is over.
+    /// The same on the connection that a session has for everything, whose end is the end of what it
+    /// subscribed to; resolves when it is over.
     pub fn beside(
         &self,
         session: Uuid,
         caller: Caller,
         outlet: Outlet,
     ) -> impl Future<Output = ()> + Send + use<> {
-        self.of_session(session, caller, outlet, None).run()
+        // Of a session that the client began anew on the same connection.
+        self.updates.end(session);
+        let inbox = self.updates.attach(session, caller.key().id).to_the_end();
+        let open = self.of_session(session, inbox, outlet, None);
+        self.watch(caller, open, &ANNOUNCED.map(|(method, _)| method)).run()
     }
 
-    fn of_session(&self, session: Uuid, caller: Caller, outlet: Outlet, permit: Option<Permit>) -> Watch {
+    fn of_session(&self, session: Uuid, inbox: Attached, outlet: Outlet, permit: Option<Permit>) -> Open {
         let live = self.live.of(session);
-        let replaced = live.attach(outlet.clone());
+        let ended = live.attach(outlet.clone());
         // The session may have ended after this request was let in and before its stream was attached.
         if self.live.is_ended(session) {
-            replaced.cancel();
+            ended.cancel();
         }
-        let methods = ANNOUNCED.map(|(method, _)| method);
-        self.watch(caller, Face::Get { live }, outlet, replaced, permit, &methods)
+        let face = Face::Get { session, live, sessions: self.live.clone() };
+        Open { face, inbox, outlet, ended, permit }
     }
 
     /// `subscriptions/listen`: the acknowledgement first, then only what was asked for.
@@ -117,8 +138,8 @@ impl Subscriptions {
         };
         let (events, body) = mpsc::channel(EVENTS_MAX);
         let (outlet, ended) = (Outlet::Events(events), CancellationToken::new());
-        let watch = self.listening(request, &filter, caller, outlet, ended, permit);
-        self.tasks.spawn_here("mcp listen stream", watch.run());
+        let listening = self.listening(request, filter, caller, outlet, ended, permit);
+        self.tasks.spawn_here("mcp listen stream", listening);
         stream::event_stream(body)
     }
 
@@ -134,27 +155,46 @@ impl Subscriptions {
         let filter = Filter::of(request)?;
         let refused = |refusal: Refusal| vec![compose::error_raw(Some(&request.id), &refusal.error_object())];
         let permit = self.permit(caller.key().id).map_err(refused)?;
-        Ok(self.listening(request, &filter, caller, outlet, cancelled, permit).run())
+        Ok(self.listening(request, filter, caller, outlet, cancelled, permit))
     }
 
-    /// A subscription whose acknowledgement is on its way.
+    /// A subscription, entered when this returns; resolves when it is over.
     fn listening(
         &self,
         request: &Request,
-        filter: &Filter,
+        filter: Filter,
         caller: Caller,
         outlet: Outlet,
         ended: CancellationToken,
         permit: Permit,
-    ) -> Watch {
+    ) -> impl Future<Output = ()> + Send + use<> {
         let id = request.id.detached().raw().clone();
-        let acknowledged = compose::notification(
-            "notifications/subscriptions/acknowledged",
-            Some(filter.acknowledged(&id).as_bytes()),
-        );
-        // A stream of its own is new and empty; on a connection that is full, the watch ends at once.
-        outlet.offer(&acknowledged);
-        self.watch(caller, Face::Listen { id }, outlet, ended, Some(permit), &filter.methods())
+        let who = Uuid::now_v7();
+        let inbox = self.updates.attach(who, caller.key().id).to_the_end();
+        let settling = self.subscribe(who, &caller, &filter.resource_subscriptions);
+        let open = Open { face: Face::Listen { id }, inbox, outlet, ended, permit: Some(permit) };
+        self.watch(caller, open, &filter.methods()).listen(filter, settling)
+    }
+
+    /// Subscribes a stream to the resources that its view shows and whose upstreams tell of changes.
+    fn subscribe(&self, who: Uuid, caller: &Caller, uris: &[String]) -> Vec<(String, Settling)> {
+        let view = self.published.current().view(&Policy::of(caller.key()));
+        let mut settling: Vec<(String, Settling)> = Vec::new();
+        for uri in uris {
+            let Some(item) = view.route_uri(uri).filter(|item| view.offers(item.upstream.id).subscribe)
+            else {
+                continue;
+            };
+            let resource = Resource { upstream: item.upstream.id, uri: item.subject_upstream(uri).into() };
+            if settling.iter().any(|(known, _)| known == uri) {
+                continue;
+            }
+            match self.updates.subscribe(who, caller.key().id, uri, resource) {
+                Ok(settles) => settling.push((uri.clone(), settles)),
+                Err(error) => tracing::info!("a resource is not subscribed to: {error}"),
+            }
+        }
+        settling
     }
 
     /// A place among the key's streams.
@@ -163,15 +203,7 @@ impl Subscriptions {
         self.streams.enter(key, limit).ok_or(Refusal::TooManyStreams { limit })
     }
 
-    fn watch(
-        &self,
-        caller: Caller,
-        face: Face,
-        outlet: Outlet,
-        ended: CancellationToken,
-        permit: Option<Permit>,
-        methods: &[&'static str],
-    ) -> Watch {
+    fn watch(&self, caller: Caller, open: Open, methods: &[&'static str]) -> Watch {
         // Before the view is taken, so that no change falls between the two.
         let changes = self.published.changes();
         let view = self.published.current().view(&Policy::of(caller.key()));
@@ -182,17 +214,16 @@ impl Subscriptions {
                 (*method, Announced { kinds: *kinds, seen: fingerprint(&view, *kinds), quiet_until: None })
             })
             .collect();
+        let logs = matches!(open.face, Face::Get { .. }).then(|| self.logs.follow());
         Watch {
+            logs,
             published: self.published.clone(),
             keys: self.keys.clone(),
             changes,
             draining: self.draining.clone(),
             caller,
-            face,
-            outlet,
-            ended,
+            open,
             lists,
-            _permit: permit,
         }
     }
 }
@@ -217,6 +248,8 @@ struct Filter {
     prompts_list_changed: bool,
     #[serde(default)]
     resources_list_changed: bool,
+    #[serde(default)]
+    resource_subscriptions: Vec<String>,
 }
 
 impl Filter {
@@ -247,6 +280,9 @@ impl Filter {
         for (name, _) in wanted.iter().filter(|(_, wanted)| *wanted) {
             honoured.insert((*name).into(), true.into());
         }
+        if !self.resource_subscriptions.is_empty() {
+            honoured.insert("resourceSubscriptions".into(), self.resource_subscriptions.clone().into());
+        }
         format!(r#"{{{},"notifications":{}}}"#, tag(id), serde_json::Value::Object(honoured))
     }
 }
@@ -263,6 +299,8 @@ fn raw(id: &Bytes) -> &str {
 /// The era's form of a stream.
 enum Face {
     Get {
+        session: Uuid,
+        sessions: LiveSessions,
         /// Where the stream is attached while it is open.
         live: Arc<Live>,
     },
@@ -278,6 +316,17 @@ struct Announced {
     quiet_until: Option<Instant>,
 }
 
+/// What there is of a stream when it is opened.
+struct Open {
+    face: Face,
+    inbox: Attached,
+    outlet: Outlet,
+    ended: CancellationToken,
+    /// None where the connection has one for all it carries.
+    #[expect(dead_code, reason = "held, not used")]
+    permit: Option<Permit>,
+}
+
 /// One open stream.
 struct Watch {
     published: Published,
@@ -285,20 +334,46 @@ struct Watch {
     changes: watch::Receiver<i64>,
     draining: CancellationToken,
     caller: Caller,
-    face: Face,
-    outlet: Outlet,
-    ended: CancellationToken,
+    open: Open,
+    /// What upstreams log outside of calls; the legacy era alone has that.
+    logs: Option<log_feed::Follower>,
     lists: BTreeMap<&'static str, Announced>,
-    /// None where the connection has one for all it carries.
-    _permit: Option<Permit>,
 }
 
 impl Watch {
+    /// A subscription: acknowledged once it is known what is honoured, so that the client hears of every
+    /// change after that.
+    async fn listen(self, mut filter: Filter, settling: Vec<(String, Settling)>) {
+        let (names, settling): (Vec<_>, Vec<_>) = settling.into_iter().unzip();
+        let settled = join_all(settling.into_iter().map(|settles| timeout(SETTLE_TIMEOUT, settles)));
+        let settled = tokio::select! {
+            settled = settled => settled,
+            () = self.open.over(&self.caller, &self.draining) => return self.farewell(),
+        };
+        filter.resource_subscriptions.clear();
+        for (uri, outcome) in names.into_iter().zip(settled) {
+            if matches!(outcome, Ok(Err(SubscribeError::Refused(_)))) {
+                self.open.inbox.unsubscribe(&uri);
+            } else {
+                // One that can't be reached now is asked as soon as it can.
+                filter.resource_subscriptions.push(uri);
+            }
+        }
+        let Face::Listen { id } = &self.open.face else { return };
+        let acknowledged = compose::notification(
+            "notifications/subscriptions/acknowledged",
+            Some(filter.acknowledged(id).as_bytes()),
+        );
+        if self.open.offer(&acknowledged) {
+            self.run().await;
+        }
+    }
+
     async fn run(mut self) {
         self.follow().await;
         // Whoever else holds the session must not hold the connection open.
-        if let Face::Get { live } = &self.face {
-            live.detach(&self.outlet);
+        if let Face::Get { live, .. } = &self.open.face {
+            live.detach(&self.open.outlet);
         }
     }
 
@@ -307,13 +382,12 @@ impl Watch {
         loop {
             let due = self.next_due();
             let alive = tokio::select! {
+                () = self.open.over(&self.caller, &self.draining) => { self.farewell(); false }
                 Ok(()) = self.changes.changed() => self.announce(),
                 () = until(due) => self.announce(),
-                _ = silence.tick() => self.outlet.keep_alive(),
-                () = self.outlet.closed() => false,
-                () = self.ended.cancelled() => false,
-                () = self.caller.revoked().cancelled() => false,
-                () = self.draining.cancelled() => { self.farewell(); false }
+                () = self.open.inbox.rung() => self.tell_updates(),
+                message = next_log(&mut self.logs) => self.tell_log(&message),
+                _ = silence.tick() => self.open.outlet.keep_alive(),
             };
             if !alive {
                 return;
@@ -339,13 +413,47 @@ impl Watch {
             }
             list.seen = seen;
             list.quiet_until = Some(now + CHANGE_INTERVAL);
-            let message = compose::notification(method, self.face.params().as_deref());
-            if !self.outlet.offer(&message) {
-                tracing::info!("a stream's client does not read, its stream is closed");
+            let message = compose::notification(method, self.open.face.params().as_deref());
+            if !self.open.offer(&message) {
                 return false;
             }
         }
         true
+    }
+
+    /// Says which subscribed resources changed, of those that the key still sees. `false`: the client
+    /// doesn't read, or has another stream by now.
+    fn tell_updates(&self) -> bool {
+        if self.open.ended.is_cancelled() {
+            return false;
+        }
+        let view = self.view();
+        let mut updates = self.open.inbox.take().into_iter();
+        while let Some(update) = updates.next() {
+            if view.route_uri(&update.subscribed).is_none() {
+                continue;
+            }
+            let params = self.open.face.tagged(update.params.clone());
+            let message = compose::notification("notifications/resources/updated", Some(&params));
+            if !self.open.offer(&message) {
+                self.open.inbox.give_back(std::iter::once(update).chain(updates));
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Says what an upstream logged outside of calls, if it is for this session. Log messages leave room
+    /// for the rest: a flood of them closes no stream.
+    fn tell_log(&self, message: &LogMessage) -> bool {
+        let Face::Get { session, sessions, .. } = &self.open.face else { return true };
+        let least = sessions.level(*session).unwrap_or(log_feed::LEVEL_DEFAULT);
+        if message.level < least || !self.open.outlet.has_room() {
+            return true;
+        }
+        let view = self.view();
+        let is_shown = view.upstreams().any(|lists| lists.upstream.id == message.upstream);
+        !is_shown || self.open.offer(&message.message)
     }
 
     /// When a change that was held back may be announced.
@@ -360,13 +468,15 @@ impl Watch {
 
     /// The graceful end of a subscription is its answer; a GET stream just ends.
     fn farewell(&self) {
-        if let Face::Listen { id } = &self.face {
+        if self.draining.is_cancelled()
+            && let Face::Listen { id } = &self.open.face
+        {
             let result = format!(
                 r#"{{"jsonrpc":"2.0","id":{},"result":{{"resultType":"complete",{}}}}}"#,
                 raw(id),
                 tag(id)
             );
-            self.outlet.offer(result.as_bytes());
+            self.open.outlet.offer(result.as_bytes());
         }
     }
 }
@@ -378,6 +488,46 @@ impl Face {
             Self::Get { .. } => None,
             Self::Listen { id } => Some(format!("{{{}}}", tag(id)).into_bytes()),
         }
+    }
+
+    /// Other params with the same.
+    fn tagged(&self, params: Bytes) -> Bytes {
+        let Self::Listen { id } = self else { return params };
+        let Ok(mut object) = Object::parse(&params) else { return params };
+        let meta = object.get("_meta").and_then(|raw| Object::parse(&raw).ok());
+        let mut meta = meta.unwrap_or_else(Object::empty);
+        meta.set(meta::SUBSCRIPTION_ID, id.clone());
+        object.set("_meta", meta.into_bytes());
+        object.into_bytes()
+    }
+}
+
+impl Open {
+    /// Puts a message on the stream. `false`: the client is gone, or doesn't read.
+    fn offer(&self, message: &[u8]) -> bool {
+        let taken = self.outlet.offer(message);
+        if !taken && !self.outlet.is_closed() {
+            tracing::info!("a stream's client does not read, its stream is closed");
+        }
+        taken
+    }
+
+    /// Resolves when the stream is to end.
+    async fn over(&self, caller: &Caller, draining: &CancellationToken) {
+        tokio::select! {
+            () = self.outlet.closed() => {}
+            () = self.ended.cancelled() => {}
+            () = caller.revoked().cancelled() => {}
+            () = draining.cancelled() => {}
+        }
+    }
+}
+
+/// The next log message outside of calls, where the era has such.
+async fn next_log(logs: &mut Option<log_feed::Follower>) -> Arc<LogMessage> {
+    match logs {
+        Some(logs) => logs.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -232,6 +232,7 @@ impl Reader {
         }
         if self.kind == Kind::Tool {
             self.usable_schema(&name, object.get("inputSchema"))?;
+            self.callable_at_once(&name, object.get("execution"))?;
         }
         Ok(name)
     }
@@ -245,6 +246,18 @@ impl Reader {
         match ParamHeaders::of_schema(&schema) {
             Ok(_) => Ok(()),
             Err(invalid) => Err(self.finding(name, "INVALID_X_MCP_HEADER", &invalid.to_string())),
+        }
+    }
+
+    /// A tool that can only be called as a task (2025-11-25) can't be called through the gateway.
+    fn callable_at_once(&self, name: &str, execution: Option<Bytes>) -> Result<(), Finding> {
+        let execution = execution.and_then(|raw| Object::parse(&raw).ok());
+        match execution.and_then(|execution| execution.text("taskSupport")) {
+            Some(support) if support.as_str() == "required" => {
+                let text = "the tool can be called as a task only, which isn't supported";
+                Err(self.finding(name, "TASK_REQUIRED", text))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -332,5 +345,16 @@ mod tests {
         assert_eq!((list.ttl_ms, list.public), (Some(5), true));
         let (list, _) = read(Kind::Prompt, &[pages[0], r#"{"prompts":[]}"#]).unwrap();
         assert_eq!((list.ttl_ms, list.public), (Some(0), false));
+    }
+
+    #[test]
+    fn a_tool_that_can_be_called_as_a_task_only_is_left_out_and_said_why() {
+        let tool = |name: &str, support: &str| {
+            format!(r#"{{"name":"{name}","inputSchema":{{}},"execution":{{"taskSupport":"{support}"}}}}"#)
+        };
+        let tools = [tool("a", "forbidden"), tool("b", "optional"), tool("c", "required")].join(",");
+        let (list, _) = read(Kind::Tool, &[&format!(r#"{{"tools":[{tools}]}}"#)]).unwrap();
+        assert_eq!(list.items.iter().map(|item| item.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!((codes(&list), &*list.findings[0].upstream_name), (vec!["TASK_REQUIRED"], "c"));
     }
 }

@@ -113,6 +113,17 @@ pub enum CallError {
     Cancelled,
 }
 
+/// Why an upstream doesn't tell of a resource.
+#[derive(Debug, thiserror::Error)]
+pub enum SubscribeError {
+    /// It said no; the raw `error` object.
+    #[error("the upstream refused the subscription")]
+    Refused(Bytes),
+    /// It could not be asked, or has not answered yet.
+    #[error(transparent)]
+    Failed(#[from] CallError),
+}
+
 /// What a status says that an admin should know.
 fn meaning(status: u16) -> &'static str {
     match status {

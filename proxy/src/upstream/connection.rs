@@ -6,8 +6,10 @@
 
 mod bulkhead;
 mod shared;
+mod subscribe;
 mod subscription;
 mod supervisor;
+pub(crate) mod watched;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::shared::{Live, Shared};
+use self::watched::Watched;
 use super::call::{Answer, Call, CallError, GATEWAY};
 use super::link::{Era, Link, OpenError, Roots, Wiring};
 use super::news::UpstreamEvent;
@@ -62,9 +65,14 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Starts to connect, unless the upstream is switched off.
-    pub(crate) fn start(spec: Arc<Upstream>, surroundings: Surroundings, roots: Roots) -> Self {
+    pub(crate) fn start(
+        spec: Arc<Upstream>,
+        surroundings: Surroundings,
+        roots: Roots,
+        watched: Arc<Watched>,
+    ) -> Self {
         let (stop, tasks, enabled) = (CancellationToken::new(), surroundings.tasks.clone(), spec.enabled);
-        let shared = Arc::new(Shared::new(spec, &surroundings));
+        let shared = Arc::new(Shared::new(spec, &surroundings, watched));
         if enabled {
             tasks.spawn(
                 "upstream supervisor",
@@ -117,6 +125,16 @@ impl Connection {
             Some(live) => live.link.notify(method, params).await,
             None => Err(self.shared.unavailable("it is not connected")),
         }
+    }
+
+    /// The resources that it is to tell of.
+    pub(crate) fn watched(&self) -> &Arc<Watched> {
+        &self.shared.watched
+    }
+
+    /// What is spoken with it, if it is connected.
+    pub(crate) fn era(&self) -> Option<Era> {
+        self.shared.live().map(|live| live.peer.era)
     }
 
     /// What is spoken with it; wakes it if need be.

@@ -2,8 +2,8 @@
 //!
 //! The gateway's own calls (lists, liveness) always go over the shared one, which is there for every
 //! upstream. A session of one's own begins with its owner's first call and ends when it has been idle for
-//! a while, with the upstream, or with the record that describes it. Its news are nobody's: lists are
-//! the shared session's matter.
+//! a while, with the upstream, or with the record that describes it. Its news are nobody's: lists and
+//! resources that change are the shared session's matter.
 //!
 //! The owner is what a `Conversation` says it is: per session a legacy session, or the key of a modern
 //! client, which has none; per key the key of either.
@@ -19,8 +19,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::call::{Answer, Call, CallError, GATEWAY};
+use super::connection::watched::Watched;
 use super::connection::{Connection, Surroundings};
-use super::link::Roots;
+use super::link::{Era, Roots};
 use super::status::Status;
 use crate::downstream::conversation::{Conversation, Owner};
 
@@ -38,8 +39,8 @@ pub(crate) struct Served {
 
 impl Served {
     /// Starts to connect, unless the upstream is switched off.
-    pub(crate) fn start(spec: &Arc<Upstream>, surroundings: &Surroundings) -> Self {
-        let shared = Connection::start(Arc::clone(spec), surroundings.clone(), Roots::Undeclared);
+    pub(crate) fn start(spec: &Arc<Upstream>, surroundings: &Surroundings, watched: Arc<Watched>) -> Self {
+        let shared = Connection::start(Arc::clone(spec), surroundings.clone(), Roots::Undeclared, watched);
         if !spec.enabled || spec.isolation == Isolation::Shared {
             return Self { shared, own: None, _sweeping: None };
         }
@@ -74,6 +75,17 @@ impl Served {
     /// Sends one notification over the shared session.
     pub(crate) async fn notify(&self, method: &str, params: Option<Bytes>) -> Result<(), CallError> {
         self.shared.notify(method, params).await
+    }
+
+    /// Sends one notification over the session that is this client's own, if it has one that is spoken in
+    /// the legacy era: in the modern one clients notify nothing.
+    pub(crate) async fn notify_own(&self, owner: Owner, method: &str, params: Option<Bytes>) {
+        let own = self.own.as_ref().filter(|own| own.spec.isolation == Isolation::PerSession);
+        let connection = own.and_then(|own| own.lock().get(&owner).map(|held| Arc::clone(&held.connection)));
+        let Some(connection) = connection.filter(|own| own.era() == Some(Era::Legacy)) else { return };
+        if let Err(error) = connection.notify(method, params).await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "a client's notification was lost");
+        }
     }
 
     /// How it fares.
@@ -149,8 +161,9 @@ impl OwnSessions {
         // A legacy session is one client; a key may be several, and stands for its modern ones.
         let is_one_client = owner == client.owner() && owner != client.key();
         let roots = if is_one_client { Roots::Declared } else { Roots::Undeclared };
-        let connection =
-            Arc::new(Connection::start(Arc::clone(&self.spec), self.surroundings.clone(), roots));
+        // Word of resources that change comes over the shared session.
+        let (spec, surroundings) = (Arc::clone(&self.spec), self.surroundings.clone());
+        let connection = Arc::new(Connection::start(spec, surroundings, roots, Arc::default()));
         sessions.insert(owner, Held { connection: Arc::clone(&connection), used_at: Instant::now() });
         Ok(connection)
     }

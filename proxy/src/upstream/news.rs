@@ -3,13 +3,17 @@
 //! The one who takes the news may be busy for a while. Facts are then folded (a list that changed
 //! twice has changed), messages are bounded and their overflow counted, and the connection never waits.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use sql::model::{Kind, UpstreamId, UpstreamInfo};
 
-/// Messages and updates that wait: beyond it the oldest are dropped.
+/// Messages that wait: beyond it the oldest are dropped.
 const WAITING_MAX: usize = 256;
+
+/// Resources that changed and wait to be told of; as many as can be watched, so that only an upstream
+/// that makes up parts of them can come to it.
+const UPDATES_MAX: usize = 4096;
 
 /// News of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub enum UpstreamEvent {
     ResourceUpdated {
         /// Which.
         id: UpstreamId,
+        /// The resource, or a part of it.
+        uri: String,
         /// The raw params of the notification.
         params: Bytes,
     },
@@ -55,6 +61,7 @@ pub(crate) struct News {
     id: UpstreamId,
     connected: Option<UpstreamInfo>,
     lists: BTreeSet<Kind>,
+    updates: BTreeMap<String, Bytes>,
     messages: VecDeque<UpstreamEvent>,
     state_changed: bool,
 }
@@ -62,7 +69,14 @@ pub(crate) struct News {
 impl News {
     /// Nothing new.
     pub(crate) fn of(id: UpstreamId) -> Self {
-        Self { id, connected: None, lists: BTreeSet::new(), messages: VecDeque::new(), state_changed: false }
+        Self {
+            id,
+            connected: None,
+            lists: BTreeSet::new(),
+            updates: BTreeMap::new(),
+            messages: VecDeque::new(),
+            state_changed: false,
+        }
     }
 
     /// It connected.
@@ -80,21 +94,26 @@ impl News {
         self.lists.insert(kind);
     }
 
-    /// Takes a notification outside any call; `false` if something had to be dropped.
+    /// A resource changed; `false` if too many wait. Of two changes the later is told.
+    pub(crate) fn updated(&mut self, uri: &str, params: Bytes) -> bool {
+        let room = self.updates.len() < UPDATES_MAX || self.updates.contains_key(uri);
+        if room {
+            self.updates.insert(uri.to_owned(), params);
+        }
+        room
+    }
+
+    /// Takes any other notification outside any call; `false` if something had to be dropped.
     pub(crate) fn notification(&mut self, method: &str, params: Option<Bytes>) -> bool {
         let id = self.id;
         match (method, params) {
             ("notifications/tools/list_changed", _) => self.list_changed(Kind::Tool),
             ("notifications/prompts/list_changed", _) => self.list_changed(Kind::Prompt),
             ("notifications/resources/list_changed", _) => self.list_changed(Kind::Resource),
-            ("notifications/resources/updated", Some(params)) => {
-                let event = UpstreamEvent::ResourceUpdated { id, params };
-                return self.messages.contains(&event) || self.message(event);
-            }
             ("notifications/message", Some(params)) => {
                 return self.message(UpstreamEvent::Log { id, params });
             }
-            // Acknowledgements say nothing new, and methods we don't know have no one to go to.
+            // Methods we don't know have no one to go to.
             _ => {}
         }
         true
@@ -111,7 +130,8 @@ impl News {
 
     /// Whether anything waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.connected.is_none() && self.lists.is_empty() && self.messages.is_empty() && !self.state_changed
+        let facts = self.connected.is_some() || !self.lists.is_empty() || self.state_changed;
+        !facts && self.updates.is_empty() && self.messages.is_empty()
     }
 
     /// The next event: what a listener must know first comes first.
@@ -125,6 +145,9 @@ impl News {
         }
         if let Some(kind) = self.lists.pop_first() {
             return Some(UpstreamEvent::ListChanged { id, kind });
+        }
+        if let Some((uri, params)) = self.updates.pop_first() {
+            return Some(UpstreamEvent::ResourceUpdated { id, uri, params });
         }
         self.messages.pop_front()
     }
@@ -145,10 +168,13 @@ mod tests {
         }
         let updated = Bytes::from_static(br#"{"uri":"a"}"#);
         for _ in 0..2 {
-            assert!(news.notification("notifications/resources/updated", Some(updated.clone())));
+            assert!(news.updated("a", updated.clone()));
         }
         assert_eq!(news.next(), Some(UpstreamEvent::ListChanged { id, kind: Kind::Tool }));
-        assert_eq!(news.next(), Some(UpstreamEvent::ResourceUpdated { id, params: updated }));
+        assert_eq!(
+            news.next(),
+            Some(UpstreamEvent::ResourceUpdated { id, uri: "a".into(), params: updated })
+        );
         assert!(news.is_empty() && news.next().is_none());
         let dropped = (0..WAITING_MAX + 5)
             .filter(|count| !news.notification("notifications/message", Some(count.to_string().into())))

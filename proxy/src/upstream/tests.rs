@@ -4,6 +4,7 @@ mod exchange;
 mod handshake;
 mod peer;
 mod sse;
+mod subscriptions;
 mod supervision;
 mod trial;
 mod websocket;

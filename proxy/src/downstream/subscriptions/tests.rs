@@ -1,5 +1,3 @@
-//! Streams that belong to no call: what they say, when, and when they end.
-
 use futures::FutureExt as _;
 use serde_json::{Value, json};
 use sql::model::ApiKey;
@@ -9,6 +7,7 @@ use crate::access::Admitted;
 use crate::access::keys::tests::key;
 use crate::catalog::UpstreamLists;
 use crate::catalog::testing::{catalog, upstream_with};
+use crate::downstream::resource_updates::tests::Asked;
 use crate::http_bridge::ReplyBody;
 use crate::testing::pass;
 use crate::wire::envelope::{self, Message};
@@ -26,6 +25,8 @@ fn scene() -> Scene {
         published: Published::new(sql::clock::Clock::system()),
         keys,
         live: LiveSessions::default(),
+        updates: ResourceUpdates::new(Arc::new(Asked::default())),
+        logs: LogFeed::default(),
         streams: CallsInFlight::default(),
         draining: CancellationToken::new(),
         tasks: Tasks::new(tokio::runtime::Handle::current()),
@@ -198,4 +199,49 @@ async fn a_key_has_so_many_streams_and_a_filter_is_one() {
     assert_eq!(scene.listen(&json!({})).status(), StatusCode::TOO_MANY_REQUESTS);
     drop(open);
     assert!(scene.subscriptions.tasks.stop().now_or_never().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_upstreams_log_outside_of_calls_reaches_the_sessions_that_want_it_once() {
+    let scene = scene();
+    let (quiet, chatty) = (scene.session(), scene.session());
+    let mut streams = [Events::of(scene.get(&quiet)), Events::of(scene.get(&chatty))];
+    let mut listening = Events::of(scene.listen(&json!({"toolsListChanged": true})));
+    listening.next().await.expect("the acknowledgement");
+    scene.subscriptions.live.set_level(chatty.id, crate::wire::meta::LogLevel::Debug, scene.key.created_at);
+    let upstream = scene.lists[0].upstream.id;
+    let log = |upstream, level: &str| {
+        let params = json!({"level": level, "data": level}).to_string();
+        scene.subscriptions.logs.publish(upstream, &params.into());
+    };
+    log(upstream, "debug");
+    log(sql::model::UpstreamId::at(scene.key.created_at), "error");
+    log(upstream, "info");
+    let logged = |message: Option<Value>| message.expect("a message")["params"]["data"].clone();
+    assert_eq!(logged(streams[0].next().await), "info", "without a level: from info on");
+    assert_eq!(logged(streams[1].next().await), "debug");
+    assert_eq!(logged(streams[1].next().await), "info", "of an upstream that isn't seen: nothing");
+    streams[0].quiet(MOMENT).await;
+    streams[1].quiet(MOMENT).await;
+    listening.quiet(MOMENT).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_log_messages_closes_no_stream() {
+    let scene = scene();
+    let session = scene.session();
+    let mut stream = Events::of(scene.get(&session));
+    let upstream = scene.lists[0].upstream.id;
+    for _ in 0..EVENTS_MAX {
+        scene.subscriptions.logs.publish(upstream, &Bytes::from_static(br#"{"level":"error","data":1}"#));
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..EVENTS_MAX / 2 {
+        assert!(stream.next().await.is_some());
+    }
+    scene.subscriptions.logs.publish(upstream, &Bytes::from_static(br#"{"level":"error","data":2}"#));
+    let mut last = stream.next().await.expect("it is open");
+    while last["params"]["data"] != 2 {
+        last = stream.next().await.expect("it is open");
+    }
 }

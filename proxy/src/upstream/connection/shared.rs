@@ -1,5 +1,6 @@
 //! What the calls of one upstream and its supervisor share: the live link, the states, the counters.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 
 use super::Surroundings;
 use super::bulkhead::Bulkhead;
+use super::watched::{Standing, Watched};
 use crate::upstream::backoff::Backoff;
 use crate::upstream::call::{Answer, Call, CallError};
 use crate::upstream::handshake::Greeting;
@@ -21,6 +23,11 @@ use crate::upstream::link::{Dropped, Era, Link, Listener, Stage};
 use crate::upstream::news::News;
 use crate::upstream::states::{ConnectionState, Policy, States};
 use crate::upstream::status::{Check, CheckKind, History, Status, millis, raw_value};
+use crate::wire::compose::Quoted;
+use crate::wire::edit::Object;
+
+/// What an update says beyond its URI is kept up to here.
+const UPDATE_BYTES_MAX: usize = 4096;
 
 /// What is spoken with an upstream that is available.
 #[derive(Debug, Clone)]
@@ -97,6 +104,10 @@ pub(super) struct Shared {
     pub(super) pulse: watch::Sender<Pulse>,
     pub(super) bulkhead: Bulkhead,
     pub(super) wishes: Wishes,
+    /// The resources that the upstream is to tell of.
+    pub(super) watched: Arc<Watched>,
+    /// What the last acknowledgement of a subscription said it will tell of; `None`: it said nothing.
+    pub(super) acknowledged: watch::Sender<Option<BTreeSet<String>>>,
     live: ArcSwapOption<Live>,
     /// The link that stood last, for what its child wrote.
     last: ArcSwapOption<Live>,
@@ -119,7 +130,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(super) fn new(spec: Arc<Upstream>, surroundings: &Surroundings) -> Self {
+    pub(super) fn new(spec: Arc<Upstream>, surroundings: &Surroundings, watched: Arc<Watched>) -> Self {
         let shown = Shown {
             since: surroundings.clock.now(),
             last_error: None,
@@ -137,6 +148,8 @@ impl Shared {
             pulse: watch::Sender::default(),
             bulkhead: Bulkhead::new(),
             wishes: Wishes::default(),
+            watched,
+            acknowledged: watch::Sender::default(),
             live: ArcSwapOption::empty(),
             last: ArcSwapOption::empty(),
             states: Mutex::new(States::new()),
@@ -321,6 +334,38 @@ impl Shared {
         lock(&self.news)
     }
 
+    /// A resource may have changed while nobody could hear of it.
+    pub(super) fn perhaps_updated(&self, uri: &str) {
+        let params = format!(r#"{{"uri":{}}}"#, Quoted(uri));
+        self.news().updated(uri, params.into());
+        self.ring();
+    }
+
+    /// Nothing that is wanted will be told of.
+    pub(super) fn refuse_all(&self, error: &Bytes) {
+        for uri in self.watched.wanted() {
+            self.watched.mark(&uri, Standing::Refused(error.clone()));
+        }
+    }
+
+    /// A resource changed, the upstream says. `false` if the word had to be dropped.
+    fn updated(&self, params: &Bytes) -> bool {
+        let uri = Object::parse(params).ok().and_then(|params| params.text("uri"));
+        match uri {
+            Some(uri) if self.watched.covers(&uri) => {
+                // A copy, so that what waits doesn't keep the whole message alive.
+                let params = if params.len() <= UPDATE_BYTES_MAX {
+                    Bytes::copy_from_slice(params)
+                } else {
+                    format!(r#"{{"uri":{}}}"#, Quoted(&uri)).into()
+                };
+                self.news().updated(&uri, params)
+            }
+            // Nobody asked.
+            _ => true,
+        }
+    }
+
     /// Something came from the upstream.
     pub(super) fn active(&self) {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -376,7 +421,15 @@ impl Shared {
 impl Listener for Shared {
     fn notification(&self, method: &str, params: Option<Bytes>) {
         self.active();
-        if !self.news().notification(method, params) {
+        let kept = match (method, params) {
+            ("notifications/subscriptions/acknowledged", params) => {
+                self.acknowledged.send_replace(params.as_ref().and_then(honoured));
+                true
+            }
+            ("notifications/resources/updated", Some(params)) => self.updated(&params),
+            (_, params) => self.news().notification(method, params),
+        };
+        if !kept {
             tracing::debug!(upstream.id = %self.id, "a message outside calls was dropped, too many wait");
         }
         self.ring();
@@ -396,6 +449,22 @@ impl Listener for Shared {
         self.wishes.suspect.store(true, Ordering::SeqCst);
         self.ring();
     }
+}
+
+/// The resources that an acknowledgement names; `None` if it has no filter.
+fn honoured(params: &Bytes) -> Option<BTreeSet<String>> {
+    #[derive(serde::Deserialize)]
+    struct Acknowledgement {
+        notifications: Filter,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Filter {
+        #[serde(default)]
+        resource_subscriptions: BTreeSet<String>,
+    }
+    let acknowledgement: Acknowledgement = serde_json::from_slice(params).ok()?;
+    Some(acknowledgement.notifications.resource_subscriptions)
 }
 
 /// Counts a call while it is in flight, however it ends.

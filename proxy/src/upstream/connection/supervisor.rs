@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::shared::{Live, Peer, Shared};
-use super::{Surroundings, subscription};
+use super::{Surroundings, subscribe, subscription};
 use crate::tasks::Tasks;
 use crate::upstream::backoff;
 use crate::upstream::call::{Answer, Call, CallError};
@@ -213,9 +213,11 @@ impl Supervisor {
                 let live = Arc::new(Live { link, peer, generation: next_id() });
                 self.shared.active();
                 self.shared.publish(Some(Arc::clone(&live)));
-                if live.peer.era == Era::Modern {
-                    self.subscription = Some(Box::pin(subscription::keep(Arc::clone(&self.shared), live)));
-                }
+                let shared = Arc::clone(&self.shared);
+                self.subscription = Some(match live.peer.era {
+                    Era::Modern => Box::pin(subscription::keep(shared, live)),
+                    Era::Legacy => Box::pin(subscribe::keep(shared, live)),
+                });
                 self.tell(Event::Connected);
             }
             Err(error) => {

@@ -107,7 +107,7 @@ fn connection(opener: &Arc<Scripted>) -> (Connection, mpsc::Receiver<UpstreamEve
         events,
     };
     let spec = Arc::new(record("http://127.0.0.1:1/", Protocol::Legacy));
-    (Connection::start(spec, surroundings, Roots::Undeclared), news)
+    (Connection::start(spec, surroundings, Roots::Undeclared, Arc::default()), news)
 }
 
 fn scripted(next: Vec<Script>) -> Arc<Scripted> {
@@ -234,7 +234,7 @@ async fn a_disabled_upstream_is_left_alone() {
         tasks: tasks(),
         events,
     };
-    let connection = Connection::start(Arc::new(spec), surroundings, Roots::Undeclared);
+    let connection = Connection::start(Arc::new(spec), surroundings, Roots::Undeclared, Arc::default());
     let (call, _outbox) = call("{}");
     assert!(matches!(connection.call(call).await, Err(CallError::Unavailable { .. })));
     assert_eq!(
@@ -436,7 +436,7 @@ async fn a_session_is_shared_by_those_whom_the_isolation_names() {
         };
         let mut spec = record("http://127.0.0.1:1/", Protocol::Legacy);
         spec.isolation = isolation;
-        let served = Served::start(&Arc::new(spec), &surroundings);
+        let served = Served::start(&Arc::new(spec), &surroundings, Arc::default());
         connected(&mut news).await;
         let (alpha, beta) = (Uuid::from_u128(100), Uuid::from_u128(200));
         // Modern clients are owned by their key.
@@ -474,7 +474,7 @@ async fn each_owner_has_a_session_of_its_own_until_it_is_idle() {
     };
     let mut spec = record("http://127.0.0.1:1/", Protocol::Legacy);
     spec.isolation = Isolation::PerSession;
-    let served = Served::start(&Arc::new(spec), &surroundings);
+    let served = Served::start(&Arc::new(spec), &surroundings, Arc::default());
     connected(&mut news).await;
     let ask = async |owner: u128| {
         let (mut call, _outbox) = call_of(Owner(Uuid::from_u128(owner)), "{}");
