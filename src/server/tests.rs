@@ -21,8 +21,10 @@ use super::{DataPlane, Order, Orders, ServeError, Server, ServerOptions};
 const LONG: Duration = Duration::from_mins(10);
 
 fn options() -> ServerOptions {
+    // A loopback address of this process's own, so that nobody else takes a port that was given back.
+    let [.., high, low] = std::process::id().to_be_bytes();
     ServerOptions {
-        listen: "127.0.0.1:0".parse().unwrap(),
+        listen: SocketAddr::from(([127, 77, high, low.max(1)], 0)),
         take_over: false,
         take_over_socket: "unused".into(),
         drain_delay: Duration::ZERO,

@@ -1,3 +1,5 @@
+//! Who hears of a resource that changed, and who no longer does.
+
 use sql::model::Timestamp;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What long-lived streams are told, and when they end.
+
 use futures::FutureExt as _;
 use serde_json::{Value, json};
 use sql::model::ApiKey;
