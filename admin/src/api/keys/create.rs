@@ -69,7 +69,7 @@ mod tests {
             "allowedCidrs": ["10.1.2.3/8", "192.0.2.7"],
             "rateLimit": {"limit": 600, "windowS": 60},
             "quotaPerDay": null,
-            "quotaPerMonth": 5,
+            "quotaPerMonth": null,
         });
         let created = scene.post(PATH, body).await;
         assert_eq!(created.status, 201, "{}", created.json);
@@ -87,6 +87,17 @@ mod tests {
         assert_eq!(key.hash, PlaintextKey::parse(&secret).unwrap().hash());
         let events = scene.audited("key.create").await;
         assert!(!format!("{events:?}").contains(&secret[12..]));
+    }
+
+    #[tokio::test]
+    async fn a_limit_that_nothing_enforces_yet_is_not_promised() {
+        let scene = Scene::logged_in().await;
+        let body = json!({"name": "k", "mode": "smart", "quotaPerDay": 5, "quotaPerMonth": 5});
+        let answer = scene.post(PATH, body).await;
+        assert_eq!(answer.status, 422);
+        let errors = answer.json["errors"].as_array().unwrap();
+        assert_eq!(errors.len(), 3, "{errors:?}");
+        assert!(errors.iter().all(|error| error["message"] == "not supported yet"), "{errors:?}");
     }
 
     #[tokio::test]

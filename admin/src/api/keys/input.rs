@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::wire::{self, RateLimitView};
 use crate::doc;
 use crate::error::ApiError;
-use crate::fields::{self, Fields, Problems, flag, integer, parsed};
+use crate::fields::{self, Fields, Problems, flag, integer, parsed, served};
 use crate::merge::merge;
 
 /// Upstreams that one key names; who wants more wants all.
@@ -154,12 +154,18 @@ fn read(value: Value, now: Timestamp, stored: Option<&ApiKey>, problems: &mut Pr
             let at: Timestamp = parsed(value)?;
             if at > now || Some(at) == kept { Ok(at) } else { Err("must lie ahead".into()) }
         }),
-        mode: fields.optional("mode", problems, parsed).unwrap_or(KeyMode::Inherit),
+        mode: fields
+            .optional("mode", problems, served(parsed, |mode| *mode != KeyMode::Smart))
+            .unwrap_or(KeyMode::Inherit),
         upstream_ids: upstream_ids(&mut fields, problems),
         allowed_cidrs: cidrs(&mut fields, problems).unwrap_or_default(),
         rate_limit: rate_limit(&mut fields, problems),
-        quota_per_day: fields.optional("quotaPerDay", problems, integer(1..=QUOTA_MAX)),
-        quota_per_month: fields.optional("quotaPerMonth", problems, integer(1..=QUOTA_MAX)),
+        quota_per_day: fields.optional("quotaPerDay", problems, served(integer(1..=QUOTA_MAX), |_| false)),
+        quota_per_month: fields.optional(
+            "quotaPerMonth",
+            problems,
+            served(integer(1..=QUOTA_MAX), |_| false),
+        ),
     };
     fields.close(problems);
     Some(rest)

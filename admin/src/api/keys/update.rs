@@ -52,13 +52,13 @@ mod tests {
         assert_eq!(scene.send("PATCH", &path, Some(json!({})), &[]).await.status, 428);
         let stale = scene.send("PATCH", &path, Some(json!({})), &[("if-match", "\"7\"")]).await;
         assert_eq!(stale.status, 412);
-        let body = json!({"rateLimit": {"limit": 1, "windowS": 2}, "quotaPerDay": 9});
+        let body = json!({"rateLimit": {"limit": 1, "windowS": 2}, "allowedCidrs": ["10.0.0.0/8"]});
         let first = scene.send("PATCH", &path, Some(body), &[("if-match", "\"1\"")]).await;
         assert_eq!((first.status, first.headers["etag"].to_str().unwrap()), (200, "\"2\""));
-        let body = json!({"rateLimit": {"limit": 5}, "quotaPerDay": null});
+        let body = json!({"rateLimit": {"limit": 5}, "allowedCidrs": null});
         let second = scene.send("PATCH", &path, Some(body), &[("if-match", "\"2\"")]).await;
         assert_eq!(second.json["rateLimit"], json!({"limit": 5, "windowS": 2}));
-        assert_eq!(second.json["quotaPerDay"], json!(null));
+        assert_eq!(second.json["allowedCidrs"], json!([]));
         assert_eq!(scene.audited("key.update").await.len(), 2);
     }
 

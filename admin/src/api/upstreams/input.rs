@@ -7,14 +7,16 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json};
-use sql::model::{Isolation, NewUpstream, Secret, SyncSwitches, Timestamp, Transport, Upstream, UpstreamId};
+use sql::model::{
+    Isolation, NewUpstream, OnToolChange, Secret, SyncSwitches, Timestamp, Transport, Upstream, UpstreamId,
+};
 use utoipa::ToSchema;
 
 use super::{conn_params, wire};
 use crate::App;
 use crate::doc;
 use crate::error::ApiError;
-use crate::fields::{self, Fields, Problems, flag, integer, parsed, text};
+use crate::fields::{self, Fields, Problems, flag, integer, parsed, served, text};
 use crate::merge::merge;
 
 /// The longest credential, in characters: a signed token with many claims has some 4,000.
@@ -249,8 +251,12 @@ fn read(value: Json, stored: Option<&Upstream>, problems: &mut Problems) -> Opti
         protocol: fields.optional("protocol", problems, parsed).unwrap_or(defaults.protocol),
         call_timeout_s: fields.optional("callTimeoutS", problems, integer(1..=CALL_TIMEOUT_S_MAX)),
         tags: tags(&mut fields, problems).unwrap_or_default(),
-        on_tool_change: fields.optional("onToolChange", problems, parsed).unwrap_or(defaults.on_tool_change),
-        sanitize: fields.optional("sanitize", problems, flag).unwrap_or(defaults.sanitize),
+        on_tool_change: fields
+            .optional("onToolChange", problems, served(parsed, |action| *action == OnToolChange::Allow))
+            .unwrap_or(defaults.on_tool_change),
+        sanitize: fields
+            .optional("sanitize", problems, served(flag, |strips| !strips))
+            .unwrap_or(defaults.sanitize),
         sync: sync(&mut fields, problems).unwrap_or_default(),
         credential,
         ..defaults
