@@ -83,6 +83,7 @@ pub(crate) fn wait_for_none(folder: &Path, patience: Duration) -> Vec<Process> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader};
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -90,15 +91,21 @@ mod tests {
     #[test]
     fn a_grandchild_is_found_by_its_mark_and_its_end_is_noticed() {
         let folder = tempfile::TempDir::new().expect("a temporary folder");
-        // The shell ends at once and leaves a child behind, as a killed gateway might.
-        let script = "tail -f /dev/null & echo started";
+        // The shell ends at once and leaves a child behind, as a killed gateway might. What it says comes from
+        // the child: only then has that become what it is to be, for until its exec ends it has no words. A pipe
+        // that nobody writes keeps it there.
+        let script = "mkfifo \"$TMPDIR/never\"; sh -c 'echo started; read word < \"$TMPDIR/never\"' &";
         let mut shell = Command::new("sh");
-        shell.args(["-c", script]).env("TMPDIR", folder.path()).stdout(Stdio::null());
-        assert!(shell.status().expect("sh runs").success());
+        shell.args(["-c", script]).env("TMPDIR", folder.path()).stdout(Stdio::piped());
+        let mut shell = shell.spawn().expect("sh runs");
+        let mut line = String::new();
+        let said = shell.stdout.take().expect("its output is a pipe");
+        BufReader::new(said).read_line(&mut line).expect("its output can be read");
+        assert_eq!(line, "started\n");
+        assert!(shell.wait().expect("sh ends").success());
         let left = wait_for_none(folder.path(), Duration::ZERO);
         assert_eq!(left.len(), 1, "{left:?}");
-        // Before it becomes `tail` it is a copy of the shell, whose words name it too.
-        assert!(left[0].command_line.contains("tail -f /dev/null"), "{left:?}");
+        assert!(left[0].command_line.contains("echo started"), "{left:?}");
         left[0].kill();
         assert_eq!(wait_for_none(folder.path(), Duration::from_secs(5)), []);
     }
