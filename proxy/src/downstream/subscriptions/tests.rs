@@ -1,18 +1,25 @@
 //! What long-lived streams are told, and when they end.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
 use futures::FutureExt as _;
 use serde_json::{Value, json};
 use sql::model::ApiKey;
 
+use super::watch::CHANGE_INTERVAL;
 use super::*;
 use crate::access::Admitted;
 use crate::access::keys::tests::key;
 use crate::catalog::UpstreamLists;
 use crate::catalog::testing::{catalog, upstream_with};
 use crate::downstream::resource_updates::tests::Asked;
+use crate::downstream::stream::KEEP_ALIVE;
 use crate::http_bridge::ReplyBody;
 use crate::testing::pass;
 use crate::wire::envelope::{self, Message};
+use crate::wire::meta;
 
 struct Scene {
     subscriptions: Subscriptions,

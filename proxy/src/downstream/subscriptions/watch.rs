@@ -1,0 +1,322 @@
+//! One open stream: what it is told of, when, and how it ends.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use sql::model::Kind;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::Subscriptions;
+use super::filter::{Filter, raw, tag};
+use crate::access::{Caller, Keys};
+use crate::catalog::follow::Published;
+use crate::catalog::{Policy, View};
+use crate::downstream::in_flight::Permit;
+use crate::downstream::live::{Live, LiveSessions};
+use crate::downstream::log_feed::{self, LogMessage};
+use crate::downstream::outlet::Outlet;
+use crate::downstream::resource_updates::Attached;
+use crate::downstream::stream::KEEP_ALIVE;
+use crate::upstream::Settling;
+use crate::upstream::call::SubscribeError;
+use crate::wire::compose;
+use crate::wire::edit::Object;
+use crate::wire::meta;
+
+/// Between two `list_changed` of one kind on one stream: a flapping upstream costs a client one
+/// reload in this time.
+pub(super) const CHANGE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long the acknowledgement of a subscription waits for upstreams.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The kinds whose lists are announced, by the method that does so. A template belongs to the
+/// resources.
+pub(super) const ANNOUNCED: [(&str, [Kind; 2]); 3] = [
+    ("notifications/tools/list_changed", [Kind::Tool, Kind::Tool]),
+    ("notifications/prompts/list_changed", [Kind::Prompt, Kind::Prompt]),
+    ("notifications/resources/list_changed", [Kind::Resource, Kind::ResourceTemplate]),
+];
+
+/// The era's form of a stream.
+pub(super) enum Face {
+    Get {
+        session: Uuid,
+        sessions: LiveSessions,
+        /// Where the stream is attached while it is open.
+        live: Arc<Live>,
+    },
+    Listen {
+        id: Bytes,
+    },
+}
+
+/// One kind of list that a stream is told about.
+struct Announced {
+    kinds: [Kind; 2],
+    seen: [[u8; 32]; 2],
+    quiet_until: Option<Instant>,
+}
+
+/// What there is of a stream when it is opened.
+pub(super) struct Open {
+    pub(super) face: Face,
+    pub(super) inbox: Attached,
+    pub(super) outlet: Outlet,
+    pub(super) ended: CancellationToken,
+    /// None where the connection has one for all it carries.
+    #[expect(dead_code, reason = "held, not used")]
+    pub(super) permit: Option<Permit>,
+}
+
+/// One open stream.
+pub(super) struct Watch {
+    published: Published,
+    keys: Keys,
+    changes: watch::Receiver<i64>,
+    draining: CancellationToken,
+    caller: Caller,
+    open: Open,
+    /// What upstreams log outside of calls; the legacy era alone has that.
+    logs: Option<log_feed::Follower>,
+    lists: BTreeMap<&'static str, Announced>,
+}
+
+impl Watch {
+    /// A stream that is told of these methods' lists; it knows them as its key sees them now.
+    pub(super) fn new(
+        subscriptions: &Subscriptions,
+        caller: Caller,
+        open: Open,
+        methods: &[&'static str],
+    ) -> Self {
+        let Subscriptions { published, keys, logs, draining, .. } = subscriptions;
+        // Before the view is taken, so that no change falls between the two.
+        let changes = published.changes();
+        let view = published.current().view(&Policy::of(caller.key()));
+        let lists = ANNOUNCED
+            .iter()
+            .filter(|(method, _)| methods.contains(method))
+            .map(|(method, kinds)| {
+                (*method, Announced { kinds: *kinds, seen: fingerprint(&view, *kinds), quiet_until: None })
+            })
+            .collect();
+        let logs = matches!(open.face, Face::Get { .. }).then(|| logs.follow());
+        Self {
+            published: published.clone(),
+            keys: keys.clone(),
+            changes,
+            draining: draining.clone(),
+            caller,
+            open,
+            logs,
+            lists,
+        }
+    }
+
+    /// A subscription: acknowledged once it is known what is honoured, so that the client hears of every
+    /// change after that.
+    pub(super) async fn listen(self, mut filter: Filter, settling: Vec<(String, Settling)>) {
+        let (names, settling): (Vec<_>, Vec<_>) = settling.into_iter().unzip();
+        let settled = join_all(settling.into_iter().map(|settles| timeout(SETTLE_TIMEOUT, settles)));
+        let settled = tokio::select! {
+            settled = settled => settled,
+            () = self.open.over(&self.caller, &self.draining) => return self.farewell(),
+        };
+        filter.resource_subscriptions.clear();
+        for (uri, outcome) in names.into_iter().zip(settled) {
+            if matches!(outcome, Ok(Err(SubscribeError::Refused(_)))) {
+                self.open.inbox.unsubscribe(&uri);
+            } else {
+                // One that can't be reached now is asked as soon as it can.
+                filter.resource_subscriptions.push(uri);
+            }
+        }
+        let Face::Listen { id } = &self.open.face else { return };
+        let acknowledged = compose::notification(
+            "notifications/subscriptions/acknowledged",
+            Some(filter.acknowledged(id).as_bytes()),
+        );
+        if self.open.offer(&acknowledged) {
+            self.run().await;
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        self.follow().await;
+        // Whoever else holds the session must not hold the connection open.
+        if let Face::Get { live, .. } = &self.open.face {
+            live.detach(&self.open.outlet);
+        }
+    }
+
+    async fn follow(&mut self) {
+        let mut silence = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
+        loop {
+            let due = self.next_due();
+            let alive = tokio::select! {
+                () = self.open.over(&self.caller, &self.draining) => { self.farewell(); false }
+                Ok(()) = self.changes.changed() => self.announce(),
+                () = until(due) => self.announce(),
+                () = self.open.inbox.rung() => self.tell_updates(),
+                message = next_log(&mut self.logs) => self.tell_log(&message),
+                _ = silence.tick() => self.open.outlet.keep_alive(),
+            };
+            if !alive {
+                return;
+            }
+        }
+    }
+
+    /// What the key sees now. The caller has the key as it was when the stream was opened; what it may
+    /// see can have changed since. One that is gone sees nothing new: its stream is ending.
+    fn view(&self) -> Arc<View> {
+        let now = self.keys.get(self.caller.key().id);
+        self.published.current().view(&Policy::of(now.as_ref().unwrap_or(self.caller.key())))
+    }
+
+    /// Says which lists changed since they were last announced. `false`: the client doesn't read.
+    fn announce(&mut self) -> bool {
+        let view = self.view();
+        let now = Instant::now();
+        for (method, list) in &mut self.lists {
+            let seen = fingerprint(&view, list.kinds);
+            if seen == list.seen || list.quiet_until.is_some_and(|until| until > now) {
+                continue;
+            }
+            list.seen = seen;
+            list.quiet_until = Some(now + CHANGE_INTERVAL);
+            let message = compose::notification(method, self.open.face.params().as_deref());
+            if !self.open.offer(&message) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Says which subscribed resources changed, of those that the key still sees. `false`: the client
+    /// doesn't read, or has another stream by now.
+    fn tell_updates(&self) -> bool {
+        if self.open.ended.is_cancelled() {
+            return false;
+        }
+        let view = self.view();
+        let mut updates = self.open.inbox.take().into_iter();
+        while let Some(update) = updates.next() {
+            if view.route_uri(&update.subscribed).is_none() {
+                continue;
+            }
+            let params = self.open.face.tagged(update.params.clone());
+            let message = compose::notification("notifications/resources/updated", Some(&params));
+            if !self.open.offer(&message) {
+                self.open.inbox.give_back(std::iter::once(update).chain(updates));
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Says what an upstream logged outside of calls, if it is for this session. Log messages leave room
+    /// for the rest: a flood of them closes no stream.
+    fn tell_log(&self, message: &LogMessage) -> bool {
+        let Face::Get { session, sessions, .. } = &self.open.face else { return true };
+        let least = sessions.level(*session).unwrap_or(log_feed::LEVEL_DEFAULT);
+        if message.level < least || !self.open.outlet.has_room() {
+            return true;
+        }
+        let view = self.view();
+        let is_shown = view.upstreams().any(|lists| lists.upstream.id == message.upstream);
+        !is_shown || self.open.offer(&message.message)
+    }
+
+    /// When a change that was held back may be announced.
+    fn next_due(&self) -> Option<Instant> {
+        let view = self.view();
+        self.lists
+            .values()
+            .filter(|list| fingerprint(&view, list.kinds) != list.seen)
+            .filter_map(|list| list.quiet_until)
+            .min()
+    }
+
+    /// The graceful end of a subscription is its answer; a GET stream just ends.
+    fn farewell(&self) {
+        if self.draining.is_cancelled()
+            && let Face::Listen { id } = &self.open.face
+        {
+            let result = format!(
+                r#"{{"jsonrpc":"2.0","id":{},"result":{{"resultType":"complete",{}}}}}"#,
+                raw(id),
+                tag(id)
+            );
+            self.open.outlet.offer(result.as_bytes());
+        }
+    }
+}
+
+impl Face {
+    /// Params that name the subscription, where the era has one.
+    fn params(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Get { .. } => None,
+            Self::Listen { id } => Some(format!("{{{}}}", tag(id)).into_bytes()),
+        }
+    }
+
+    /// Other params with the same.
+    fn tagged(&self, params: Bytes) -> Bytes {
+        let Self::Listen { id } = self else { return params };
+        let Ok(mut object) = Object::parse(&params) else { return params };
+        let meta = object.get("_meta").and_then(|raw| Object::parse(&raw).ok());
+        let mut meta = meta.unwrap_or_else(Object::empty);
+        meta.set(meta::SUBSCRIPTION_ID, id.clone());
+        object.set("_meta", meta.into_bytes());
+        object.into_bytes()
+    }
+}
+
+impl Open {
+    /// Puts a message on the stream. `false`: the client is gone, or doesn't read.
+    fn offer(&self, message: &[u8]) -> bool {
+        let taken = self.outlet.offer(message);
+        if !taken && !self.outlet.is_closed() {
+            tracing::info!("a stream's client does not read, its stream is closed");
+        }
+        taken
+    }
+
+    /// Resolves when the stream is to end.
+    async fn over(&self, caller: &Caller, draining: &CancellationToken) {
+        tokio::select! {
+            () = self.outlet.closed() => {}
+            () = self.ended.cancelled() => {}
+            () = caller.revoked().cancelled() => {}
+            () = draining.cancelled() => {}
+        }
+    }
+}
+
+/// The next log message outside of calls, where the era has such.
+async fn next_log(logs: &mut Option<log_feed::Follower>) -> Arc<LogMessage> {
+    match logs {
+        Some(logs) => logs.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn fingerprint(view: &View, kinds: [Kind; 2]) -> [[u8; 32]; 2] {
+    kinds.map(|kind| view.fingerprint(kind))
+}
