@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, header};
 use proxy::context::ClientContext;
 
+use crate::app::App;
 use crate::error::{self, ApiError, Failure};
 
 /// The longest an ordinary request may take: a few queries, or one password hash behind others.
@@ -45,6 +46,16 @@ pub(crate) async fn dress(request: Request, next: Next) -> Response {
     }
     // Answers of the API are for one admin at one time; the console's files say for themselves.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Answers a change once it is in force here, so that a client that uses what it made finds it.
+pub(crate) async fn settle(State(app): State<App>, request: Request, next: Next) -> Response {
+    let changes = !request.method().is_safe();
+    let response = next.run(request).await;
+    if changes && response.status().is_success() {
+        app.control.settle().await;
+    }
     response
 }
 

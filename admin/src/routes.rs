@@ -93,6 +93,7 @@ pub(crate) fn router(app: App) -> Router {
             Patience::Store => group.route_layer(from_fn(frame::limit_time)),
             Patience::Upstream => group.route_layer(from_fn(frame::limit_upstream_time)),
         };
+        group = group.route_layer(from_fn_with_state(app.clone(), frame::settle));
         router = router.merge(group);
     }
     router

@@ -363,6 +363,8 @@ impl ControlPlane for ScriptedPlane {
         self.0.lock().unwrap().forbidden.clone()
     }
 
+    async fn settle(&self) {}
+
     fn health(&self) -> Health {
         let broken = std::mem::take(&mut self.0.lock().unwrap().broken);
         assert!(!broken, "CANARY: the data plane broke down");

@@ -60,6 +60,10 @@ pub trait ControlPlane: Send + Sync {
     /// What forbids this configuration: the stdio policy, the egress policy. Looks nothing up.
     fn check_spec(&self, upstream: &Upstream) -> Vec<FieldError>;
 
+    /// Resolves when what this process wrote to the store until now is in force here, or soon after if that takes
+    /// longer than it should: then a change is stored and merely late.
+    async fn settle(&self);
+
     /// How the data plane as a whole fares.
     fn health(&self) -> Health;
 }

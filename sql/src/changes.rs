@@ -4,6 +4,7 @@
 //! visible in that order, since whoever appends holds the revision until the commit. A hint (a
 //! `NOTIFY` of Postgres, or in process) only says "look now".
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -94,8 +95,8 @@ pub async fn since(tx: &mut Tx, revision: i64) -> Result<ChangesSince, StoreErro
     Ok(ChangesSince { revision: head, entries: Entries::All(entries) })
 }
 
-/// Appends changes under the next revisions and forgets the oldest.
-pub(crate) async fn append(tx: &mut Tx, changed: &[(ChangeKind, Uuid)]) -> Result<(), StoreError> {
+/// Appends changes under the next revisions and forgets the oldest. Answers the last of them.
+pub(crate) async fn append(tx: &mut Tx, changed: &[(ChangeKind, Uuid)]) -> Result<i64, StoreError> {
     let count = i64::try_from(changed.len()).expect("a transaction changes few things");
     let update = "UPDATE revision SET value = value + $1 WHERE id = 1 RETURNING value";
     let head: i64 = tx.query_one("revision", update, cells![count]).await?.get("value")?;
@@ -119,7 +120,7 @@ pub(crate) async fn append(tx: &mut Tx, changed: &[(ChangeKind, Uuid)]) -> Resul
             tx.query("changes", NOTIFY, cells![instance_id]).await?;
         }
     }
-    Ok(())
+    Ok(head)
 }
 
 /// `($1, $2), ($3, $4)`: the parameters of a multi-row VALUES.
@@ -130,6 +131,40 @@ pub(crate) fn placeholders(rows: usize, columns: usize) -> String {
         format!("({})", numbers.join(", "))
     };
     (0..rows).map(row).collect::<Vec<_>>().join(", ")
+}
+
+/// The last revisions that this process committed, so that it can tell when it serves what it wrote itself.
+/// 0: none yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// The last that changed a key.
+    pub keys: i64,
+    /// The last that changed what the catalog is made of: upstreams, their lists, settings.
+    pub catalog: i64,
+}
+
+/// Where [`Written`] is kept.
+#[derive(Default)]
+pub(crate) struct Ledger(Mutex<Written>);
+
+impl Ledger {
+    pub(crate) fn enter(&self, changed: &[(ChangeKind, Uuid)], head: i64) {
+        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (kind, _) in changed {
+            match kind {
+                ChangeKind::ApiKey => written.keys = written.keys.max(head),
+                ChangeKind::Upstream | ChangeKind::List | ChangeKind::Settings => {
+                    written.catalog = written.catalog.max(head);
+                }
+                // Who changes a session's state applies it here at once.
+                ChangeKind::Session => {}
+            }
+        }
+    }
+
+    pub(crate) fn written(&self) -> Written {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Gives hints, to all who wait for one.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::changes::{Changes, Hints};
+use crate::changes::{Changes, Hints, Ledger, Written};
 use crate::clock::Clock;
 use crate::db::{Access, Database, Db, Transaction, cells};
 use crate::error::StoreError;
@@ -52,7 +52,8 @@ impl Store {
         let hints = Hints::default();
         let giver = hints.clone();
         db.listen(instance_id.to_string(), move || giver.give());
-        let context = Arc::new(Context { sealer, clock: options.clock, instance_id, hints });
+        let context =
+            Arc::new(Context { sealer, clock: options.clock, instance_id, hints, ledger: Ledger::default() });
         Ok(Self(Arc::new(Inner { db, context })))
     }
 
@@ -85,6 +86,11 @@ impl Store {
     /// Hints that something changed, from now on.
     pub fn changes(&self) -> Changes {
         self.0.context.hints.subscribe()
+    }
+
+    /// The last revisions that this process committed. A commit whose outcome is unknown isn't among them.
+    pub fn written(&self) -> Written {
+        self.0.context.ledger.written()
     }
 
     /// The clock that the store was opened with.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::changes::{self, ChangeKind, Hints};
+use crate::changes::{self, ChangeKind, Hints, Ledger};
 use crate::clock::Clock;
 use crate::db::{Access, Cell, Dialect, Outcome, Row, Transaction};
 use crate::error::StoreError;
@@ -19,6 +19,7 @@ pub(crate) struct Context {
     pub(crate) clock: Clock,
     pub(crate) instance_id: Uuid,
     pub(crate) hints: Hints,
+    pub(crate) ledger: Ledger,
 }
 
 /// A transaction.
@@ -45,8 +46,9 @@ impl Tx {
         }
         let changed = std::mem::take(&mut self.changed);
         // Last of all statements: it locks the revision, which every other writer waits for.
-        changes::append(&mut self, &changed).await?;
+        let head = changes::append(&mut self, &changed).await?;
         self.transaction.commit().await?;
+        self.context.ledger.enter(&changed, head);
         self.context.hints.give();
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use sql::changes::{self, Change, ChangeKind, Entries};
+use sql::changes::{self, Change, ChangeKind, Entries, Written};
 use sql::clock::Clock;
 use sql::model::{ApiKeyId, Kind, ListState, Settings, UpstreamId};
 use sql::{Store, StoreError, Tx, api_keys, lists, settings, upstreams};
@@ -33,8 +33,9 @@ const REVISION_UNKNOWN: i64 = -1;
 /// Between two publications, so that a burst of changes is folded into few builds.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Between two looks for changed keys, so that a burst of changes costs few reads.
-const KEYS_INTERVAL: Duration = Duration::from_millis(50);
+/// Between two looks for changed keys, so that a burst of changes costs few reads. An admin who makes keys one
+/// after the other waits about as long for each.
+const KEYS_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The catalog in force. Requests take it once, at their start; streams are told of a new one.
 #[derive(Clone)]
@@ -43,6 +44,7 @@ pub struct Published(Arc<Shared>);
 struct Shared {
     current: ArcSwap<Snapshot>,
     changes: watch::Sender<i64>,
+    applied: watch::Sender<Written>,
     problem: Mutex<Option<String>>,
     clock: Clock,
 }
@@ -51,7 +53,8 @@ impl Published {
     /// Nothing is published yet: an empty catalog.
     pub fn new(clock: Clock) -> Self {
         let current = ArcSwap::from_pointee(Snapshot::new(Catalog::empty(), clock.now()));
-        Self(Arc::new(Shared { current, changes: watch::Sender::new(0), problem: Mutex::default(), clock }))
+        let (changes, applied) = (watch::Sender::new(0), watch::Sender::default());
+        Self(Arc::new(Shared { current, changes, applied, problem: Mutex::default(), clock }))
     }
 
     /// Why the newest configuration isn't served, if it isn't: in words for an admin.
@@ -66,6 +69,14 @@ impl Published {
     /// The snapshot in force.
     pub fn current(&self) -> Arc<Snapshot> {
         self.0.current.load_full()
+    }
+
+    /// Resolves when these revisions are in force: of the keys, and of the catalog. A database that is put back
+    /// to an older state may never get there, so waiting needs a limit.
+    pub async fn reached(&self, written: Written) {
+        let reached = |applied: &Written| applied.keys >= written.keys && applied.catalog >= written.catalog;
+        // The sender lives as long as `self`.
+        let _ = self.0.applied.subscribe().wait_for(reached).await;
     }
 
     /// Tells of each new snapshot, from now on.
@@ -154,6 +165,7 @@ impl Follower {
         self.session_log.load().await?;
         self.known = Known { revision, upstreams: known };
         self.publish();
+        self.published.0.applied.send_modify(|applied| applied.catalog = revision);
         Ok(())
     }
 
@@ -208,6 +220,7 @@ impl Follower {
         if newer.catalog {
             self.publish();
         }
+        self.published.0.applied.send_modify(|applied| applied.catalog = since.revision);
         Ok(())
     }
 
@@ -305,8 +318,13 @@ impl KeyFollower {
     async fn load(&mut self, tx: &mut Tx) -> Result<(), StoreError> {
         let revision = changes::revision(tx).await?;
         self.keys.replace_all(api_keys::list(tx).await?);
-        self.revision = revision;
+        self.caught_up(revision);
         Ok(())
+    }
+
+    fn caught_up(&mut self, revision: i64) {
+        self.revision = revision;
+        self.published.0.applied.send_modify(|applied| applied.keys = revision);
     }
 
     async fn catch_up(&mut self) -> Result<(), StoreError> {
@@ -326,7 +344,7 @@ impl KeyFollower {
                 None => self.keys.remove(id),
             }
         }
-        self.revision = since.revision;
+        self.caught_up(since.revision);
         if !changed.is_empty() {
             self.published.remind();
         }

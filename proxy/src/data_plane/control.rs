@@ -1,11 +1,13 @@
 //! The data plane's answers to the control plane.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sql::model::{ConnParams, Definition, FieldError, Kind, Upstream, UpstreamId};
+use tokio::time::timeout;
 
 use super::Parts;
 use crate::control::{
@@ -17,6 +19,9 @@ use crate::upstream::call::CallError;
 use crate::upstream::egress::Egress;
 use crate::upstream::stdio::StdioPolicy;
 use crate::upstream::{self, link, status};
+
+/// How long an admin's change waits until it is in force. Building a large catalog takes a part of a second.
+const SETTLE_MAX: Duration = Duration::from_secs(2);
 
 #[async_trait]
 impl ControlPlane for Parts {
@@ -64,6 +69,13 @@ impl ControlPlane for Parts {
 
     fn check_spec(&self, upstream: &Upstream) -> Vec<FieldError> {
         check_spec(upstream, self.upstreams.launcher().policy(), self.upstreams.egress())
+    }
+
+    async fn settle(&self) {
+        let in_force = self.published.reached(self.store.written());
+        if timeout(SETTLE_MAX, in_force).await.is_err() {
+            tracing::warn!("a change is stored but not in force yet");
+        }
     }
 
     fn health(&self) -> Health {

@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use uuid::Uuid;
 
 use super::harness::{KEY, TestDatabase, on_each_database, on_each_shared_database};
-use crate::changes::{self, Change, ChangeKind, Entries};
+use crate::changes::{self, Change, ChangeKind, Entries, Written};
 use crate::db::cells;
 
 /// Longer than any hint takes.
@@ -60,6 +60,20 @@ on_each_database! {
         // A follower from before the database was put back.
         assert_eq!(since(db, 10_002).await, (10_001, Entries::Gap));
         assert_eq!(since(db, -1).await, (10_001, Entries::Gap));
+    }
+}
+
+on_each_database! {
+    async fn what_this_process_wrote_is_known_by_its_revision(db) {
+        assert_eq!(db.store.written(), Written::default());
+        commit(db, &[(ChangeKind::Upstream, 1), (ChangeKind::ApiKey, 2)]).await;
+        assert_eq!(db.store.written(), Written { keys: 2, catalog: 2 });
+        commit(db, &[(ChangeKind::Session, 3)]).await;
+        assert_eq!(db.store.written(), Written { keys: 2, catalog: 2 });
+        commit(db, &[(ChangeKind::ApiKey, 2)]).await;
+        assert_eq!(db.store.written(), Written { keys: 4, catalog: 2 });
+        commit(db, &[(ChangeKind::List, 1)]).await;
+        assert_eq!(db.store.written(), Written { keys: 4, catalog: 5 });
     }
 }
 

@@ -141,9 +141,7 @@ impl TestGateway {
     /// A client with a new key, which has these fields beside its name; and the key's id.
     pub(crate) async fn mcp_with(&self, name: &str, key: serde_json::Value) -> (Mcp, String) {
         let (id, key) = self.admin().await.create_key(name, key).await;
-        let mcp = self.mcp_as(&key);
-        mcp.answers_with(reqwest::StatusCode::OK).await;
-        (mcp, id)
+        (self.mcp_as(&key), id)
     }
 
     /// The password of the scene's admin, to search for it where it mustn't be.
