@@ -14,6 +14,7 @@ mod isolation;
 mod keys;
 mod lists;
 mod modern_checks;
+mod parked;
 mod replicas;
 mod sessions;
 mod shutdown;
