@@ -124,9 +124,11 @@ pub(crate) struct Wiring {
 /// Whether `roots` is declared towards the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Roots {
-    /// The session is one client's own: `roots/list` is put to it.
+    /// The session is one client's own: `roots/list` is put to it, and its changes are told.
     Declared,
-    /// The session is shared: `roots/list` is answered -32601.
+    /// Several share the session: `roots/list` is put to the client with whose call it comes.
+    OfCalls,
+    /// No client's call goes over the session: `roots/list` is answered -32601.
     Undeclared,
 }
 

@@ -414,8 +414,8 @@ async fn a_modern_upstream_says_that_its_lists_changed() {
 #[tokio::test(start_paused = true)]
 async fn a_session_is_shared_by_those_whom_the_isolation_names() {
     for (isolation, expected) in [
-        (Isolation::Shared, vec![(5, Roots::Undeclared)]),
-        (Isolation::PerKey, vec![(0, Roots::Undeclared), (3, Roots::Undeclared), (2, Roots::Undeclared)]),
+        (Isolation::Shared, vec![(5, Roots::OfCalls)]),
+        (Isolation::PerKey, vec![(0, Roots::Undeclared), (3, Roots::OfCalls), (2, Roots::OfCalls)]),
         (
             Isolation::PerSession,
             vec![
@@ -423,8 +423,8 @@ async fn a_session_is_shared_by_those_whom_the_isolation_names() {
                 (1, Roots::Declared),
                 (1, Roots::Declared),
                 (1, Roots::Declared),
-                (1, Roots::Undeclared),
-                (1, Roots::Undeclared),
+                (1, Roots::OfCalls),
+                (1, Roots::OfCalls),
             ],
         ),
     ] {
