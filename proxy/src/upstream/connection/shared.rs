@@ -339,6 +339,7 @@ impl Shared {
 
     /// A resource may have changed while nobody could hear of it.
     pub(super) fn perhaps_updated(&self, uri: &str) {
+        self.degraded(Reason::UpdateMissed);
         let params = format!(r#"{{"uri":{}}}"#, Quoted(uri));
         self.news().updated(uri, params.into());
         self.ring();
