@@ -15,6 +15,7 @@ mod keys;
 mod lists;
 mod modern_checks;
 mod replicas;
+mod resumption;
 mod sessions;
 mod shutdown;
 mod sse;
