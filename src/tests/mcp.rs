@@ -13,6 +13,7 @@ mod headers;
 mod isolation;
 mod keys;
 mod lists;
+mod long_calls;
 mod modern_checks;
 mod replicas;
 mod resumption;
