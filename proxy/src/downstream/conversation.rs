@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::bridge::degraded::Marks;
 use crate::upstream::call::Answer;
 
 /// Messages that may wait for one client: enough for a burst of progress, little enough for 10,000 calls.
@@ -87,6 +88,7 @@ pub struct Conversation {
     key: Option<Owner>,
     outbound: mpsc::Sender<Outbound>,
     overflow: CancellationToken,
+    marks: Marks,
 }
 
 /// The client's side of the queue.
@@ -97,7 +99,8 @@ pub struct Outbox {
 /// A new queue. `cancel` is the call's own token: an overflowing queue cancels it.
 pub fn open(owner: Owner, cancel: CancellationToken) -> (Conversation, Outbox) {
     let (outbound, inbound) = mpsc::channel(QUEUE_MESSAGES_MAX);
-    (Conversation { owner, key: None, outbound, overflow: cancel }, Outbox { inbound })
+    let marks = Marks::default();
+    (Conversation { owner, key: None, outbound, overflow: cancel, marks }, Outbox { inbound })
 }
 
 impl Conversation {
@@ -115,6 +118,11 @@ impl Conversation {
     /// All clients of the key that the call came with, taken for one; without a key, its owner.
     pub fn key(&self) -> Owner {
         self.key.unwrap_or(self.owner)
+    }
+
+    /// What got lost on the way to this client; its answer says so.
+    pub fn marks(&self) -> &Marks {
+        &self.marks
     }
 
     /// Queues a notification. A client that left makes it a no-op; a full queue cancels the call.

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::call::{Answer, Call, CallError, GATEWAY};
 use super::frame;
+use crate::bridge::degraded::Reason;
 use crate::downstream::conversation::Conversation;
 use crate::tasks::Tasks;
 use crate::wire::envelope::Params;
@@ -89,6 +90,9 @@ pub(crate) trait Listener: Send + Sync {
     /// Something was dropped or refused; every drop is counted.
     fn dropped(&self, what: Dropped);
 
+    /// A client got less than the protocol offers, for a reason that no gateway can help.
+    fn degraded(&self, _reason: Reason) {}
+
     /// The transport looks broken though it hasn't ended: whether it lives should be found out now.
     fn suspect(&self) {}
 }
@@ -120,9 +124,11 @@ pub(crate) struct Wiring {
 /// Whether `roots` is declared towards the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Roots {
-    /// The session is one client's own: `roots/list` is put to it.
+    /// The session is one client's own: `roots/list` is put to it, and its changes are told.
     Declared,
-    /// The session is shared: `roots/list` is answered -32601.
+    /// Several share the session: `roots/list` is put to the client with whose call it comes.
+    OfCalls,
+    /// No client's call goes over the session: `roots/list` is answered -32601.
     Undeclared,
 }
 
@@ -224,6 +230,13 @@ impl InFlight {
             }
         }
         Attribution::One(newest.1.conversation.clone())
+    }
+
+    /// Notes on every client's call what it may have missed.
+    pub(crate) fn mark(&self, reason: Reason) {
+        let calls = self.lock();
+        let of_clients = calls.values().filter(|call| call.conversation.owner() != GATEWAY);
+        of_clients.for_each(|call| call.conversation.marks().set(reason));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, InFlightCall>> {

@@ -103,7 +103,10 @@ impl Line {
             meta = json!({});
         }
         meta[format!("{META}protocolVersion")] = json!(MODERN);
-        meta[format!("{META}clientCapabilities")] = json!({});
+        let declared = format!("{META}clientCapabilities");
+        if meta.get(&declared).is_none() {
+            meta[declared] = json!({});
+        }
         params["_meta"] = meta;
         self.request(id, method, params).await;
     }

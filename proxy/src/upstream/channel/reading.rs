@@ -15,6 +15,7 @@ use futures::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 
 use super::{Broken, Clock, Shared, Source};
+use crate::bridge::degraded::Reason;
 use crate::downstream::conversation::{AskRefused, Conversation, Owner};
 use crate::upstream::call::{Answer, CallError};
 use crate::upstream::frame::{self, Addressee, Incoming, Reply};
@@ -134,7 +135,12 @@ impl Shared {
         match self.in_flight.sole() {
             Attribution::One(conversation) => conversation.notify(method, raw(params)),
             Attribution::Nobody => self.wiring.listener.notification(method, raw(params)),
-            Attribution::Several => self.wiring.listener.dropped(Dropped::Unattributed),
+            Attribution::Several => {
+                self.wiring.listener.dropped(Dropped::Unattributed);
+                if method == "notifications/message" {
+                    self.degraded(Reason::LogOfSeveral);
+                }
+            }
         }
     }
 
@@ -177,13 +183,21 @@ impl Shared {
             }
             Attribution::Several => {
                 self.wiring.listener.dropped(Dropped::Unattributed);
+                self.degraded(Reason::AskOfSeveral);
                 self.reply(id, &Err(AskRefused::unattributable()));
             }
             Attribution::Nobody => {
                 self.wiring.listener.dropped(Dropped::Unattributed);
+                self.wiring.listener.degraded(Reason::AskedOutsideCalls);
                 self.reply(id, &Err(AskRefused::unsupported(method)));
             }
         }
+    }
+
+    /// Every call in flight may be the one that this was for.
+    fn degraded(&self, reason: Reason) {
+        self.wiring.listener.degraded(reason);
+        self.in_flight.mark(reason);
     }
 
     fn answer_question(&self, answered: Option<Answered>) {

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::Surroundings;
 use super::bulkhead::Bulkhead;
 use super::watched::{Standing, Watched};
+use crate::bridge::degraded::{Degradations, Reason};
 use crate::upstream::backoff::Backoff;
 use crate::upstream::call::{Answer, Call, CallError};
 use crate::upstream::handshake::Greeting;
@@ -119,6 +120,7 @@ pub(super) struct Shared {
     news: Mutex<News>,
     shown: Mutex<Shown>,
     counters: Counters,
+    degraded: Degradations,
     started: Instant,
     /// Milliseconds after `started`.
     active_at: AtomicU64,
@@ -158,6 +160,7 @@ impl Shared {
             clock: surroundings.clock.clone(),
             shown: Mutex::new(shown),
             counters: Counters::default(),
+            degraded: surroundings.degraded.clone(),
             started: Instant::now(),
             active_at: AtomicU64::new(0),
         }
@@ -336,6 +339,7 @@ impl Shared {
 
     /// A resource may have changed while nobody could hear of it.
     pub(super) fn perhaps_updated(&self, uri: &str) {
+        self.degraded(Reason::UpdateMissed);
         let params = format!(r#"{{"uri":{}}}"#, Quoted(uri));
         self.news().updated(uri, params.into());
         self.ring();
@@ -443,6 +447,10 @@ impl Listener for Shared {
             Dropped::Garbage => &self.counters.garbage,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn degraded(&self, reason: Reason) {
+        self.degraded.count(self.id, reason);
     }
 
     fn suspect(&self) {
