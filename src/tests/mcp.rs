@@ -20,5 +20,6 @@ mod shutdown;
 mod sse;
 mod surface;
 mod tls;
+mod tls_upstreams;
 mod transports;
 mod websocket;
