@@ -7,6 +7,7 @@ mod connected;
 mod exchange;
 mod faulty;
 mod gateway;
+mod hostile;
 mod line;
 mod mcp;
 mod peer;
@@ -23,6 +24,7 @@ pub(crate) use connected::Connected;
 pub(crate) use exchange::{Exchange, PATIENCE};
 pub(crate) use faulty::{Fault, Faulty, Hanging, dead_url};
 pub(crate) use gateway::{TestGateway, assert_private};
+pub(crate) use hostile::{HOSTILE_TRANSPORTS, Hostile};
 pub(crate) use line::{Line, Sse, TRANSPORTS, Ws};
 pub(crate) use mcp::{
     GATEWAY_ERROR, LEGACY, LEGACY_LATEST, META, MODERN, Mcp, Session, send, success_of, text_of,
@@ -31,4 +33,5 @@ pub(crate) use peer::{Peer, plain, tool};
 pub(crate) use postgres::Postgres;
 pub(crate) use processes::Process;
 pub(crate) use reference::{Reference, script, tests_folder};
+pub(crate) use scene::Scene;
 pub(crate) use sdk::Sdk;

@@ -10,6 +10,8 @@ mod during_calls;
 mod envelope;
 mod eras;
 mod headers;
+mod hostile_answers;
+mod hostile_volumes;
 mod isolation;
 mod keys;
 mod lists;
