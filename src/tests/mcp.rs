@@ -16,6 +16,7 @@ mod isolation;
 mod keys;
 mod lists;
 mod modern_checks;
+mod multitude;
 mod replicas;
 mod sessions;
 mod shutdown;
