@@ -328,10 +328,7 @@ impl Client {
             What::Resource => {
                 let text = result["contents"][0]["text"].as_str();
                 let data: Option<Value> = text.and_then(|text| serde_json::from_str(text).ok());
-                // The contents have the upstream's own address.
-                let is_asked_for = result["contents"][0]["uri"]
-                    .as_str()
-                    .is_some_and(|uri| deed.params["uri"].as_str().is_some_and(|asked| asked.ends_with(uri)));
+                let is_asked_for = result["contents"][0]["uri"] == deed.params["uri"];
                 is_asked_for && data.is_some_and(|data| data["id"] == nonce)
             }
         };
