@@ -125,6 +125,11 @@ impl Conversation {
         &self.marks
     }
 
+    /// Whether its owner is one client. Nothing tells modern clients of one key apart, so the key owns their calls.
+    pub fn is_of_one_client(&self) -> bool {
+        self.key != Some(self.owner)
+    }
+
     /// Queues a notification. A client that left makes it a no-op; a full queue cancels the call.
     pub fn notify(&self, method: &str, params: Option<Bytes>) {
         self.push(Outbound::Notification { method: method.into(), params });

@@ -18,8 +18,13 @@ impl Reference {
 
     /// Starts it over `http`, `sse` or `ws`.
     pub(crate) fn over(transport: &str, arguments: &[&str]) -> Self {
+        Self::of(&script(), &[&["--transport", transport, "--port", "0"], arguments].concat())
+    }
+
+    /// Starts another script that says where it listens.
+    pub(super) fn of(script: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new("node");
-        command.arg(script()).args(["--transport", transport, "--port", "0"]).args(arguments);
+        command.arg(script).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("node is installed");
         let stdout = child.stdout.take().expect("stdout is piped");
@@ -31,6 +36,11 @@ impl Reference {
 
     pub(crate) fn url(&self) -> String {
         self.url_with("http")
+    }
+
+    /// Host and port.
+    pub(super) fn address(&self) -> &str {
+        &self.address
     }
 
     /// Its address with another scheme.

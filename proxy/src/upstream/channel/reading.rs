@@ -91,12 +91,18 @@ impl Shared {
     /// An answer: to the call with its id, once.
     fn finish(&self, id: Option<u64>, answer: Answer) {
         let pending = id.and_then(|id| self.calls().pending.remove(&id));
-        let Some(pending) = pending else { return self.wiring.listener.dropped(Dropped::Answer) };
+        let Some(pending) = pending else {
+            if let Some(id) = id {
+                self.in_flight.answered_late(id);
+            }
+            return self.wiring.listener.dropped(Dropped::Answer);
+        };
+        pending.entered.ended();
         let (Answer::Result(body) | Answer::Error(body)) = &answer;
         let outcome = if body.len() > pending.response_bytes_max {
             Err(CallError::TooLarge { limit: pending.response_bytes_max })
         } else {
-            Ok(answer)
+            frame::usable(answer, pending.conversation.owner())
         };
         let _ = pending.answer.send(outcome); // The caller may have left this very moment.
     }
