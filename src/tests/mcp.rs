@@ -15,6 +15,7 @@ mod keys;
 mod lists;
 mod long_calls;
 mod modern_checks;
+mod oauth;
 mod parked;
 mod replicas;
 mod resumption;
