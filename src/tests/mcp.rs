@@ -18,6 +18,7 @@ mod lists;
 mod long_calls;
 mod modern_checks;
 mod multitude;
+mod oauth;
 mod parked;
 mod replicas;
 mod resumption;
