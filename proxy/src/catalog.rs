@@ -6,6 +6,7 @@
 //! What a view doesn't list can't be routed through it, so a hidden name and an unknown one are the
 //! same to a client.
 
+mod as_task;
 pub mod follow;
 pub mod lists;
 pub mod naming;
@@ -22,6 +23,7 @@ use sql::model::{
     ApiKey, Definition, Kind, ListState, Settings, Timestamp, Upstream, UpstreamId, UpstreamInfo,
 };
 
+pub use self::as_task::{AsTask, Audience};
 use crate::upstream::offers::Offers;
 use crate::wire::compose;
 use crate::wire::edit::Object;
@@ -42,6 +44,8 @@ pub struct Item {
     pub rendered: Bytes,
     /// The parameters of a tool that are mirrored into HTTP headers (2026-07-28, `x-mcp-header`).
     pub param_headers: ParamHeaders,
+    /// How clients of 2025-11-25 meet a tool that they can call as a task.
+    pub as_task: Option<AsTask>,
 }
 
 impl Item {
@@ -52,7 +56,8 @@ impl Item {
             Kind::Tool => param_headers(&definition)?,
             _ => ParamHeaders::default(),
         };
-        Some(Self { upstream: Arc::clone(upstream), exposed_name, rendered, param_headers, definition })
+        let upstream = Arc::clone(upstream);
+        Some(Self { upstream, exposed_name, rendered, param_headers, as_task: None, definition })
     }
 
     /// What the upstream calls what a client asks for under `subject`: the item's own name, or for a
@@ -64,6 +69,15 @@ impl Item {
         let own_scheme =
             self.exposed_name.strip_suffix(self.definition.upstream_name.as_str()).unwrap_or_default();
         subject.strip_prefix(own_scheme).unwrap_or(subject)
+    }
+
+    /// The definition as an audience gets it; `None` if it doesn't.
+    pub fn rendered_for(&self, audience: Audience) -> Option<&Bytes> {
+        match (&self.as_task, audience) {
+            (Some(as_task), Audience::Tasks) => Some(&as_task.rendered),
+            (Some(AsTask { is_required: true, .. }), Audience::Plain) => None,
+            (Some(_) | None, _) => Some(&self.rendered),
+        }
     }
 
     /// Where the item stands among all: stable, and the same on every replica.
@@ -85,7 +99,7 @@ pub(crate) struct Place<'a> {
 }
 
 /// The definition with the exposed name in place of the upstream's, where they differ. A tool loses
-/// `execution` (2025-11-25, tasks): it can't be called as a task here.
+/// `execution` (2025-11-25, tasks), which has a meaning between few clients and upstreams ([`AsTask`]).
 fn render(definition: &Definition) -> Option<Bytes> {
     let is_renamed = definition.exposed_name != definition.upstream_name;
     if !is_renamed && definition.kind != Kind::Tool {
@@ -146,16 +160,21 @@ impl UpstreamLists {
         definitions: Vec<Definition>,
         states: Vec<ListState>,
     ) -> Self {
+        let offers =
+            info.as_ref().map(|info| Offers::of(&info.capabilities).spoken_in(&info.protocol_version));
+        let offers = offers.unwrap_or_default();
         let mut items: BTreeMap<Kind, Vec<Arc<Item>>> = BTreeMap::new();
         for definition in definitions.into_iter().filter(|definition| definition.enabled) {
             let (kind, id) = (definition.kind, definition.id);
-            if let Some(item) = Item::new(&upstream, Arc::new(definition)) {
+            if let Some(mut item) = Item::new(&upstream, Arc::new(definition)) {
+                if offers.task_calls {
+                    item.as_task = AsTask::of(&item.definition);
+                }
                 items.entry(kind).or_default().push(Arc::new(item));
             } else {
                 tracing::error!(definition.id = %id, "stored definition can't be read, left out");
             }
         }
-        let offers = info.as_ref().map(|info| Offers::of(&info.capabilities)).unwrap_or_default();
         Self { upstream, info, offers, items, states }
     }
 
@@ -380,6 +399,11 @@ impl View {
     /// The visible upstreams, in order, with what is known of each.
     pub fn upstreams(&self) -> impl Iterator<Item = &Arc<UpstreamLists>> {
         self.catalog.upstreams.iter().filter(|lists| self.policy.admits(lists.upstream.id))
+    }
+
+    /// Whether an upstream is visible.
+    pub fn shows(&self, upstream: UpstreamId) -> bool {
+        self.upstreams().any(|lists| lists.upstream.id == upstream)
     }
 
     /// What an upstream offers beyond its lists: nothing if this view doesn't show it.

@@ -5,10 +5,11 @@
 //! [`session_log`] what of it is kept; [`incoming`] is what a legacy client's messages mean,
 //! [`outlet`] the way back to it. [`endpoints`] chooses the transport: [`streamable_http`], with
 //! [`stream`] as a running call on it; or [`sse`] and [`websocket`], which share [`connection`].
-//! [`subscriptions`] are what clients hear beside their calls, with what [`resource_updates`] and
+//! [`tasks`] is work that outlives its call. [`subscriptions`] are what clients hear beside their calls, with what [`resource_updates`] and
 //! [`log_feed`] have for them.
 
 pub mod abilities;
+mod bounds;
 pub mod connection;
 pub mod conversation;
 pub mod dispatch;
@@ -29,5 +30,6 @@ pub mod sse;
 pub mod stream;
 pub mod streamable_http;
 pub mod subscriptions;
+pub mod tasks;
 mod verbs;
 pub mod websocket;

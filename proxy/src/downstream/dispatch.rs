@@ -6,7 +6,6 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
@@ -14,6 +13,7 @@ use http::StatusCode;
 use sql::model::{Era, Kind, Upstream};
 use tokio_util::sync::CancellationToken;
 
+use super::bounds::{self, Bounds};
 use super::conversation::{self, Conversation, Outbox, Owner};
 use super::in_flight::CallsInFlight;
 use super::initialize;
@@ -21,6 +21,7 @@ use super::live::LiveSessions;
 use super::log_levels::LogLevels;
 use super::resource_updates::ResourceUpdates;
 use super::session::Session;
+use super::tasks::{self, Tasks};
 use super::verbs::{self, CALL_TOOL, COMPLETE, GET_PROMPT, READ_RESOURCE, Subject, Verb};
 use crate::access::Caller;
 use crate::bridge::{self, legacy_to_modern, modern_to_legacy};
@@ -56,6 +57,8 @@ pub struct Dispatch {
     pub updates: ResourceUpdates,
     /// How many calls each key has in flight.
     pub in_flight: CallsInFlight,
+    /// What is needed to know tasks again.
+    pub tasks: Tasks,
 }
 
 /// Who asks, in the terms of its era.
@@ -170,6 +173,7 @@ impl Dispatch {
             "ping" if !modern => done_result(&asked, Bytes::from_static(b"{}")),
             "logging/setLevel" if !modern => self.set_level(&asked),
             "server/discover" if modern => done_result(&asked, initialize::discover(&asked.view)),
+            method if method.starts_with("tasks/") => self.task(asked),
             method => done_error(&asked, METHOD_NOT_FOUND, &format!("Method not found: {method}")),
         }
     }
@@ -183,7 +187,7 @@ impl Dispatch {
         if cursor.is_none() && given.is_some() {
             return done_error(asked, INVALID_PARAMS, "params.cursor must be a string");
         }
-        let page = match lists::page(&asked.view, kind, cursor.as_deref()) {
+        let page = match lists::page(&asked.view, kind, tasks::audience(&asked.client), cursor.as_deref()) {
             Ok(page) => page,
             Err(bad) => return done_error(asked, INVALID_PARAMS, &bad.to_string()),
         };
@@ -218,7 +222,7 @@ impl Dispatch {
         let Some(subject) = asked.request.params.as_ref().and_then(|params| (verb.subject)(params)) else {
             return done_error(&asked, INVALID_PARAMS, verb.needs);
         };
-        let Some(item) = subject.route(&asked.view) else {
+        let Some(item) = tasks::shown(&asked, subject.route(&asked.view)) else {
             return Outcome::Done(unknown(&asked, &subject));
         };
         let limit = asked.view.settings().limits.calls_in_flight_per_key;
@@ -260,17 +264,27 @@ impl Dispatch {
         let params =
             asked.request.params.as_ref().map_or(Bytes::from_static(b"{}"), |params| params.raw().clone());
         let params = subject.rename(params, item);
+        let (params, wish) = match tasks::wish(asked, verb.method, item, params) {
+            Ok(settled) => settled,
+            Err(refused) => return refused,
+        };
         let route = Route {
             verb,
             item,
             mirrored: subject.is_mirrored().then(|| item.subject_upstream(&subject.name)),
-            conversation,
+            conversation: self.relayed(asked, &peer, &item.upstream, conversation),
             cancel,
-            timeouts: timeouts(asked, &item.upstream),
+            timeouts: bounds::of(asked, &item.upstream),
         };
         let answer = match (&asked.client, peer.era) {
-            (Client::Legacy(_), Era::Legacy) => self.send(&route, params).await,
-            (Client::Modern(_), Era::Modern) => self.send(&route, params).await.map(name_gateway),
+            (Client::Legacy(_), Era::Legacy) => {
+                let sent = self.send(&route, params).await;
+                sent.map(|answer| self.task_begun(wish, asked, &item.upstream, answer))
+            }
+            (Client::Modern(_), Era::Modern) => {
+                let sent = self.send(&route, params).await;
+                sent.and_then(|answer| self.modern_answer(asked, &item.upstream, answer))
+            }
             (Client::Modern(_), Era::Legacy) => {
                 let sent = self.send(&route, modern_to_legacy::params(&params)).await;
                 sent.map(|answer| modern_to_legacy::answer(answer, verb.method))
@@ -344,22 +358,6 @@ struct Route<'a> {
     timeouts: Bounds,
 }
 
-struct Bounds {
-    idle: Duration,
-    total: Duration,
-    response_bytes_max: usize,
-}
-
-fn timeouts(asked: &Asked, upstream: &Upstream) -> Bounds {
-    let settings = asked.view.settings();
-    let idle_s = upstream.call_timeout_s.unwrap_or(settings.aggregation.upstream_call_timeout_s);
-    Bounds {
-        idle: Duration::from_secs(u64::from(idle_s)),
-        total: Duration::from_secs(u64::from(settings.aggregation.call_total_timeout_s)),
-        response_bytes_max: settings.mcp_api.response_body_max_mib as usize * 1024 * 1024,
-    }
-}
-
 /// What 2026-07-28 mirrors into headers: the name the upstream knows, and the marked parameters.
 fn mirror_headers(route: &Route<'_>, params: &Bytes) -> Vec<(http::HeaderName, http::HeaderValue)> {
     let name = route.mirrored.map(|name| (headers::MCP_NAME, headers::encode_value(name)));
@@ -376,13 +374,6 @@ pub(super) fn owner(asked: &Asked) -> Owner {
     match &asked.client {
         Client::Legacy(session) => Owner(session.id),
         Client::Modern(_) => Owner(asked.caller.key().id.uuid()),
-    }
-}
-
-fn name_gateway(answer: Answer) -> Answer {
-    match answer {
-        Answer::Result(result) => Answer::Result(bridge::modern_to_modern(result)),
-        Answer::Error(error) => Answer::Error(error),
     }
 }
 

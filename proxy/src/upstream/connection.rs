@@ -55,6 +55,17 @@ pub(crate) struct Surroundings {
     pub(crate) tasks: Tasks,
     /// Takes its news.
     pub(crate) events: mpsc::Sender<UpstreamEvent>,
+    /// Whose news they are.
+    pub(crate) scope: Scope,
+}
+
+/// Whom a connection serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All clients: it brings the news of the upstream.
+    Everyone,
+    /// One client, or those of one key: of its news nothing concerns others.
+    OneClient,
 }
 
 /// A supervised connection to one upstream.
@@ -127,7 +138,7 @@ impl Connection {
         }
     }
 
-    /// The resources that it is to tell of.
+    /// What it is to tell of.
     pub(crate) fn watched(&self) -> &Arc<Watched> {
         &self.shared.watched
     }

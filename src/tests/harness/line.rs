@@ -103,7 +103,10 @@ impl Line {
             meta = json!({});
         }
         meta[format!("{META}protocolVersion")] = json!(MODERN);
-        meta[format!("{META}clientCapabilities")] = json!({});
+        let capabilities = &mut meta[format!("{META}clientCapabilities")];
+        if capabilities.is_null() {
+            *capabilities = json!({});
+        }
         params["_meta"] = meta;
         self.request(id, method, params).await;
     }
