@@ -9,11 +9,13 @@
 mod as_task;
 pub mod follow;
 pub mod lists;
+mod moved_uris;
 pub mod naming;
 #[cfg(test)]
 pub(crate) mod testing;
 mod uri_template;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -24,6 +26,8 @@ use sql::model::{
 };
 
 pub use self::as_task::{AsTask, Audience};
+use self::moved_uris::MovedUris;
+use self::naming::Mark;
 use crate::upstream::offers::Offers;
 use crate::wire::compose;
 use crate::wire::edit::Object;
@@ -46,29 +50,39 @@ pub struct Item {
     pub param_headers: ParamHeaders,
     /// How clients of 2025-11-25 meet a tool that they can call as a task.
     pub as_task: Option<AsTask>,
+    moved_uris: Arc<MovedUris>,
 }
 
 impl Item {
-    pub(crate) fn new(upstream: &Arc<Upstream>, definition: Arc<Definition>) -> Option<Self> {
+    pub(crate) fn new(
+        upstream: &Arc<Upstream>,
+        definition: Arc<Definition>,
+        moved_uris: &Arc<MovedUris>,
+    ) -> Option<Self> {
         let exposed_name: Arc<str> = definition.exposed_name.as_str().into();
-        let rendered = render(&definition)?;
+        let rendered = render(&definition, moved_uris)?;
         let param_headers = match definition.kind {
             Kind::Tool => param_headers(&definition)?,
             _ => ParamHeaders::default(),
         };
-        let upstream = Arc::clone(upstream);
-        Some(Self { upstream, exposed_name, rendered, param_headers, as_task: None, definition })
+        let (upstream, moved_uris) = (Arc::clone(upstream), Arc::clone(moved_uris));
+        let as_task = None;
+        Some(Self { definition, upstream, exposed_name, rendered, param_headers, as_task, moved_uris })
     }
 
     /// What the upstream calls what a client asks for under `subject`: the item's own name, or for a
-    /// template the URI itself, without the scheme of ours that a contested template puts in front.
-    pub fn subject_upstream<'a>(&'a self, subject: &'a str) -> &'a str {
+    /// template the URI itself, without the mark of ours that a contested template puts there.
+    pub fn subject_upstream<'a>(&'a self, subject: &'a str) -> Cow<'a, str> {
         if self.definition.kind != Kind::ResourceTemplate {
-            return &self.definition.upstream_name;
+            return self.definition.upstream_name.as_str().into();
         }
-        let own_scheme =
-            self.exposed_name.strip_suffix(self.definition.upstream_name.as_str()).unwrap_or_default();
-        subject.strip_prefix(own_scheme).unwrap_or(subject)
+        let mark = Mark::between(&self.definition.upstream_name, &self.exposed_name);
+        mark.and_then(|mark| mark.take(subject)).unwrap_or(subject.into())
+    }
+
+    /// The result of a call, with the URIs that clients know in place of the upstream's own.
+    pub fn with_exposed_uris(&self, result: Bytes) -> Bytes {
+        if self.moved_uris.is_empty() { result } else { self.moved_uris.in_result(&result) }
     }
 
     /// The definition as an audience gets it; `None` if it doesn't.
@@ -98,9 +112,9 @@ pub(crate) struct Place<'a> {
     pub(crate) name: &'a str,
 }
 
-/// The definition with the exposed name in place of the upstream's, where they differ. A tool loses
+/// The definition with the exposed names in place of the upstream's, where they differ. A tool loses
 /// `execution` (2025-11-25, tasks), which has a meaning between few clients and upstreams ([`AsTask`]).
-fn render(definition: &Definition) -> Option<Bytes> {
+fn render(definition: &Definition, moved: &MovedUris) -> Option<Bytes> {
     let is_renamed = definition.exposed_name != definition.upstream_name;
     if !is_renamed && definition.kind != Kind::Tool {
         return Some(definition.body.clone());
@@ -108,6 +122,7 @@ fn render(definition: &Definition) -> Option<Bytes> {
     let mut object = Object::parse(&definition.body).ok()?;
     if definition.kind == Kind::Tool {
         object.remove("execution");
+        moved.in_tool(&mut object);
     }
     if is_renamed {
         object.set(name_field(definition.kind), compose::string(&definition.exposed_name));
@@ -163,12 +178,13 @@ impl UpstreamLists {
         let offers =
             info.as_ref().map(|info| Offers::of(&info.capabilities).spoken_in(&info.protocol_version));
         let offers = offers.unwrap_or_default();
+        let moved_uris = Arc::new(MovedUris::of(&definitions));
         let mut items: BTreeMap<Kind, Vec<Arc<Item>>> = BTreeMap::new();
         for definition in definitions.into_iter().filter(|definition| definition.enabled) {
             let (kind, id) = (definition.kind, definition.id);
-            if let Some(mut item) = Item::new(&upstream, Arc::new(definition)) {
+            if let Some(mut item) = Item::new(&upstream, Arc::new(definition), &moved_uris) {
                 if offers.task_calls {
-                    item.as_task = AsTask::of(&item.definition);
+                    item.as_task = AsTask::of(&item.definition, &moved_uris);
                 }
                 items.entry(kind).or_default().push(Arc::new(item));
             } else {
@@ -453,7 +469,7 @@ mod tests {
             first_seen_at: start,
             changed_at: start,
         };
-        render(&definition).expect("it is an object")
+        render(&definition, &MovedUris::default()).expect("it is an object")
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! [`session`] is a legacy session as a sealed token, [`live`] what of it lives in memory, and
 //! [`session_log`] what of it is kept; [`incoming`] is what a legacy client's messages mean,
 //! [`outlet`] the way back to it. [`endpoints`] chooses the transport: [`streamable_http`], with
-//! [`stream`] as a running call on it; or [`sse`] and [`websocket`], which share [`connection`].
-//! [`tasks`] is work that outlives its call. [`subscriptions`] are what clients hear beside their calls, with what [`resource_updates`] and
+//! [`stream`] as a running call on it and [`replay`] for clients that come back; or [`sse`] and
+//! [`websocket`], which share [`connection`]. [`tasks`] is work that outlives its call.
+//! [`subscriptions`] are what clients hear beside their calls, with what [`resource_updates`] and
 //! [`log_feed`] have for them.
 
 pub mod abilities;
@@ -22,6 +23,7 @@ pub mod log_feed;
 pub mod log_levels;
 pub mod modern_checks;
 pub mod outlet;
+pub mod replay;
 mod resource_subscribe;
 pub mod resource_updates;
 pub mod session;

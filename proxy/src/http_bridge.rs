@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use self::admin::ask;
 pub use self::admin::{AdminBody, AdminService, BodyError, admin_service};
 pub(crate) use self::reply::{closing_answer, write};
-pub(crate) use self::request::{check_json, check_media_types, read_body};
+pub(crate) use self::request::{check_event_stream, check_json, check_media_types, read_body};
 pub use self::upgrade::{Duplex, Upgrade, Upgraded};
 use crate::access::Admitted;
 use crate::context::ClientContext;

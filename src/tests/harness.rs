@@ -7,6 +7,7 @@ mod connected;
 mod exchange;
 mod faulty;
 mod gateway;
+mod intermediary;
 mod line;
 mod mcp;
 mod peer;
@@ -20,9 +21,10 @@ pub(crate) use admin::Admin;
 pub(crate) use authority::Authority;
 pub(crate) use command::GatewayCommand;
 pub(crate) use connected::Connected;
-pub(crate) use exchange::{Exchange, PATIENCE};
+pub(crate) use exchange::{Event, Exchange, PATIENCE};
 pub(crate) use faulty::{Fault, Faulty, Hanging, dead_url};
 pub(crate) use gateway::{TestGateway, assert_private};
+pub(crate) use intermediary::Intermediary;
 pub(crate) use line::{Line, Sse, TRANSPORTS, Ws};
 pub(crate) use mcp::{
     GATEWAY_ERROR, LEGACY, LEGACY_LATEST, META, MODERN, Mcp, Session, send, success_of, text_of,

@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use sql::model::{Definition, Kind};
 
+use super::moved_uris::MovedUris;
 use super::name_field;
 use crate::wire::compose;
 use crate::wire::edit::Object;
@@ -20,7 +21,7 @@ pub struct AsTask {
 }
 
 impl AsTask {
-    pub(super) fn of(definition: &Definition) -> Option<Self> {
+    pub(super) fn of(definition: &Definition, moved: &MovedUris) -> Option<Self> {
         if definition.kind != Kind::Tool {
             return None;
         }
@@ -31,6 +32,7 @@ impl AsTask {
             "optional" => false,
             _ => return None,
         };
+        moved.in_tool(&mut object);
         if definition.exposed_name != definition.upstream_name {
             object.set(name_field(definition.kind), compose::string(&definition.exposed_name));
         }

@@ -6,6 +6,7 @@
 //! disabled upstream, renames a tool that clients know. Everything here is pure; `sql::names` keeps
 //! the claims.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write;
 
@@ -37,7 +38,51 @@ pub fn contested(
     let own = hex_of(&[upstream.uuid().as_bytes(), upstream_name.as_bytes()]);
     match kind {
         Kind::Tool | Kind::Prompt => with_suffix(wanted, &format!("__{own}"), length_max),
-        Kind::Resource | Kind::ResourceTemplate => format!("mpg+{own}:{wanted}"),
+        Kind::Resource | Kind::ResourceTemplate => Mark::new(wanted, &own).put(wanted),
+    }
+}
+
+/// The scheme that clients know a tool's interface by (MCP Apps): they read no other.
+const UI_SCHEME: &str = "ui://";
+
+/// What makes a contested URI its upstream's own: a scheme in front, or for a `ui://` URI, which has to stay
+/// one, a first part of its path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    at: usize,
+    text: Box<str>,
+}
+
+impl Mark {
+    fn new(uri: &str, own: &str) -> Self {
+        if uri.starts_with(UI_SCHEME) {
+            Self { at: UI_SCHEME.len(), text: format!("mpg+{own}/").into() }
+        } else {
+            Self { at: 0, text: format!("mpg+{own}:").into() }
+        }
+    }
+
+    /// The mark that makes the exposed URI, or template, of the upstream's; `None` where they are the same.
+    pub fn between(upstream_name: &str, exposed_name: &str) -> Option<Self> {
+        let length = exposed_name.len().checked_sub(upstream_name.len()).filter(|length| *length > 0)?;
+        let at = if upstream_name.starts_with(UI_SCHEME) { UI_SCHEME.len() } else { 0 };
+        let text = exposed_name.get(at..at + length)?;
+        let mark = Self { at, text: text.into() };
+        (mark.put(upstream_name) == exposed_name).then_some(mark)
+    }
+
+    /// A URI of the upstream as clients know it.
+    pub fn put(&self, uri: &str) -> String {
+        // The expansion of a template may lack what the template begins with; then there is no such scheme.
+        let (head, tail) = uri.split_at_checked(self.at).unwrap_or(("", uri));
+        format!("{head}{}{tail}", self.text)
+    }
+
+    /// A URI as clients know it, as the upstream does; `None` if the mark isn't there.
+    pub fn take<'a>(&self, uri: &'a str) -> Option<Cow<'a, str>> {
+        let (head, tail) = uri.split_at_checked(self.at)?;
+        let tail = tail.strip_prefix(&*self.text)?;
+        Some(if head.is_empty() { tail.into() } else { format!("{head}{tail}").into() })
     }
 }
 
@@ -241,6 +286,26 @@ mod tests {
         assert_eq!(settle(&mut claims, first, "file:///a"), "file:///a");
         let other = settle(&mut claims, second, "file:///a");
         assert!(other.starts_with("mpg+") && other.ends_with(":file:///a"), "{other}");
+    }
+
+    #[test]
+    fn a_contested_interface_stays_one() {
+        let id = upstream();
+        let exposed = contested(Kind::Resource, "ui://clock/a", id, "ui://clock/a", LENGTH_MAX);
+        assert!(exposed.starts_with("ui://mpg+") && exposed.ends_with("/clock/a"), "{exposed}");
+    }
+
+    #[test]
+    fn a_mark_is_put_and_taken() {
+        for (upstreams, exposed) in [("t://{id}", "mpg+00:t://{id}"), ("ui://{id}", "ui://mpg+00/{id}")] {
+            let mark = Mark::between(upstreams, exposed).expect("they differ");
+            assert_eq!(
+                (mark.put(upstreams), mark.take(exposed)),
+                (exposed.to_owned(), Some(upstreams.into()))
+            );
+            assert_eq!(mark.take(upstreams), None);
+        }
+        assert_eq!(Mark::between("a:b", "a:b"), None);
     }
 
     proptest! {

@@ -268,10 +268,11 @@ impl Dispatch {
             Ok(settled) => settled,
             Err(refused) => return refused,
         };
+        let mirrored = subject.is_mirrored().then(|| item.subject_upstream(&subject.name));
         let route = Route {
             verb,
             item,
-            mirrored: subject.is_mirrored().then(|| item.subject_upstream(&subject.name)),
+            mirrored: mirrored.as_deref(),
             conversation: self.relayed(asked, &peer, &item.upstream, conversation),
             cancel,
             timeouts: bounds::of(asked, &item.upstream),
@@ -291,7 +292,11 @@ impl Dispatch {
             }
             (Client::Legacy(session), Era::Modern) => self.rounds(&route, session.as_ref(), params).await,
         };
-        answer.unwrap_or_else(|error| failed(asked, &item.upstream, &error))
+        match answer {
+            Ok(Answer::Result(result)) => Answer::Result(item.with_exposed_uris(result)),
+            Ok(error) => error,
+            Err(error) => failed(asked, &item.upstream, &error),
+        }
     }
 
     /// A legacy client at a modern upstream: as many rounds as the upstream needs input for, in no more

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::conversation::AskRefused;
 use super::outlet::Outlet;
+use super::replay::{Replays, StreamLog};
 use crate::upstream::call::Answer;
 use crate::wire::ids::Id;
 use crate::wire::meta::LogLevel;
@@ -29,6 +30,8 @@ pub struct LiveSessions {
     live: Arc<DashMap<Uuid, Weak<Live>>>,
     ended: Arc<Lasting<()>>,
     levels: Arc<Lasting<LogLevel>>,
+    /// The streams that clients may come back for.
+    pub replays: Replays,
 }
 
 /// Sessions of which one thing is remembered: about 100 bytes each, so some 20 MB at most.
@@ -130,6 +133,7 @@ impl LiveSessions {
         if let Some(live) = self.get(id) {
             live.end();
         }
+        self.replays.end_session(id);
     }
 
     /// Whether the session was ended by its client.
@@ -221,6 +225,14 @@ impl Live {
         let mut state = self.state();
         if state.stream.as_ref().is_some_and(|stream| stream.outlet.is(outlet)) {
             state.stream = None;
+        }
+    }
+
+    /// The stream, if it is one that outlives its connection.
+    pub fn stream(&self) -> Option<Arc<StreamLog>> {
+        match &self.state().stream.as_ref()?.outlet {
+            Outlet::Log(log) => Some(Arc::clone(log)),
+            Outlet::Events(_) | Outlet::Shared(_) => None,
         }
     }
 

@@ -4,10 +4,13 @@
 //! Either way messages leave in the order in which they were put there. A queue is bounded: an answer
 //! waits for room, what nobody asked for doesn't, and a client that leaves no room is given up.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::replay::StreamLog;
 use super::stream;
 
 /// Messages that may wait for one connection. Each call has a queue of its own before it, so this one
@@ -22,6 +25,8 @@ pub type Pieces = Vec<Bytes>;
 pub enum Outlet {
     /// An event stream of its own.
     Events(mpsc::Sender<Bytes>),
+    /// A stream that outlives its connection.
+    Log(Arc<StreamLog>),
     /// The channel of a connection.
     Shared(Outgoing),
 }
@@ -51,6 +56,7 @@ impl Outlet {
                 }
                 true
             }
+            Self::Log(log) => log.send(message).await,
             Self::Shared(outgoing) => outgoing.send(message).await,
         }
     }
@@ -60,6 +66,7 @@ impl Outlet {
     pub fn offer(&self, message: &[u8]) -> bool {
         match self {
             Self::Events(events) => events.try_send(stream::event(message)).is_ok(),
+            Self::Log(log) => log.offer(message),
             Self::Shared(outgoing) => outgoing.offer(vec![Bytes::copy_from_slice(message)]),
         }
     }
@@ -68,7 +75,7 @@ impl Outlet {
     pub fn keep_alive(&self) -> bool {
         match self {
             Self::Events(events) => events.try_send(stream::keep_alive()).is_ok(),
-            Self::Shared(_) => true,
+            Self::Log(_) | Self::Shared(_) => true,
         }
     }
 
@@ -76,8 +83,9 @@ impl Outlet {
     pub fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Events(one), Self::Events(other)) => one.same_channel(other),
+            (Self::Log(one), Self::Log(other)) => Arc::ptr_eq(one, other),
             (Self::Shared(one), Self::Shared(other)) => one.queue.same_channel(&other.queue),
-            (Self::Events(_), Self::Shared(_)) | (Self::Shared(_), Self::Events(_)) => false,
+            _ => false,
         }
     }
 
@@ -85,6 +93,7 @@ impl Outlet {
     pub fn has_room(&self) -> bool {
         match self {
             Self::Events(events) => events.capacity() >= events.max_capacity() / 2,
+            Self::Log(log) => log.has_room(),
             Self::Shared(Outgoing { queue, .. }) => queue.capacity() >= queue.max_capacity() / 2,
         }
     }
@@ -93,14 +102,16 @@ impl Outlet {
     pub fn is_closed(&self) -> bool {
         match self {
             Self::Events(events) => events.is_closed(),
+            Self::Log(log) => log.is_over(),
             Self::Shared(outgoing) => outgoing.queue.is_closed(),
         }
     }
 
-    /// Resolves when the client is gone.
+    /// Resolves when the client is gone, and where it could come back, when it has not.
     pub async fn closed(&self) {
         match self {
             Self::Events(events) => events.closed().await,
+            Self::Log(log) => log.abandoned().await,
             Self::Shared(outgoing) => outgoing.queue.closed().await,
         }
     }

@@ -62,7 +62,7 @@ impl Dispatch {
             Ok(peer) => peer,
             Err(error) => return failed(asked, upstream, &error),
         };
-        let topic = Topic::resource(item.subject_upstream(exposed));
+        let topic = Topic::resource(&item.subject_upstream(exposed));
         let source = Source { upstream: upstream.id, topic };
         let settling = match self.updates.subscribe(session.id, session.key, exposed, source) {
             Ok(settling) => settling,

@@ -3,7 +3,10 @@
 //!
 //! The stream is written by one task that drains the call's one queue, so that what came first goes
 //! first and the answer last (Streamable HTTP, sending messages to the server). What the end of the
-//! connection means differs: a modern client that leaves has cancelled, a legacy one has not.
+//! connection means differs: a modern client that leaves has cancelled, a legacy one has not, and may come
+//! back for the rest. We never close a connection before its stream is over, though 2025-11-25 would let us:
+//! signs of life keep it open, one that breaks all the same is resumed, and a client that can't do that would
+//! lose its answer.
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +24,7 @@ use super::conversation::{Ask, AskRefused, Outbound, Outbox};
 use super::dispatch::{Answered, Client, Running};
 use super::live::{Live, LiveSessions};
 use super::outlet::Outlet;
+use super::replay::{Form, Replays, StreamLog};
 use super::session::Session;
 use crate::access::Caller;
 use crate::http_bridge::{Reply, ReplyBody};
@@ -33,12 +37,16 @@ use crate::wire::sse;
 /// A call that is silent for this long is answered by a stream, so that proxies in between see life.
 const QUIET_MAX: Duration = Duration::from_secs(10);
 
+/// The same for a client of 2025-11-25: its stream begins with an id to come back with, so that from here on a
+/// connection that breaks costs no answer. What is faster is cheaper as JSON.
+const UNPRIMED_MAX: Duration = Duration::from_millis(25);
+
 /// Between two signs of life on a stream that has nothing to say. Below it lie the idle limits of
 /// common proxies (30 s and 60 s).
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Up to here copying an event costs less than writing it in pieces.
-const JOIN_BYTES_MAX: usize = 16 * 1024;
+pub(super) const JOIN_BYTES_MAX: usize = 16 * 1024;
 
 /// Events that may wait for one connection, on top of what the call's queue holds.
 const EVENTS_MAX: usize = 32;
@@ -55,7 +63,7 @@ pub struct Surroundings {
 
 /// Answers a running call. Dropping the call ends it: the upstream is told that nobody waits.
 pub async fn respond(mut running: Running, client: Client, caller: Caller, around: Surroundings) -> Reply {
-    let deadline = Instant::now() + QUIET_MAX;
+    let deadline = Instant::now() + quiet_max(&client);
     let first = tokio::select! {
         biased;
         () = running.cancel.cancelled() => return unanswered(),
@@ -65,7 +73,15 @@ pub async fn respond(mut running: Running, client: Client, caller: Caller, aroun
         answered = &mut running.answer => return finished(answered, running.outbox, client, around),
         () = tokio::time::sleep_until(deadline) => None,
     };
-    streamed(first, running, client, &caller, around)
+    streamed(first, running, client, caller.revoked().clone(), around)
+}
+
+/// How long a call may be silent before its stream begins.
+fn quiet_max(client: &Client) -> Duration {
+    match client {
+        Client::Legacy(session) if Form::of(session.version) == Form::Primed => UNPRIMED_MAX,
+        _ => QUIET_MAX,
+    }
 }
 
 /// What a withdrawn request gets where HTTP wants a response and the protocol no answer (cancellation:
@@ -78,27 +94,69 @@ fn unanswered() -> Reply {
 fn finished(answered: Answered, mut outbox: Outbox, client: Client, around: Surroundings) -> Reply {
     let Some(first) = outbox.next_ready() else { return json(answered) };
     let running = Running { outbox, answer: Box::pin(async { answered }), cancel: CancellationToken::new() };
-    let (events, body) = mpsc::channel(EVENTS_MAX);
-    let tasks = around.tasks.clone();
-    let client = Recipient::new(client, &around.live);
-    let pump = Pump { running, outlet: Outlet::Events(events), client, gone: around.gone };
-    tasks.spawn_here("mcp answer stream", pump.run(Some(first), CancellationToken::new()));
-    event_stream(body)
+    streamed(Some(first), running, client, CancellationToken::new(), around)
 }
 
 fn streamed(
     first: Option<Outbound>,
     running: Running,
     client: Client,
-    caller: &Caller,
+    revoked: CancellationToken,
     around: Surroundings,
 ) -> Reply {
     let (events, body) = mpsc::channel(EVENTS_MAX);
-    let tasks = around.tasks.clone();
-    let client = Recipient::new(client, &around.live);
-    let pump = Pump { running, outlet: Outlet::Events(events), client, gone: around.gone };
-    tasks.spawn_here("mcp answer stream", pump.run(first, caller.revoked().clone()));
+    let Surroundings { tasks, live, gone } = around;
+    match client {
+        Client::Modern(_) => {
+            let pump =
+                Pump { running, outlet: Outlet::Events(events), client: Recipient::new(client, &live), gone };
+            tasks.spawn_here("mcp answer stream", async move {
+                pump.run(first, revoked).await;
+            });
+        }
+        Client::Legacy(ref session) => {
+            let begun = Begun {
+                log: live.replays.begin(session.id, Form::of(session.version)),
+                replays: live.replays.clone(),
+            };
+            let outlet = Outlet::Log(Arc::clone(&begun.log));
+            let pump = Pump { running, outlet, client: Recipient::new(client, &live), gone };
+            let connection = begun.log.open(None).copy(events, revoked.clone(), tasks.stopping().clone());
+            let owner = tasks.clone();
+            tasks.spawn_here("mcp answer stream", async move {
+                let call = async {
+                    if pump.run(first, revoked.clone()).await {
+                        begun.keep(revoked, &owner);
+                    }
+                };
+                // The call doesn't end with the connection.
+                tokio::join!(call, connection);
+            });
+        }
+    }
     event_stream(body)
+}
+
+/// A stream that a call writes; dropped without its answer, it is over.
+struct Begun {
+    log: Arc<StreamLog>,
+    replays: Replays,
+}
+
+impl Begun {
+    /// Keeps the whole of it for a client that has yet to get its end.
+    fn keep(self, revoked: CancellationToken, tasks: &Tasks) {
+        self.replays.keep(Arc::clone(&self.log), revoked, tasks);
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        // One that is kept has ended.
+        if !self.log.is_over() {
+            self.replays.give_up(&self.log);
+        }
+    }
 }
 
 /// Resolves when a client that means it leaves: for a modern client the end of the connection is the
@@ -158,19 +216,20 @@ struct Pump {
 }
 
 impl Pump {
-    /// Until the answer is written, or nobody wants it any more. What is left of the call then is
+    /// Until the answer is written, or nobody wants it any more: `false`. What is left of the call then is
     /// dropped, which ends it, and the stream with it.
-    async fn run(self, first: Option<Outbound>, revoked: CancellationToken) {
+    async fn run(self, first: Option<Outbound>, revoked: CancellationToken) -> bool {
         let Self { running, outlet, client, gone } = self;
         let cancelled = running.cancel.clone();
-        tokio::select! {
+        let is_answered = tokio::select! {
             biased;
-            () = cancelled.cancelled() => {}
-            () = revoked.cancelled() => {}
-            () = client.leaves(&outlet, &gone) => {}
-            () = write(first, running, &outlet, &client) => {}
-        }
+            () = cancelled.cancelled() => false,
+            () = revoked.cancelled() => false,
+            () = client.leaves(&outlet, &gone) => false,
+            () = write(first, running, &outlet, &client) => true,
+        };
         client.withdraw();
+        is_answered
     }
 }
 

@@ -9,16 +9,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{HeaderName, Method, StatusCode};
 
 use super::dispatch::{Answered, Asked, Client, Dispatch, ModernClient, Outcome};
 use super::incoming::{self, Kept};
 use super::modern_checks;
+use super::replay::{EventId, Form};
 use super::session::{Session, SessionSealer};
 use super::session_log::SessionLog;
 use super::stream::{self, Surroundings};
 use super::subscriptions::Subscriptions;
-use crate::http_bridge::{McpRequest, McpService, Reply, ReplyBody};
+use crate::http_bridge::{McpRequest, McpService, Reply, ReplyBody, check_event_stream};
 use crate::refusal::Refusal;
 use crate::tasks::Tasks;
 use crate::wire::compose;
@@ -30,6 +31,9 @@ use crate::wire::meta::{EraDecision, Version, detect_era};
 /// Towards legacy clients: the session is unknown (as the official SDKs have it).
 const SESSION_NOT_FOUND: i64 = -32001;
 const INVALID_REQUEST: i64 = -32600;
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const NOT_RESUMABLE: &str = "Last-Event-ID names no stream of this session that can be resumed";
 
 /// The endpoint.
 pub struct StreamableHttp {
@@ -183,12 +187,23 @@ impl StreamableHttp {
         if is_modern(http) {
             return method_not_allowed(http);
         }
-        match self.session(http) {
-            Ok(session) => {
-                self.subscriptions.stream(&session, http.admitted.caller().clone(), &http.context.request_id)
-            }
-            Err(refused) => refused.into_reply(None),
+        if let Err(refusal) = check_event_stream(&http.head.headers) {
+            return refusal.respond(&http.context.request_id);
         }
+        let session = match self.session(http) {
+            Ok(session) => session,
+            Err(refused) => return refused.into_reply(None),
+        };
+        let (caller, request_id) = (http.admitted.caller().clone(), &http.context.request_id);
+        // Without ids in its streams, a version knows no such header.
+        let last = http.head.headers.get(LAST_EVENT_ID).filter(|last| !last.is_empty());
+        let Some(last) = last.filter(|_| Form::of(session.version).is_resumable()) else {
+            return self.subscriptions.stream(&session, caller, request_id);
+        };
+        let from = last.to_str().ok().and_then(|last| EventId::parse(last, session.id));
+        let resumed = from.and_then(|from| self.subscriptions.resume(&session, from, caller, request_id));
+        // Not 404: the session is well. And no other stream instead: its client would wait for the answer there.
+        resumed.unwrap_or_else(|| error(StatusCode::BAD_REQUEST, None, INVALID_REQUEST, NOT_RESUMABLE))
     }
 
     async fn delete(&self, http: &McpRequest) -> Reply {

@@ -4,13 +4,15 @@
 //! A stream hears of resources that it subscribed to and, in the legacy era, what upstreams log outside
 //! of calls. It hears that a list changed only if the list *as its key sees it* changed, and at most once
 //! in a while, however often an upstream flaps. It ends when its key is revoked, when its client
-//! leaves or doesn't read, and in the way its era asks for when the gateway stops.
+//! leaves or doesn't read, and in the way its era asks for when the gateway stops. The stream of a session
+//! waits a while for a client that left, and what is to be said meanwhile waits in it.
 
 mod filter;
 #[cfg(test)]
 mod tests;
 mod watch;
 
+use bytes::Bytes;
 use sql::model::ApiKeyId;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -20,8 +22,9 @@ use self::filter::Filter;
 use self::watch::{ANNOUNCED, Face, Open, Watch};
 use super::in_flight::{CallsInFlight, Permit};
 use super::live::LiveSessions;
-use super::log_feed::LogFeed;
+use super::log_feed::{self, LogFeed};
 use super::outlet::{Outlet, Pieces};
+use super::replay::{self, EventId, Form, StreamLog};
 use super::resource_updates::{Attached, ResourceUpdates, Source};
 use super::session::Session;
 use super::stream;
@@ -36,6 +39,7 @@ use crate::upstream::Settling;
 use crate::upstream::topic::Topic;
 use crate::wire::compose;
 use crate::wire::envelope::Request;
+use crate::wire::meta::LogLevel;
 
 /// Events that may wait for a client that doesn't read; then its stream is closed.
 const EVENTS_MAX: usize = 64;
@@ -64,18 +68,64 @@ pub struct Subscriptions {
 }
 
 impl Subscriptions {
-    /// The GET stream of a legacy session (Streamable HTTP, listening for messages from the server).
+    /// The GET stream of a legacy session (Streamable HTTP, listening for messages from the server). It
+    /// takes the place of another that the session has.
     pub fn stream(&self, session: &Session, caller: Caller, request_id: &str) -> Reply {
-        let permit = match self.permit(caller.key().id) {
+        let former = self.live.get(session.id).and_then(|live| live.stream());
+        let permit = match self.permit_instead(former.as_deref(), caller.key().id) {
             Ok(permit) => permit,
             Err(refusal) => return refusal.respond(request_id),
         };
         let (events, body) = mpsc::channel(EVENTS_MAX);
+        let log = self.live.replays.begin_session_stream(session.id, Form::of(session.version));
+        let stopping = self.tasks.stopping().clone();
+        let connection = log.open(Some(permit)).copy(events, caller.revoked().clone(), stopping);
         let inbox = self.updates.attach(session.id, caller.key().id);
-        let open = self.of_session(session.id, inbox, Outlet::Events(events), Some(permit));
+        let open = self.of_session(session.id, inbox, Outlet::Log(log), None);
         let watch = Watch::new(self, caller, open, &ANNOUNCED.map(|(method, _)| method));
-        self.tasks.spawn_here("mcp get stream", watch.run());
+        // The stream goes on for a while without its connection.
+        self.tasks.spawn_here("mcp get stream", async { tokio::join!(watch.run(), connection) });
         stream::event_stream(body)
+    }
+
+    /// Goes on with a stream of a legacy session on this connection, after the event that its client has
+    /// last (Streamable HTTP, resumability and redelivery). `None`: it is a call's stream, and is gone. In the
+    /// place of a session's stream that is gone there is a new one: that one hears of all that is to come.
+    pub fn resume(
+        &self,
+        session: &Session,
+        from: EventId,
+        caller: Caller,
+        request_id: &str,
+    ) -> Option<Reply> {
+        let log = match from.stream.kind() {
+            replay::Kind::Call => self.live.replays.find(session.id, from.stream),
+            replay::Kind::Session => {
+                let current = self.live.get(session.id).and_then(|live| live.stream());
+                current.filter(|log| log.name() == from.stream)
+            }
+        };
+        let Some(log) = log.filter(|log| log.goes_on_after(from.number)) else {
+            let is_call = from.stream.kind() == replay::Kind::Call;
+            return (!is_call).then(|| self.stream(session, caller, request_id));
+        };
+        let permit = match self.permit_instead(Some(&log), caller.key().id) {
+            Ok(permit) => permit,
+            Err(refusal) => return Some(refusal.respond(request_id)),
+        };
+        let mut reading = log.resume(from.number, Some(permit))?;
+        if reading.missed > 0 {
+            tracing::info!(events.missed = reading.missed, "a stream is resumed after events that are gone");
+            let least = self.live.level(session.id).unwrap_or(log_feed::LEVEL_DEFAULT);
+            if LogLevel::Warning >= least {
+                let missed = missed_message(reading.missed);
+                reading = reading.opening_with(stream::event(&missed));
+            }
+        }
+        let (events, body) = mpsc::channel(EVENTS_MAX);
+        let connection = reading.copy(events, caller.revoked().clone(), self.tasks.stopping().clone());
+        self.tasks.spawn_here("mcp resumed stream", connection);
+        Some(stream::event_stream(body))
     }
 
     /// The same on the connection that a session has for everything, whose end is the end of what it
@@ -179,7 +229,7 @@ impl Subscriptions {
         match named {
             Topic::Resource(uri) => {
                 let item = view.route_uri(uri).filter(|item| view.offers(item.upstream.id).subscribe)?;
-                let topic = Topic::resource(item.subject_upstream(uri));
+                let topic = Topic::resource(&item.subject_upstream(uri));
                 Some(Source { upstream: item.upstream.id, topic })
             }
             Topic::Task(ours) => {
@@ -190,9 +240,21 @@ impl Subscriptions {
         }
     }
 
+    /// A place among the key's streams: that of the stream whose place is taken, if it has one.
+    fn permit_instead(&self, former: Option<&StreamLog>, key: ApiKeyId) -> Result<Permit, Refusal> {
+        former.and_then(StreamLog::take_permit).map_or_else(|| self.permit(key), Ok)
+    }
+
     /// A place among the key's streams.
     pub(super) fn permit(&self, key: ApiKeyId) -> Result<Permit, Refusal> {
         let limit = self.published.current().catalog.settings.limits.streams_per_key;
         self.streams.enter(key, limit).ok_or(Refusal::TooManyStreams { limit })
     }
+}
+
+/// What a client is told that comes back too late for some of a stream. It has no id: it is of no stream.
+fn missed_message(events: u64) -> Bytes {
+    let text = format!("{events} messages of this stream are lost: they were too many to be kept");
+    let params = serde_json::json!({ "level": "warning", "logger": "mcp-proxy-gateway", "data": text });
+    compose::notification("notifications/message", Some(params.to_string().as_bytes()))
 }

@@ -96,7 +96,7 @@ impl Subject {
 
     /// `params` with the name that the upstream knows; untouched where it is the same.
     pub(super) fn rename(&self, params: Bytes, item: &Item) -> Bytes {
-        let theirs = item.subject_upstream(&self.name);
+        let theirs = &*item.subject_upstream(&self.name);
         let field = match self.place {
             Place::Tool | Place::Prompt | Place::PromptRef => "name",
             Place::Resource | Place::ResourceRef => "uri",
@@ -188,7 +188,7 @@ mod tests {
             first_seen_at: now,
             changed_at: now,
         };
-        Item::new(&Arc::new(upstream), Arc::new(definition)).expect("it renders")
+        Item::new(&Arc::new(upstream), Arc::new(definition), &Arc::default()).expect("it renders")
     }
 
     #[test]

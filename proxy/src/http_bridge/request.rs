@@ -86,6 +86,11 @@ pub(crate) fn check_media_types(headers: &HeaderMap) -> Result<(), Refusal> {
     Err(Refusal::NotAcceptable)
 }
 
+/// Lets a client pass that takes event streams.
+pub(crate) fn check_event_stream(headers: &HeaderMap) -> Result<(), Refusal> {
+    if accepts(headers, "text", "event-stream") { Ok(()) } else { Err(Refusal::NotAcceptable) }
+}
+
 /// Lets a message pass that is JSON as it is.
 pub(crate) fn check_json(headers: &HeaderMap) -> Result<(), Refusal> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();

@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { judge, readExpected } from './verdict.mjs';
@@ -36,4 +39,19 @@ test('an entry covers only its legs, upstreams and checks', () => {
 test('the checked-in list can be read', () => {
   const entries = readExpected(fileURLToPath(new URL('expected-failures.yaml', import.meta.url)));
   assert.ok(entries.every(({ scenario, reason }) => scenario && reason));
+});
+
+test('a list may be empty, and an entry without a reason is refused', (context) => {
+  const folder = mkdtempSync(join(tmpdir(), 'expected-'));
+  context.after(() => rmSync(folder, { recursive: true }));
+  const read = (text) => {
+    const file = join(folder, 'list.yaml');
+    writeFileSync(file, text);
+    return readExpected(file);
+  };
+  assert.deepEqual(read('expected: []\n'), []);
+  assert.deepEqual(read('expected:\n  - { scenario: s, reason: because }\n'), [listed]);
+  for (const entry of ['{ scenario: s }', '{ reason: because }']) {
+    assert.throws(() => read(`expected:\n  - ${entry}\n`), /lacks its scenario or reason/);
+  }
 });

@@ -18,12 +18,15 @@ pub(crate) struct Exchange {
     buffer: Vec<u8>,
     events: VecDeque<Event>,
     has_ended: bool,
+    last_event_id: Option<String>,
+    comments: usize,
 }
 
 /// One event of a stream, comments left out.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Event {
     pub(crate) id: Option<String>,
+    pub(crate) retry: Option<u64>,
     pub(crate) data: String,
 }
 
@@ -31,7 +34,15 @@ impl Exchange {
     pub(super) fn new(response: Response) -> Self {
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let is_stream = content_type.is_some_and(|kind| kind.starts_with("text/event-stream"));
-        Self { response, is_stream, buffer: Vec::new(), events: VecDeque::new(), has_ended: false }
+        Self {
+            response,
+            is_stream,
+            buffer: Vec::new(),
+            events: VecDeque::new(),
+            has_ended: false,
+            last_event_id: None,
+            comments: 0,
+        }
     }
 
     pub(crate) fn status(&self) -> StatusCode {
@@ -60,11 +71,40 @@ impl Exchange {
         Some(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}")))
     }
 
-    /// The next event; none when the stream is over.
+    /// What the stream is to be resumed with.
+    #[track_caller]
+    pub(crate) fn last_event_id(&self) -> &str {
+        self.last_event_id.as_deref().expect("an event had an id")
+    }
+
+    /// Waits for so many signs of life, while nothing else is said.
+    pub(crate) async fn comments_reach(&mut self, comments: usize) {
+        while self.comments < comments {
+            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await;
+            let chunk = chunk.expect("a sign of life").expect("a whole chunk").expect("it goes on");
+            self.buffer.extend_from_slice(&chunk);
+            self.cut_events();
+        }
+    }
+
+    /// The next event with data; none when the stream is over.
     pub(crate) async fn next_event(&mut self) -> Option<Event> {
+        loop {
+            let event = self.next_raw_event().await?;
+            if !event.data.is_empty() {
+                return Some(event);
+            }
+        }
+    }
+
+    /// The next event, which may be there for its id alone; none when the stream is over.
+    pub(crate) async fn next_raw_event(&mut self) -> Option<Event> {
         assert!(self.is_stream, "not a stream, but {} {:?}", self.status(), self.headers());
         loop {
             if let Some(event) = self.events.pop_front() {
+                if event.id.is_some() {
+                    self.last_event_id.clone_from(&event.id);
+                }
                 return Some(event);
             }
             let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await;
@@ -140,6 +180,7 @@ impl Exchange {
         while let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") {
             let block: Vec<u8> = self.buffer.drain(..end + 2).collect();
             let block = String::from_utf8(block).expect("UTF-8");
+            self.comments += usize::from(block.starts_with(':'));
             self.events.extend(event_of(&block));
         }
     }
@@ -149,17 +190,19 @@ impl Exchange {
 fn event_of(block: &str) -> Option<Event> {
     let mut event = Event::default();
     let mut lines = Vec::new();
+    let mut is_event = false;
     for line in block.lines().filter(|line| !line.is_empty() && !line.starts_with(':')) {
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
+        is_event = true;
         match field {
             "data" => lines.push(value),
             "id" => event.id = Some(value.to_owned()),
             "event" => assert_eq!(value, "message", "the only kind of event"),
-            "retry" => {}
+            "retry" => event.retry = Some(value.parse().expect("digits")),
             other => panic!("a line of an event begins with {other}"),
         }
     }
     event.data = lines.join("\n");
-    (!event.data.is_empty()).then_some(event)
+    is_event.then_some(event)
 }

@@ -11,6 +11,7 @@ use reqwest::{Body, Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::exchange::{Exchange, PATIENCE};
+use super::intermediary::Intermediary;
 
 /// The versions that have a handshake, oldest first.
 pub(crate) const LEGACY: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"];
@@ -50,6 +51,12 @@ impl Mcp {
     pub(crate) fn at(&self, path: &str) -> Self {
         let gateway = self.url.trim_end_matches("/mcp/http");
         Self { url: format!("{gateway}{path}"), ..self.clone() }
+    }
+
+    /// The same by another way, with the connections of nobody else.
+    pub(crate) fn through(&self, intermediary: &Intermediary) -> Self {
+        let path = self.url.splitn(4, '/').nth(3).expect("a path");
+        Self { url: format!("{}/{path}", intermediary.url()), ..self.apart() }
     }
 
     /// The same with the connections of nobody else.
@@ -280,6 +287,12 @@ impl Session {
     pub(crate) async fn stream(&self) -> Exchange {
         let request = self.mcp.request(Method::GET).header(ACCEPT, "text/event-stream");
         send(self.with_headers(request)).await
+    }
+
+    /// Asks for the rest of a stream.
+    pub(crate) async fn resume(&self, last_event_id: &str) -> Exchange {
+        let request = self.mcp.request(Method::GET).header(ACCEPT, "text/event-stream");
+        send(self.with_headers(request).header("last-event-id", last_event_id)).await
     }
 
     /// Ends the session.

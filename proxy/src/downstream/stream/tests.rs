@@ -14,6 +14,7 @@ use crate::access::Admitted;
 use crate::access::keys::tests::key;
 use crate::downstream::conversation::{self, Conversation, Owner};
 use crate::downstream::dispatch::ModernClient;
+use crate::downstream::replay::EventId;
 use crate::testing::pass;
 use crate::upstream::call::Answer;
 
@@ -135,6 +136,77 @@ async fn a_long_silence_becomes_a_stream_that_shows_life() {
     scene.answer.send(answered()).ok().expect("it is waited for");
     assert!(pieces.recv().await.is_some_and(|piece| piece.starts_with(b"event: message")));
     assert_eq!(pieces.recv().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_of_half_an_hour_is_never_silent_for_a_minute() {
+    let idle_max = Duration::from_mins(1);
+    for client in
+        [legacy(&json!({}), Version::V2025_06_18), legacy(&json!({}), Version::V2025_11_25), modern(None)]
+    {
+        let mut scene = scene();
+        let reply = scene.respond(client);
+        let began = Instant::now();
+        let upstream = async {
+            for step in 0..6 {
+                pass(Duration::from_mins(5)).await;
+                let params = Bytes::from(format!(r#"{{"progressToken":1,"progress":{step}}}"#));
+                scene.conversation.notify("notifications/progress", Some(params));
+            }
+            scene.answer.send(answered()).ok().expect("it is waited for");
+        };
+        let client = async {
+            let reply = tokio::time::timeout(idle_max, reply).await.expect("a head");
+            let ReplyBody::Stream(mut pieces) = reply.into_body() else { panic!("a stream") };
+            let mut said = String::new();
+            while let Some(piece) =
+                tokio::time::timeout(idle_max, pieces.recv()).await.expect("a sign of life")
+            {
+                said.push_str(std::str::from_utf8(&piece).expect("UTF-8"));
+            }
+            said
+        };
+        let ((), said) = tokio::join!(upstream, client);
+        assert!(began.elapsed() >= Duration::from_mins(30));
+        assert_eq!(said.matches("notifications/progress").count(), 6);
+        assert!(said.contains("\"result\""), "{said}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_legacy_client_comes_back_for_what_was_said_while_it_was_away() {
+    let mut scene = scene();
+    let client = legacy(&json!({}), Version::V2025_11_25);
+    let Client::Legacy(session) = &client else { unreachable!("it is one") };
+    let session = session.id;
+    let reply = scene.respond(client).await;
+    let ReplyBody::Stream(mut pieces) = reply.into_body() else { panic!("a stream") };
+    let first = pieces.recv().await.expect("the priming event");
+    let first = std::str::from_utf8(&first).expect("UTF-8");
+    let id = first.strip_prefix("id: ").and_then(|rest| rest.strip_suffix("\nretry: 1000\ndata: \n\n"));
+    let id = EventId::parse(id.unwrap_or_else(|| panic!("an id and nothing else in {first}")), session);
+    let id = id.expect("an id of this session");
+    drop(pieces);
+    scene.conversation.notify("notifications/progress", None);
+    scene.answer.send(answered()).ok().expect("it is waited for");
+    // Ended and kept.
+    scene.dropped.await;
+    let log = scene.around.live.replays.find(session, id.stream).expect("it is there");
+    let (events, mut pieces) = mpsc::channel::<Bytes>(1);
+    let never = CancellationToken::new;
+    let reading = log.resume(id.number, None).expect("it goes on");
+    let read = async {
+        let mut text = String::new();
+        while let Some(piece) = pieces.recv().await {
+            text.push_str(std::str::from_utf8(&piece).expect("UTF-8"));
+        }
+        text
+    };
+    let ((), text) = tokio::join!(reading.copy(events, never(), never()), read);
+    let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    let data: Vec<_> = data.filter(|data| !data.is_empty()).collect();
+    assert_eq!(data.len(), 2, "{text}");
+    assert!(data[0].contains("progress") && data[1].contains("result"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]

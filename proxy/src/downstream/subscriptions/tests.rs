@@ -93,7 +93,9 @@ impl Events {
         loop {
             let event = self.0.recv().await?;
             let text = std::str::from_utf8(&event).expect("UTF-8");
-            if let Some(data) = text.lines().find_map(|line| line.strip_prefix("data: ")) {
+            let data = text.lines().find_map(|line| line.strip_prefix("data: "));
+            // The empty event is but there for its id.
+            if let Some(data) = data.filter(|data| !data.is_empty()) {
                 return Some(serde_json::from_str(data).expect("JSON"));
             }
         }

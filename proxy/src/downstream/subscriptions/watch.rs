@@ -17,6 +17,7 @@ use super::filter::{Filter, raw, tag};
 use crate::access::{Caller, Keys};
 use crate::catalog::follow::Published;
 use crate::catalog::{Policy, View};
+use crate::downstream::connection::jittered;
 use crate::downstream::in_flight::Permit;
 use crate::downstream::live::{Live, LiveSessions};
 use crate::downstream::log_feed::{self, LogMessage};
@@ -33,6 +34,10 @@ use crate::wire::meta;
 /// Between two `list_changed` of one kind on one stream: a flapping upstream costs a client one
 /// reload in this time.
 pub(super) const CHANGE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// When clients are to come back to a gateway that stops: it, or the one that takes its place, is there
+/// again by then.
+const RESTART: Duration = Duration::from_secs(5);
 
 /// How long the acknowledgement of a subscription waits for upstreams.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -160,6 +165,12 @@ impl Watch {
         if let Face::Get { live, .. } = &self.open.face {
             live.detach(&self.open.outlet);
         }
+        // Nobody writes it any more.
+        if let Outlet::Log(log) = &self.open.outlet
+            && !log.is_over()
+        {
+            log.close();
+        }
     }
 
     async fn follow(&mut self) {
@@ -254,11 +265,15 @@ impl Watch {
             .min()
     }
 
-    /// The graceful end of a subscription is its answer; a GET stream just ends.
+    /// The graceful end of a subscription is its answer; a GET stream says when to come back.
     fn farewell(&self) {
-        if self.draining.is_cancelled()
-            && let Face::Listen { id } = &self.open.face
-        {
+        if !self.draining.is_cancelled() {
+            return;
+        }
+        if let Outlet::Log(log) = &self.open.outlet {
+            log.farewell(jittered(RESTART));
+        }
+        if let Face::Listen { id } = &self.open.face {
             let result = format!(
                 r#"{{"jsonrpc":"2.0","id":{},"result":{{"resultType":"complete",{}}}}}"#,
                 raw(id),

@@ -21,10 +21,11 @@ use super::State;
 type Outcome = Result<CallToolResponse, ErrorData>;
 
 /// The tools that do something: `echo` answers its `message`; `wait` tells its progress and answers its
-/// `canary` when the test lets it; `progress` reports three times; `log` says one thing on each of three
+/// `canary` when the test lets it; `steps` reports once, and `count` times in all when the test lets it;
+/// `progress` reports three times; `log` says one thing on each of three
 /// levels; `ask` and `sample` need the client's help.
 pub(crate) fn own() -> Vec<Tool> {
-    ["echo", "wait", "progress", "log", "ask", "sample"].into_iter().map(plain).collect()
+    ["echo", "wait", "steps", "progress", "log", "ask", "sample"].into_iter().map(plain).collect()
 }
 
 /// A tool without a subject.
@@ -68,6 +69,22 @@ impl Tools {
         }
         parked.is_cancelled = false;
         text(canary)
+    }
+
+    /// Its answer is its `canary`, as is what each of its reports says.
+    async fn steps(&self, request: &CallToolRequestParams, context: RequestContext<RoleServer>) -> Outcome {
+        let count = request.arguments.as_ref().and_then(|arguments| arguments.get("count")?.as_u64());
+        let count = u32::try_from(count.unwrap_or_default()).expect("not that many");
+        let token = context.meta.get_progress_token();
+        let outcome = self.wait(request, context.clone()).await;
+        for step in 2..=count {
+            if let Some(token) = &token {
+                let progress = ProgressNotificationParam::new(token.clone(), f64::from(step))
+                    .with_message(argument(request, "canary"));
+                context.peer.notify_progress(progress).await.map_err(lost)?;
+            }
+        }
+        outcome
     }
 
     async fn progress(&self, context: &RequestContext<RoleServer>) -> Outcome {
@@ -152,6 +169,7 @@ impl ServerHandler for Tools {
         match &*request.name {
             "echo" => text(format!("echo: {}", argument(&request, "message"))),
             "wait" => self.wait(&request, context).await,
+            "steps" => self.steps(&request, context).await,
             "progress" => self.progress(&context).await,
             "log" => self.log(&context).await,
             "ask" => {
