@@ -61,6 +61,17 @@ pub(crate) struct Surroundings {
     pub(crate) events: mpsc::Sender<UpstreamEvent>,
     /// Counts what clients can't be given.
     pub(crate) degraded: Degradations,
+    /// Whose news they are.
+    pub(crate) scope: Scope,
+}
+
+/// Whom a connection serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All clients: it brings the news of the upstream.
+    Everyone,
+    /// One client, or those of one key: of its news nothing concerns others.
+    OneClient,
 }
 
 /// A supervised connection to one upstream.
@@ -133,7 +144,7 @@ impl Connection {
         }
     }
 
-    /// The resources that it is to tell of.
+    /// What it is to tell of.
     pub(crate) fn watched(&self) -> &Arc<Watched> {
         &self.shared.watched
     }

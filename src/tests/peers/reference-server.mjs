@@ -6,8 +6,9 @@
 //                        [--answers auto|sse] [--page-size N]
 //
 // Over all but stdio it serves /mcp on loopback and prints one line, `listening 127.0.0.1:PORT`; `--port 0`
-// takes a free port. `http` is Streamable HTTP, `sse` the HTTP+SSE of 2024-11-05. Over `http`, `--answers sse` answers each request with an event stream, where `auto` does so only for calls
-// that have more to say than their result. It has no tasks extension.
+// takes a free port. `http` is Streamable HTTP, `sse` the HTTP+SSE of 2024-11-05. Over `http`, `--answers sse`
+// answers each request with an event stream, where `auto` does so only for calls that have more to say than
+// their result.
 import { parseArgs } from 'node:util';
 import { serveHttpSse } from './reference/http-sse.mjs';
 import { serveHttp } from './reference/http.mjs';
