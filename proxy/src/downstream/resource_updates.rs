@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::catalog::naming::Mark;
 use crate::upstream::call::CallError;
 use crate::upstream::topic::Topic;
 use crate::upstream::{Settling, Upstreams};
@@ -216,12 +217,12 @@ impl ResourceUpdates {
             let source = Source { upstream, topic: whole };
             for (who, exposed) in state.sources.get(&source).into_iter().flatten() {
                 let Some(subscriber) = state.subscribers.get(who) else { continue };
-                // What stands in front of a URI that clashes stands in front of its parts, too.
-                let front = exposed.strip_suffix(source.topic.name()).unwrap_or_default();
                 let told = if source.topic == *topic {
                     exposed.to_string()
                 } else {
-                    format!("{front}{}", topic.name())
+                    // The mark of a contested URI is the mark of its parts, too.
+                    let mark = Mark::between(source.topic.name(), exposed);
+                    mark.map_or_else(|| topic.name().to_owned(), |mark| mark.put(topic.name()))
                 };
                 subscriber.inbox.put(told, exposed, &source, params);
             }

@@ -96,6 +96,9 @@ async fn an_update_reaches_those_who_subscribed_under_the_uri_they_use() {
     assert!(told(&streams[1]).is_empty());
     scene.updated("a:1/part");
     assert_eq!(told(&streams[0]), [r#"{"uri":"mpg+00000001:a:1/part"}"#]);
+    scene.subscribe(BOB, "ui://mpg+00000001/clock", "ui://clock").expect("there is room");
+    scene.updated("ui://clock/hand");
+    assert_eq!(told(&streams[1]), [r#"{"uri":"ui://mpg+00000001/clock/hand"}"#]);
     scene.updates.updated(
         UpstreamId::at(Timestamp::from_millis(1)),
         &Topic::resource("a:1"),
