@@ -94,10 +94,14 @@ function eraOf({ eras }, headers, message) {
 
 // ---- legacy ----
 
-function findSession({ sessions }, req) {
+function findSession({ server, sessions }, req) {
   const version = req.headers['mcp-protocol-version'];
-  if (version !== undefined && !LEGACY_VERSIONS.includes(version)) {
-    throw new RpcError(-32000, `Unsupported protocol version (supported: ${LEGACY_VERSIONS.join(', ')})`);
+  if (version !== undefined && !server.versions.includes(version)) {
+    throw new RpcError(-32000, `Unsupported protocol version (supported: ${server.versions.join(', ')})`);
+  }
+  // Since 2025-06-18 a client must say it; older servers know no such header.
+  if (version === undefined && server.revision >= '2025-06-18') {
+    throw new RpcError(-32000, 'MCP-Protocol-Version is missing');
   }
   const id = req.headers['mcp-session-id'];
   if (id === undefined) throw new RpcError(-32000, 'Mcp-Session-Id is missing', { status: 400 });
