@@ -213,7 +213,7 @@ impl Follower {
             self.load_settings(&mut tx).await?;
         }
         for session in newer.sessions {
-            self.session_log.follow(&mut tx, session).await?;
+            self.session_log.follow(&mut tx, session, since.revision).await?;
         }
         drop(tx);
         self.known.revision = since.revision;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::upstream::call::Answer;
+use crate::wire::meta::LogLevel;
 
 /// Messages that may wait for one client: enough for a burst of progress, little enough for 10,000 calls.
 const QUEUE_MESSAGES_MAX: usize = 256;
@@ -85,6 +86,8 @@ pub struct Conversation {
     owner: Owner,
     /// Whose key the call came with, where one is known.
     key: Option<Owner>,
+    /// The least severe log message that the client wants of this call, where it said so.
+    log_level: Option<LogLevel>,
     outbound: mpsc::Sender<Outbound>,
     overflow: CancellationToken,
 }
@@ -97,7 +100,7 @@ pub struct Outbox {
 /// A new queue. `cancel` is the call's own token: an overflowing queue cancels it.
 pub fn open(owner: Owner, cancel: CancellationToken) -> (Conversation, Outbox) {
     let (outbound, inbound) = mpsc::channel(QUEUE_MESSAGES_MAX);
-    (Conversation { owner, key: None, outbound, overflow: cancel }, Outbox { inbound })
+    (Conversation { owner, key: None, log_level: None, outbound, overflow: cancel }, Outbox { inbound })
 }
 
 impl Conversation {
@@ -105,6 +108,17 @@ impl Conversation {
     #[must_use]
     pub fn of_key(self, key: ApiKeyId) -> Self {
         Self { key: Some(Owner(key.uuid())), ..self }
+    }
+
+    /// The same, whose client wants log messages of this level.
+    #[must_use]
+    pub fn hearing(self, log_level: Option<LogLevel>) -> Self {
+        Self { log_level, ..self }
+    }
+
+    /// The least severe log message that is wanted, where anything was said of it.
+    pub fn log_level(&self) -> Option<LogLevel> {
+        self.log_level
     }
 
     /// Whose call it is.

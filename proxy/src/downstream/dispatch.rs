@@ -230,7 +230,7 @@ impl Dispatch {
         // A queue that overflows ends the call but not the wish for an answer: that client is told why.
         let token = cancel.child_token();
         let (conversation, outbox) = conversation::open(owner(&asked), token.clone());
-        let conversation = conversation.of_key(asked.caller.key().id);
+        let conversation = conversation.of_key(asked.caller.key().id).hearing(self.wanted_level(&asked));
         let dispatch = Arc::clone(self);
         let answer = Box::pin(async move {
             let answer = dispatch.run(&asked, verb, &item, &subject, conversation, token).await;
@@ -238,6 +238,16 @@ impl Dispatch {
             answered(&asked, answer)
         });
         Outcome::Running(Running { outbox, answer, cancel })
+    }
+
+    /// What a legacy upstream is to log for a call. Never less than those want who said nothing: they share
+    /// its session.
+    fn wanted_level(&self, asked: &Asked) -> Option<LogLevel> {
+        let said = match &asked.client {
+            Client::Legacy(session) => self.live.level(session.id),
+            Client::Modern(client) => client.log_level,
+        };
+        said.map(|level| level.min(LOG_LEVEL_DEFAULT))
     }
 
     /// One call at its upstream, over the bridge that it needs.
