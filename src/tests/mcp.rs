@@ -14,6 +14,7 @@ mod isolation;
 mod keys;
 mod lists;
 mod long_calls;
+mod matrix;
 mod modern_checks;
 mod replicas;
 mod resumption;
