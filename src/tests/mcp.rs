@@ -1,5 +1,6 @@
 //! The MCP endpoint of a real gateway, between real clients and real servers.
 
+mod apps;
 mod asking;
 mod bad_upstreams;
 mod cancellation;
@@ -16,6 +17,8 @@ mod lists;
 mod long_calls;
 mod matrix;
 mod modern_checks;
+mod outside_calls;
+mod renamed;
 mod replicas;
 mod resumption;
 mod sessions;

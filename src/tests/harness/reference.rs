@@ -34,6 +34,12 @@ impl Reference {
         self.url_with("http")
     }
 
+    /// Has it tell all sessions something that belongs to no call.
+    pub(crate) async fn log(&self, level: &str) {
+        let request = reqwest::Client::new().post(format!("{}/log?level={level}", self.url()));
+        assert_eq!(request.send().await.expect("an answer").status(), reqwest::StatusCode::NO_CONTENT);
+    }
+
     /// Its address with another scheme.
     pub(crate) fn url_with(&self, scheme: &str) -> String {
         format!("{scheme}://{}/mcp", self.address)

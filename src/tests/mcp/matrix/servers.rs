@@ -3,20 +3,15 @@
 //! All are upstreams of one gateway, and offer the same names. A session of the legacy era that is shared
 //! can't be asked for roots, so each legacy server has a second upstream whose sessions aren't.
 
-use std::time::Duration;
-
 use serde_json::json;
 
-use crate::harness::{LEGACY, MODERN, Mcp, PATIENCE, Reference, References, TestGateway, script};
+use crate::harness::{LEGACY, MODERN, Reference, References, TestGateway, script};
 
 /// What the servers change, and others subscribe to.
 pub(super) const WATCHED: &str = "test://watched-resource";
 
 /// The upstream transports, in the order of the document.
 pub(super) const TRANSPORTS: [&str; 4] = ["stdio", "http", "sse", "ws"];
-
-/// Between two looks at a list that is to become something.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 const TOOLS: &str = "echo,counters,test_cancellations,test_wait_for_cancellation,test_tool_with_progress,\
     test_elicitation,test_sampling,test_input_required_result_list_roots,test_logging_levels,\
@@ -122,22 +117,7 @@ impl Servers {
         for server in all() {
             mcp.lists(&[&server.tool("echo"), &server.roots_tool()]).await;
         }
-        resources_are(&mcp, all().count()).await;
+        mcp.resources_become(|uris| uris.len() == all().count()).await;
         gateway
     }
-}
-
-/// Waits until that many resources are listed: lists come one after the other.
-async fn resources_are(mcp: &Mcp, count: usize) {
-    let look = async {
-        let mut ticks = tokio::time::interval(LOOK_INTERVAL);
-        loop {
-            ticks.tick().await;
-            let listed = mcp.modern("resources/list", json!({})).await.result().await;
-            if listed["resources"].as_array().is_some_and(|all| all.len() == count) {
-                return;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, look).await.expect("the resources are listed in time");
 }

@@ -42,7 +42,13 @@ async function route(context, path, req, res) {
   if (!isLoopback(req.headers.host ?? '') || (origin && !isLoopback(origin.replace(/^https?:\/\//, '')))) {
     return sendJson(res, 403, { jsonrpc: '2.0', error: { code: INVALID_REQUEST, message: 'Foreign Host or Origin' } });
   }
-  if (new URL(req.url, 'http://localhost').pathname !== path) return res.writeHead(404).end();
+  const { pathname, searchParams } = new URL(req.url, 'http://localhost');
+  if (req.method === 'POST' && pathname === `${path}/log`) {
+    // A test's own way to have something happen outside of all calls.
+    context.server.logOutside(searchParams.get('level'));
+    return res.writeHead(204).end();
+  }
+  if (pathname !== path) return res.writeHead(404).end();
   const isModern = MODERN_VERSIONS.includes(req.headers['mcp-protocol-version']);
   const hasSessions = context.server.eras.has('legacy') && !isModern;
   if (req.method === 'POST') return post(context, req, res);

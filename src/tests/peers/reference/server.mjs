@@ -1,6 +1,6 @@
 // The reference server without a transport: one message in, one answer out, in both eras.
 import { randomUUID } from 'node:crypto';
-import { LegacyCall, ModernCall, isLevel } from './call.mjs';
+import { LegacyCall, ModernCall, isAdmitted, isLevel } from './call.mjs';
 import * as content from './content.mjs';
 import {
   INTERNAL_ERROR,
@@ -26,6 +26,9 @@ const CAPABILITIES = {
   logging: {},
 };
 const LIST_TTL_MS = 60_000;
+
+/** The extension of those who can show what a tool does. */
+const APPS = 'io.modelcontextprotocol/ui';
 
 /** The revision that something of ours came with; what isn't here, all have. */
 const SINCE = { test_elicitation: '2025-06-18' };
@@ -89,6 +92,14 @@ export class ReferenceServer {
     return this.revisions.watched;
   }
 
+  /** Says something to all sessions of the legacy era; the modern one has nothing of the kind. */
+  logOutside(level) {
+    const params = { level, logger: 'reference-server', data: `said at ${level}` };
+    for (const session of this.sessions) {
+      if (session.version && isAdmitted(level, session.logLevel)) session.notify('notifications/message', params);
+    }
+  }
+
   #publish(method, params, isWanted) {
     for (const session of this.sessions) {
       if (!session.version) continue; // Not initialized yet.
@@ -117,7 +128,7 @@ export class ReferenceServer {
   async answer(method, params, call, notFoundCode) {
     switch (method) {
       case 'tools/list':
-        return this.list('tools', this.#tools(), params.cursor);
+        return this.list('tools', this.#tools(call), params.cursor);
       case 'prompts/list':
         return this.list('prompts', this.tools ? [] : content.listPrompts(this.revisions.prompts), params.cursor);
       case 'resources/list':
@@ -140,8 +151,10 @@ export class ReferenceServer {
     }
   }
 
-  #tools() {
-    return listTools(this.revisions.tools).filter(({ name }) => this.offers(name));
+  #tools({ capabilities }) {
+    const showsApps = capabilities.extensions?.[APPS] !== undefined;
+    const isOffered = ({ name, _meta }) => this.offers(name) && (showsApps || !_meta?.ui);
+    return listTools(this.revisions.tools).filter(isOffered);
   }
 
   #resources() {

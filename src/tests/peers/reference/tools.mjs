@@ -18,6 +18,10 @@ const object = (properties = {}, required = []) => ({
 });
 const string = (description) => ({ type: 'string', ...(description ? { description } : {}) });
 
+/** The app of `test_app`, and what it shows: which process this is. */
+export const APP = 'ui://reference/clock.html';
+export const clock = () => `the clock of ${process.pid}`;
+
 export const elicit = (message, properties, required) => ({
   method: 'elicitation/create',
   params: { message, requestedSchema: object(properties, required) },
@@ -70,6 +74,12 @@ const plain = {
       await call.server.cancelled(count);
       return text(`${call.server.counters.cancelled} calls were cancelled`);
     },
+  },
+  test_app: {
+    description: 'Says whose clock it is; an app shows it. Offered to those who can show apps.',
+    inputSchema: object(),
+    _meta: { ui: { resourceUri: APP, visibility: ['model', 'app'] }, 'reference/own': 1 },
+    run: () => text(clock()),
   },
   test_simple_text: {
     description: 'Returns one text block.',
