@@ -2,6 +2,7 @@
 
 mod exchange;
 mod handshake;
+mod log_level;
 mod peer;
 mod sse;
 mod subscriptions;
