@@ -55,7 +55,8 @@ async fn of_two_apps_with_one_uri_each_tool_shows_its_own() {
     let mcp = gateway.mcp();
     let both = |names: &[String]| names.iter().filter(|name| name.starts_with("test_app")).count() == 2;
     mcp.lists_become(both).await;
-    let both = |uris: &[String]| uris.iter().filter(|uri| uri.ends_with(APP)).count() == 2;
+    let both =
+        |uris: &[String]| uris.iter().filter(|uri| uri.ends_with("/reference/clock.html")).count() == 2;
     let uris = mcp.resources_become(both).await;
     let mut seen = Vec::new();
     for (name, meta) in apps(&mcp.tools().await) {
@@ -63,6 +64,7 @@ async fn of_two_apps_with_one_uri_each_tool_shows_its_own() {
         assert!(uris.contains(&uri), "{name} names {uri}, which is none of {uris:?}");
         // The server's process is in the page, and in what the tool says.
         let read = mcp.modern("resources/read", json!({"uri": uri})).await.result().await;
+        assert_eq!(read["contents"][0]["uri"], uri, "{name}");
         let page = read["contents"][0]["text"].as_str().expect("a page").to_owned();
         let said = mcp.call(name, json!({})).await["content"][0]["text"].as_str().expect("a text").to_owned();
         assert!(page.contains(&said), "{name} says {said} and shows {page}");

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 
 use self::cells::{FEATURES, Feature};
 use self::client::{Client, Outcome};
-use self::servers::{Server, Servers};
+use self::servers::Server;
 use self::table::Measured;
 use crate::harness::TestGateway;
 
@@ -37,17 +37,13 @@ const DOCUMENT: &str = ".github/MATRIX.md";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_revision_works_with_every_other_but_for_what_is_impossible() {
-    let servers = Servers::start();
-    let gateway = Arc::new(servers.gateway().await);
+    let listening = servers::start();
+    let gateway = Arc::new(servers::gateway(&listening).await);
     let admin = gateway.admin().await;
     let mut lanes = JoinSet::new();
     for server in servers::all() {
-        let mut ids = Vec::new();
-        for name in server.upstreams() {
-            ids.push(admin.upstream_id(&name).await);
-        }
-        let name = format!("lane {}", server.upstreams()[0]);
-        let (mcp, _) = gateway.mcp_with(&name, json!({"upstreamIds": ids})).await;
+        let id = admin.upstream_id(&server.name()).await;
+        let (mcp, _) = gateway.mcp_with(&server.name(), json!({"upstreamIds": [id]})).await;
         lanes.spawn(lane(Arc::clone(&gateway), mcp.key().to_owned(), server));
     }
     let measured: Vec<Measured> = lanes.join_all().await.into_iter().flatten().collect();

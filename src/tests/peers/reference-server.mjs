@@ -46,7 +46,12 @@ if (!ERAS[options.era] || !known.transports || !known.revisions) {
 function serverOf(revision) {
   const eraOfRevision = MODERN_VERSIONS.includes(revision) ? 'modern' : 'legacy';
   const eras = new Set(ERAS[revision ? eraOfRevision : options.era]);
-  return new ReferenceServer({ eras, pageSize: Number(options['page-size']), revision, tools: options.tools?.split(',') });
+  return new ReferenceServer({
+    eras,
+    pageSize: Number(options['page-size']),
+    revision,
+    tools: options.tools?.split(','),
+  });
 }
 
 if (options.transport === 'stdio') {

@@ -157,7 +157,7 @@ async fn sampling(client: &mut Client, server: &Server) -> Outcome<()> {
 }
 
 async fn roots(client: &mut Client, server: &Server) -> Outcome<()> {
-    let question = asked(client, &server.roots_tool(), json!({})).await?;
+    let question = asked(client, &server.tool("test_input_required_result_list_roots"), json!({})).await?;
     check(question["method"] == "roots/list", "another question", &question)
 }
 
@@ -187,7 +187,9 @@ async fn subscription(client: &mut Client, server: &Server) -> Outcome<()> {
     let told = client.hear("notifications/resources/updated").await?;
     check(told["uri"] == uri, "another resource", &told)?;
     let read = client.result("resources/read", json!({"uri": uri})).await?;
-    check(read["contents"][0]["text"] == format!("Revision {revision}."), "another content", &read)
+    let content = &read["contents"][0];
+    let is_right = content["uri"] == uri && content["text"] == format!("Revision {revision}.");
+    check(is_right, "another content", &read)
 }
 
 async fn logging(client: &mut Client, server: &Server) -> Outcome<()> {

@@ -1,11 +1,10 @@
 //! The servers of the matrix: one for each revision on each transport that the revision has.
 //!
-//! All are upstreams of one gateway, and offer the same names. A session of the legacy era that is shared
-//! can't be asked for roots, so each legacy server has a second upstream whose sessions aren't.
+//! All are upstreams of one gateway, and offer the same names.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::harness::{LEGACY, MODERN, Reference, References, TestGateway, script};
+use crate::harness::{LEGACY, MODERN, Reference, References, Scene, TestGateway, script};
 
 /// What the servers change, and others subscribe to.
 pub(super) const WATCHED: &str = "test://watched-resource";
@@ -16,19 +15,12 @@ pub(super) const TRANSPORTS: [&str; 4] = ["stdio", "http", "sse", "ws"];
 const TOOLS: &str = "echo,counters,test_cancellations,test_wait_for_cancellation,test_tool_with_progress,\
     test_elicitation,test_sampling,test_input_required_result_list_roots,test_logging_levels,\
     test_trigger_tool_change,test_changing_tool,test_update_watched_resource";
-const ROOTS_TOOL: &str = "test_input_required_result_list_roots";
 
 /// One server: a revision on a transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Server {
     pub(super) revision: &'static str,
     pub(super) transport: &'static str,
-}
-
-/// All of them, and the processes of those that have an address.
-pub(super) struct Servers {
-    shared: References,
-    own: References,
 }
 
 /// The pairs that exist: HTTP+SSE ended with the legacy era, and Streamable HTTP came with 2025-03-26.
@@ -53,71 +45,52 @@ impl Server {
         format!("{}{name}", self.prefix())
     }
 
-    /// The tool that lists roots, at the upstream that may ask for them.
-    pub(super) fn roots_tool(&self) -> String {
-        if self.revision == MODERN {
-            self.tool(ROOTS_TOOL)
-        } else {
-            format!("own.{}{ROOTS_TOOL}", self.prefix())
-        }
-    }
-
-    /// The names of its upstreams.
-    pub(super) fn upstreams(&self) -> Vec<String> {
-        let name = format!("{} {}", self.transport, self.revision);
-        let own = (self.revision != MODERN).then(|| format!("own {name}"));
-        std::iter::once(name.clone()).chain(own).collect()
+    /// The name of its upstream.
+    pub(super) fn name(&self) -> String {
+        format!("{} {}", self.transport, self.revision)
     }
 
     fn prefix(&self) -> String {
         format!("{}.{}.", self.transport, self.revision)
     }
-}
 
-impl Servers {
-    /// Starts those that listen.
-    pub(super) fn start() -> Self {
-        let revisions: Vec<_> = revisions().collect();
-        Self {
-            shared: References::start(&TRANSPORTS[1..], &revisions, &["--tools", TOOLS]),
-            own: References::start(&TRANSPORTS[1..], &LEGACY, &["--tools", ROOTS_TOOL]),
-        }
-    }
-
-    /// A gateway before all of them, ready with all they have.
-    pub(super) async fn gateway(&self) -> TestGateway {
-        let script = script();
-        let mut scene = TestGateway::start().with_key();
-        for server in all() {
-            let (prefix, revision) = (server.prefix(), server.revision);
-            for (name, prefix, isolation, tools, references) in [
-                (0, prefix.clone(), "shared", TOOLS, &self.shared),
-                (1, format!("own.{prefix}"), "per-session", ROOTS_TOOL, &self.own),
-            ] {
-                let Some(name) = server.upstreams().into_iter().nth(name) else { continue };
-                let transport = match server.transport {
+    /// Its upstream, as the REST API takes it.
+    fn upstream(&self, listening: &References, script: &str) -> Value {
+        let (transport, parameters) = match self.transport {
+            "stdio" => {
+                let arguments = ["--revision", self.revision, "--tools", TOOLS];
+                ("stdio", json!({"command": "node", "args": Reference::over_stdio(script, &arguments)}))
+            }
+            peer => {
+                let transport = match peer {
                     "http" => "streamable-http",
                     "ws" => "websocket",
                     other => other,
                 };
-                let arguments = ["--revision", revision, "--tools", tools];
-                let parameters = if transport == "stdio" {
-                    json!({"command": "node", "args": Reference::over_stdio(&script, &arguments)})
-                } else {
-                    json!({"url": references.url(server.transport, revision)})
-                };
-                scene = scene.with_upstream(json!({
-                    "name": name, "transport": transport, "namePrefix": prefix, "isolation": isolation,
-                    "connParams": parameters,
-                }));
+                (transport, json!({"url": listening.url(peer, self.revision)}))
             }
-        }
-        let gateway = scene.await;
-        let mcp = gateway.mcp();
-        for server in all() {
-            mcp.lists(&[&server.tool("echo"), &server.roots_tool()]).await;
-        }
-        mcp.resources_become(|uris| uris.len() == all().count()).await;
-        gateway
+        };
+        json!({
+            "name": self.name(), "transport": transport, "namePrefix": self.prefix(), "connParams": parameters,
+        })
     }
+}
+
+/// Starts those that listen. Dropped, they end; those over stdio end with their gateway.
+pub(super) fn start() -> References {
+    let revisions: Vec<_> = revisions().collect();
+    References::start(&TRANSPORTS[1..], &revisions, &["--tools", TOOLS])
+}
+
+/// A gateway before all of them, ready with all they have.
+pub(super) async fn gateway(listening: &References) -> TestGateway {
+    let script = script();
+    let upstreams = all().map(|server| server.upstream(listening, &script));
+    let gateway = upstreams.fold(TestGateway::start().with_key(), Scene::with_upstream).await;
+    let mcp = gateway.mcp();
+    for server in all() {
+        mcp.lists(&[&server.tool("echo")]).await;
+    }
+    mcp.resources_become(|uris| uris.len() == all().count()).await;
+    gateway
 }

@@ -74,9 +74,10 @@ fn render_feature(text: &mut String, feature: Feature, cells: &[&Measured], note
             let word = word(of_pair.copied());
             match expected(feature, client, server) {
                 Expected::Works => word,
-                Expected::WorksBut(note) | Expected::Impossible(note) => {
-                    notes.insert(note);
-                    format!("{word} ({})", note.mark)
+                Expected::WorksBut(named) | Expected::Impossible(named) => {
+                    notes.extend(named);
+                    let marks: Vec<_> = named.iter().map(|note| note.mark).collect();
+                    format!("{word} ({})", marks.join(", "))
                 }
             }
         });
