@@ -376,6 +376,8 @@ impl ControlPlane for ScriptedPlane {
             tools: 1,
             calls_in_flight: 0,
             streams: 0,
+            parked_calls: 0,
+            degraded: std::collections::BTreeMap::new(),
         }
     }
 }
@@ -393,6 +395,7 @@ pub(crate) fn status(id: UpstreamId) -> UpstreamStatus {
         capabilities: None,
         calls_in_flight: 0,
         unattributed: 0,
+        degraded: std::collections::BTreeMap::new(),
         dropped_lines: 0,
     }
 }

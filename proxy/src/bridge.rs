@@ -4,9 +4,15 @@
 //! for what a gateway must say in its own name. Where they differ, one of the two modules translates:
 //! the params on the way to the upstream, the answer on the way back. All of it is on bytes, and
 //! untouched members of an object stay as they came.
+//!
+//! [`parked`] holds what a legacy upstream asks of a modern client until that comes back; [`degraded`]
+//! names what can't be carried over, and [`matrix`] says of an upstream what each era of clients gets.
 
+pub mod degraded;
 pub mod legacy_to_modern;
+pub mod matrix;
 pub mod modern_to_legacy;
+pub mod parked;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

@@ -4,12 +4,15 @@
 //! tests of the control plane script it. What passes here is data for a person: no credential, and
 //! no address beyond what the admin wrote himself.
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Serialize;
 use sql::model::{DefinitionId, Era, FieldError, Finding, Timestamp, Upstream, UpstreamId};
+
+use crate::bridge::degraded::Reason;
 
 /// The handle. Cheap to clone.
 #[derive(Clone)]
@@ -127,6 +130,8 @@ pub struct UpstreamStatus {
     pub unattributed: u64,
     /// Lines and messages that were not JSON-RPC.
     pub dropped_lines: u64,
+    /// What its clients could not be given, by reason.
+    pub degraded: BTreeMap<Reason, u64>,
 }
 
 /// One attempt or probe.
@@ -251,4 +256,8 @@ pub struct Health {
     pub calls_in_flight: u64,
     /// Streams that clients hold open.
     pub streams: u64,
+    /// Calls that wait for a modern client to come back.
+    pub parked_calls: u64,
+    /// What clients could not be given, of all upstreams, by reason.
+    pub degraded: BTreeMap<Reason, u64>,
 }

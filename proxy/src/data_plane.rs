@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::access::Keys;
+use crate::bridge::parked::Parking;
 use crate::catalog::follow::{Follower, Published, SettingsFollower};
 use crate::control::Control;
 use crate::downstream::connection::Connections;
@@ -92,6 +93,7 @@ struct Parts {
     session_log: SessionLog,
     log_levels: LogLevels,
     streams: CallsInFlight,
+    parking: Parking,
     settings: watch::Receiver<Arc<Settings>>,
     tasks: Tasks,
     draining: CancellationToken,
@@ -129,6 +131,12 @@ impl DataPlane {
             syncs: Syncs::new(store.clone(), upstreams.clone(), settings.clone(), tasks.clone()),
             log_levels: LogLevels::new(upstreams.clone(), live.clone(), tasks.clone()),
             streams: CallsInFlight::default(),
+            parking: Parking::new(
+                store.sealer().clone(),
+                store.clock().clone(),
+                tasks.clone(),
+                upstreams.degraded().clone(),
+            ),
             store,
             published,
             keys,
@@ -175,6 +183,7 @@ impl DataPlane {
             log_levels: parts.log_levels.clone(),
             updates: parts.updates.clone(),
             in_flight: CallsInFlight::default(),
+            parking: parts.parking.clone(),
         });
         let subscriptions = Subscriptions {
             published: parts.published.clone(),

@@ -77,6 +77,7 @@ use self::link::{Link, OpenError, Wiring};
 use self::pool::Pool;
 use self::status::{Check, Status, TestReport};
 use self::stdio::Launcher;
+use crate::bridge::degraded::Degradations;
 use crate::downstream::conversation::Owner;
 use crate::tasks::Tasks;
 use crate::wire::meta::LogLevel;
@@ -149,6 +150,7 @@ impl Upstreams {
             clock: deps.clock,
             tasks: deps.tasks,
             events: deps.events,
+            degraded: Degradations::default(),
         };
         let shared =
             Shared { connections: ArcSwap::default(), applying: Mutex::new(()), surroundings, transports };
@@ -175,6 +177,7 @@ impl Upstreams {
             after.insert(spec.id, served);
         }
         let after = Arc::new(after);
+        self.degraded().retain(|id| after.contains_key(&id));
         self.shared.connections.store(Arc::clone(&after));
         for (id, served) in before.iter() {
             if !after.get(id).is_some_and(|kept| Arc::ptr_eq(kept, served)) {
@@ -246,6 +249,11 @@ impl Upstreams {
     /// How all of them fare.
     pub fn statuses(&self) -> HashMap<UpstreamId, Status> {
         self.shared.connections.load().iter().map(|(id, served)| (*id, served.status())).collect()
+    }
+
+    /// What clients of the upstreams could not be given.
+    pub fn degraded(&self) -> &Degradations {
+        &self.shared.surroundings.degraded
     }
 
     /// What the child of an upstream wrote to stderr, newest last.

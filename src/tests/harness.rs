@@ -7,6 +7,7 @@ mod connected;
 mod exchange;
 mod faulty;
 mod gateway;
+mod hostile;
 mod intermediary;
 mod line;
 mod mcp;
@@ -24,6 +25,7 @@ pub(crate) use connected::Connected;
 pub(crate) use exchange::{Event, Exchange, PATIENCE};
 pub(crate) use faulty::{Fault, Faulty, Hanging, dead_url};
 pub(crate) use gateway::{TestGateway, assert_private};
+pub(crate) use hostile::{HOSTILE_TRANSPORTS, Hostile};
 pub(crate) use intermediary::Intermediary;
 pub(crate) use line::{Line, Sse, TRANSPORTS, Ws};
 pub(crate) use mcp::{

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
+use proxy::bridge::degraded::Reason;
 use serde::Serialize;
 use sql::model::Timestamp;
 use utoipa::ToSchema;
@@ -40,6 +41,11 @@ pub(crate) struct HealthView {
     calls_in_flight: u64,
     /// Streams that clients hold open.
     streams: u64,
+    /// Calls that wait for a modern client to come back with what their upstream asked.
+    parked_calls: u64,
+    /// What clients could not be given: how often, by the letter of the reason, of all upstreams.
+    #[schema(value_type = BTreeMap<String, u64>)]
+    degraded: BTreeMap<Reason, u64>,
 }
 
 /// Read how the gateway fares
@@ -66,6 +72,8 @@ pub(crate) async fn health(_admin: Admin, State(app): State<App>) -> Json<Health
         tools: data_plane.tools,
         calls_in_flight: data_plane.calls_in_flight,
         streams: data_plane.streams,
+        parked_calls: data_plane.parked_calls,
+        degraded: data_plane.degraded,
     })
 }
 

@@ -18,6 +18,7 @@ pub(crate) mod update;
 
 mod conn_params;
 mod input;
+mod matrix;
 mod wire;
 
 use axum::Json;

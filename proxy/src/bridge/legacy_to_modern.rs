@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 use super::{ErrorObject, implementation};
 use crate::downstream::conversation::{AskRefused, Conversation};
@@ -110,7 +111,7 @@ pub async fn retry_params(
     conversation: &Conversation,
 ) -> Result<Bytes, Answer> {
     let answers = required.requests.into_iter().map(|(key, request)| async move {
-        let asked = request.params.map(|params| Bytes::copy_from_slice(params.get().as_bytes()));
+        let asked = request.params.map(|params| with_elicitation_id(params.get()));
         match conversation.ask(&request.method, asked).await {
             Ok(Answer::Result(raw)) => Ok((key, raw)),
             Ok(Answer::Error(raw)) => Err(declined(&request.method, &raw)),
@@ -131,6 +132,19 @@ pub async fn retry_params(
         }
     }
     Ok(object.into_bytes())
+}
+
+/// 2025-11-25 names each visit of a page, which the modern era has done away with; a client of before
+/// is never asked for one.
+fn with_elicitation_id(params: &str) -> Bytes {
+    let raw = Bytes::copy_from_slice(params.as_bytes());
+    let Ok(mut object) = Object::parse(&raw) else { return raw };
+    let is_visit = object.text("mode").is_some_and(|mode| mode.as_str() == "url");
+    if !is_visit || object.get("elicitationId").is_some() {
+        return raw;
+    }
+    object.set("elicitationId", compose::string(&Uuid::now_v7().to_string()));
+    object.into_bytes()
 }
 
 fn result(raw: &Bytes) -> Bytes {
@@ -289,6 +303,17 @@ mod tests {
             let Err(Answer::Error(raw)) = refused else { panic!("an error") };
             assert_eq!(value(&raw)["code"], INTERNAL_ERROR);
         }
+    }
+
+    #[test]
+    fn a_page_to_visit_gets_the_name_that_the_legacy_era_wants() {
+        let page = |raw: &str| value(&with_elicitation_id(raw));
+        let id = |raw: &str| page(raw)["elicitationId"].as_str().map(str::to_owned);
+        let visit = r#"{"mode":"url","message":"Log in","url":"https://example.com/"}"#;
+        assert!(id(visit).is_some_and(|first| id(visit).is_some_and(|second| first != second)));
+        assert_eq!(id(r#"{"mode":"url","elicitationId":"e"}"#).as_deref(), Some("e"));
+        let form = r#"{"mode":"form","message":"Who?"}"#;
+        assert_eq!(with_elicitation_id(form), form);
     }
 
     #[test]

@@ -26,11 +26,11 @@ const SETTLE_MAX: Duration = Duration::from_secs(2);
 #[async_trait]
 impl ControlPlane for Parts {
     fn status(&self, id: UpstreamId) -> Option<UpstreamStatus> {
-        self.upstreams.status(id).map(|status| status_of(id, &status))
+        self.upstreams.status(id).map(|status| self.status_of(id, &status))
     }
 
     fn statuses(&self) -> Vec<UpstreamStatus> {
-        self.upstreams.statuses().iter().map(|(id, status)| status_of(*id, status)).collect()
+        self.upstreams.statuses().iter().map(|(id, status)| self.status_of(*id, status)).collect()
     }
 
     async fn test(&self, upstream: Upstream) -> TestReport {
@@ -89,6 +89,8 @@ impl ControlPlane for Parts {
             tools: snapshot.catalog.items(Kind::Tool).len() as u64,
             calls_in_flight: statuses.values().map(|status| status.calls_in_flight as u64).sum(),
             streams: self.streams.total(),
+            parked_calls: self.parking.len() as u64,
+            degraded: self.upstreams.degraded().totals(),
         }
     }
 }
@@ -105,6 +107,30 @@ pub fn check_spec(upstream: &Upstream, policy: &StdioPolicy, egress: Egress) -> 
 }
 
 impl Parts {
+    fn status_of(&self, id: UpstreamId, status: &status::Status) -> UpstreamStatus {
+        let value = |raw: &Arc<RawValue>| serde_json::from_str(raw.get()).ok();
+        UpstreamStatus {
+            id,
+            state: match status.state {
+                upstream::ConnectionState::Connecting => ConnectionState::Connecting,
+                upstream::ConnectionState::Available => ConnectionState::Available,
+                upstream::ConnectionState::Unavailable => ConnectionState::Unavailable,
+                upstream::ConnectionState::Suspended => ConnectionState::Suspended,
+                upstream::ConnectionState::Disabled => ConnectionState::Disabled,
+            },
+            since: status.since,
+            last_error: status.last_error.clone(),
+            era: status.era,
+            protocol_version: status.protocol_version.clone(),
+            server_info: status.server_info.as_ref().and_then(value),
+            capabilities: status.capabilities.as_ref().and_then(value),
+            calls_in_flight: status.calls_in_flight as u64,
+            unattributed: status.unattributed,
+            dropped_lines: status.dropped_lines,
+            degraded: self.upstreams.degraded().of(id),
+        }
+    }
+
     fn row(&self, upstream: &Upstream, definition: &Definition) -> ToolRow {
         #[derive(Default, Deserialize)]
         struct Shown {
@@ -138,29 +164,6 @@ fn sync_error(error: sync::SyncError) -> SyncError {
         }
         sync::SyncError::Store(error) => SyncError::Store(error),
         other => SyncError::Unavailable { reason: other.to_string() },
-    }
-}
-
-fn status_of(id: UpstreamId, status: &status::Status) -> UpstreamStatus {
-    let value = |raw: &Arc<RawValue>| serde_json::from_str(raw.get()).ok();
-    UpstreamStatus {
-        id,
-        state: match status.state {
-            upstream::ConnectionState::Connecting => ConnectionState::Connecting,
-            upstream::ConnectionState::Available => ConnectionState::Available,
-            upstream::ConnectionState::Unavailable => ConnectionState::Unavailable,
-            upstream::ConnectionState::Suspended => ConnectionState::Suspended,
-            upstream::ConnectionState::Disabled => ConnectionState::Disabled,
-        },
-        since: status.since,
-        last_error: status.last_error.clone(),
-        era: status.era,
-        protocol_version: status.protocol_version.clone(),
-        server_info: status.server_info.as_ref().and_then(value),
-        capabilities: status.capabilities.as_ref().and_then(value),
-        calls_in_flight: status.calls_in_flight as u64,
-        unattributed: status.unattributed,
-        dropped_lines: status.dropped_lines,
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::bridge::degraded::Marks;
 use crate::upstream::call::Answer;
 use crate::wire::meta::LogLevel;
 
@@ -90,6 +91,7 @@ pub struct Conversation {
     log_level: Option<LogLevel>,
     outbound: mpsc::Sender<Outbound>,
     overflow: CancellationToken,
+    marks: Marks,
 }
 
 /// The client's side of the queue.
@@ -100,7 +102,11 @@ pub struct Outbox {
 /// A new queue. `cancel` is the call's own token: an overflowing queue cancels it.
 pub fn open(owner: Owner, cancel: CancellationToken) -> (Conversation, Outbox) {
     let (outbound, inbound) = mpsc::channel(QUEUE_MESSAGES_MAX);
-    (Conversation { owner, key: None, log_level: None, outbound, overflow: cancel }, Outbox { inbound })
+    let marks = Marks::default();
+    (
+        Conversation { owner, key: None, log_level: None, outbound, overflow: cancel, marks },
+        Outbox { inbound },
+    )
 }
 
 impl Conversation {
@@ -129,6 +135,16 @@ impl Conversation {
     /// All clients of the key that the call came with, taken for one; without a key, its owner.
     pub fn key(&self) -> Owner {
         self.key.unwrap_or(self.owner)
+    }
+
+    /// What got lost on the way to this client; its answer says so.
+    pub fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    /// Whether its owner is one client. Nothing tells modern clients of one key apart, so the key owns their calls.
+    pub fn is_of_one_client(&self) -> bool {
+        self.key != Some(self.owner)
     }
 
     /// Queues a notification. A client that left makes it a no-op; a full queue cancels the call.

@@ -25,6 +25,9 @@ pub(super) struct Verb {
     pub(super) method: &'static str,
     /// What params must have, in words for who left it out.
     pub(super) needs: &'static str,
+    /// Whether a modern client may be asked for input before it is answered (2026-07-28, multi
+    /// round-trip requests, supported requests).
+    pub(super) may_ask: bool,
     /// The subject that params name.
     pub(super) subject: fn(&Params) -> Option<Subject>,
 }
@@ -32,21 +35,28 @@ pub(super) struct Verb {
 pub(super) const CALL_TOOL: Verb = Verb {
     method: "tools/call",
     needs: "params.name must be a string",
+    may_ask: true,
     subject: |params| Some(Subject { name: params.name()?.to_string(), place: Place::Tool }),
 };
 
 pub(super) const GET_PROMPT: Verb = Verb {
     method: "prompts/get",
     needs: "params.name must be a string",
+    may_ask: true,
     subject: |params| Some(Subject { name: params.name()?.to_string(), place: Place::Prompt }),
 };
 
-pub(super) const READ_RESOURCE: Verb =
-    Verb { method: "resources/read", needs: "params.uri must be a string", subject: Subject::resource };
+pub(super) const READ_RESOURCE: Verb = Verb {
+    method: "resources/read",
+    needs: "params.uri must be a string",
+    may_ask: true,
+    subject: Subject::resource,
+};
 
 pub(super) const COMPLETE: Verb = Verb {
     method: "completion/complete",
     needs: "params.ref must name a prompt or the URI of a resource",
+    may_ask: false,
     subject: |params| {
         let reference = Object::parse(&params.get(Field::Ref)?).ok()?;
         let (field, place) = match reference.text("type")?.as_str() {

@@ -76,6 +76,7 @@ impl Receipt {
     pub(crate) fn refused(self, error: CallError) {
         let pending = self.call.and_then(|id| self.shared.calls().pending.remove(&id));
         if let Some(pending) = pending {
+            pending.entered.ended();
             let _ = pending.answer.send(Err(error)); // Nobody waits: nobody is told.
         } else {
             tracing::debug!(%error, "a message did not reach its upstream");
@@ -175,7 +176,7 @@ impl Channel {
             response_bytes_max: call.response_bytes_max,
             ticket: Arc::clone(&ticket),
             clock: Arc::clone(&clock),
-            _entered: self.shared.in_flight.enter(id, &call.conversation),
+            entered: self.shared.in_flight.enter(id, &call.conversation),
         };
         calls.pending.insert(id, pending);
         drop(calls);
@@ -218,7 +219,7 @@ struct Pending {
     ticket: Arc<Ticket>,
     clock: Arc<Clock>,
     /// Attribution counts it until it has its answer.
-    _entered: Entered,
+    entered: Entered,
 }
 
 impl Shared {
@@ -319,8 +320,10 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         let given_up = self.shared.calls().pending.remove(&self.id);
         let Some(given_up) = given_up else { return }; // It has its answer.
-        drop(given_up);
-        if matches!(self.ticket.abandon(), Abandoned::Sent) && self.method != INITIALIZE {
+        if matches!(self.ticket.abandon(), Abandoned::Unsent) {
+            given_up.entered.ended();
+        } else if self.method != INITIALIZE {
+            drop(given_up);
             let cancelled = frame::cancelled(self.id, "its answer is no longer wanted");
             if let Err(error) = self.shared.queue(cancelled, None) {
                 tracing::debug!(%error, "upstream not told of a cancelled call");

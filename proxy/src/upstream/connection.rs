@@ -28,6 +28,7 @@ use super::call::{Answer, Call, CallError, GATEWAY};
 use super::link::{Era, Link, OpenError, Roots, Wiring};
 use super::news::UpstreamEvent;
 use super::status::{Check, Status};
+use crate::bridge::degraded::Degradations;
 use crate::tasks::Tasks;
 use crate::wire::meta::LogLevel;
 
@@ -58,6 +59,8 @@ pub(crate) struct Surroundings {
     pub(crate) tasks: Tasks,
     /// Takes its news.
     pub(crate) events: mpsc::Sender<UpstreamEvent>,
+    /// Counts what clients can't be given.
+    pub(crate) degraded: Degradations,
 }
 
 /// A supervised connection to one upstream.

@@ -90,9 +90,13 @@ struct Parts {
 }
 
 impl Dialler {
-    /// A dialler with the system's resolver.
+    /// A dialler with the system's resolver. Beside the roots that everybody trusts it trusts those of the
+    /// machine, so that upstreams may have certificates of an authority of one's own.
     pub(crate) fn new(egress: Egress, connect_timeout: watch::Receiver<Duration>) -> Self {
-        Self::with_resolver(egress, connect_timeout, Arc::new(SystemResolver))
+        let mut roots = machine_roots();
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        let tls = with_alpn(builder().with_root_certificates(roots));
+        Self::made_of(egress, connect_timeout, Arc::new(SystemResolver), tls)
     }
 
     /// A dialler with the system's resolver that trusts whom the machine trusts, rather than the roots
@@ -101,14 +105,14 @@ impl Dialler {
         egress: Egress,
         connect_timeout: watch::Receiver<Duration>,
     ) -> Self {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let roots = machine_roots();
         let tls =
             if roots.is_empty() { tls_config() } else { with_alpn(builder().with_root_certificates(roots)) };
         Self::made_of(egress, connect_timeout, Arc::new(SystemResolver), tls)
     }
 
     /// A dialler with a resolver of one's own.
+    #[cfg(test)]
     pub(crate) fn with_resolver(
         egress: Egress,
         connect_timeout: watch::Receiver<Duration>,
@@ -266,6 +270,17 @@ fn tune(stream: &TcpStream) {
     }
 }
 
+/// Whom the machine trusts: what `SSL_CERT_FILE` and `SSL_CERT_DIR` name, else what its system has.
+fn machine_roots() -> RootCertStore {
+    let found = rustls_native_certs::load_native_certs();
+    for problem in &found.errors {
+        tracing::warn!(%problem, "some of the certificates that the machine trusts can't be read");
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    roots
+}
+
 fn tls_config() -> ClientConfig {
     with_alpn(builder().with_webpki_roots())
 }
@@ -287,10 +302,7 @@ fn tls_reason(error: &(dyn std::error::Error + 'static)) -> String {
     use rustls::CertificateError as Bad;
     let mut next = Some(error);
     while let Some(error) = next {
-        let nested = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let found =
-            error.downcast_ref().or_else(|| nested.and_then(|inner| inner.downcast_ref::<rustls::Error>()));
-        match found {
+        match error.downcast_ref::<rustls::Error>() {
             Some(rustls::Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. })) => {
                 return "the certificate has expired".into();
             }
@@ -304,7 +316,11 @@ fn tls_reason(error: &(dyn std::error::Error + 'static)) -> String {
             }
             Some(rustls::Error::InvalidCertificate(_)) => return "the certificate is not valid".into(),
             Some(_) => return "the TLS handshake failed".into(),
-            None => next = error.source(),
+            None => {
+                // What an I/O error was made of isn't its source; and there may be one in another.
+                let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+                next = inner.map_or_else(|| error.source(), |inner| Some(inner));
+            }
         }
     }
     "the TLS handshake failed".into()

@@ -6,8 +6,9 @@
 use bytes::Bytes;
 use memchr::memmem;
 
-use super::call::Answer;
-use crate::downstream::conversation::AskRefused;
+use super::call::{Answer, CallError, GATEWAY};
+use crate::bridge::ErrorObject;
+use crate::downstream::conversation::{AskRefused, Owner};
 use crate::wire::compose;
 use crate::wire::edit::Object;
 use crate::wire::envelope::{self, Field, Message, Params, ResponseBody};
@@ -150,6 +151,21 @@ pub(crate) fn read(message: Bytes) -> Result<Incoming, NotAMessage> {
     })
 }
 
+/// The answer, if it is one that a client can read: a result is an object, and an error has a code and a message.
+/// The gateway itself reads no more of an answer than it needs: to a ping, any will do.
+pub(crate) fn usable(answer: Answer, asker: Owner) -> Result<Answer, CallError> {
+    match &answer {
+        _ if asker == GATEWAY => Ok(answer),
+        Answer::Result(result) if result.first() != Some(&b'{') => {
+            Err(CallError::Invalid { reason: "the result is not an object" })
+        }
+        Answer::Error(error) if ErrorObject::read(error).is_none() => {
+            Err(CallError::Invalid { reason: "the error has no code or no message" })
+        }
+        _ => Ok(answer),
+    }
+}
+
 /// The answer to a request of the upstream's own.
 pub(crate) fn reply(id: &Id, reply: &Reply) -> Bytes {
     match reply {
@@ -173,6 +189,21 @@ pub(crate) fn cancelled(id: u64, reason: &str) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn f04_an_answer_that_no_client_can_read_is_none() {
+        let client = Owner(uuid::Uuid::from_u128(1));
+        let result = |raw: &'static str| usable(Answer::Result(Bytes::from_static(raw.as_bytes())), client);
+        let error = |raw: &'static str| usable(Answer::Error(Bytes::from_static(raw.as_bytes())), client);
+        assert!(usable(Answer::Result(Bytes::from_static(b"null")), GATEWAY).is_ok());
+        assert!(result("{}").is_ok() && error(r#"{"code":-1,"message":"no","data":[]}"#).is_ok());
+        for bad in ["null", "5", "\"text\"", "[]", "true"] {
+            assert!(result(bad).is_err(), "{bad}");
+        }
+        for bad in ["{}", r#"{"code":1}"#, r#"{"message":"no"}"#, r#"{"code":"1","message":"no"}"#] {
+            assert!(error(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn the_upstream_sees_our_token_and_the_client_its_own() {

@@ -255,6 +255,8 @@ async fn initialize(link: &dyn Link, roots: Roots, limit: Duration) -> Result<Gr
     link.set_protocol(Negotiated { version: LEGACY_LATEST, capabilities: Bytes::new() });
     let roots = match roots {
         Roots::Declared => r#","roots":{"listChanged":true}"#,
+        // Whose changes would be told? Nobody keeps what was one client's.
+        Roots::OfCalls => r#","roots":{}"#,
         Roots::Undeclared => "",
     };
     let params = format!(

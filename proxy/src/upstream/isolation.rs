@@ -40,8 +40,10 @@ pub(crate) struct Served {
 impl Served {
     /// Starts to connect, unless the upstream is switched off.
     pub(crate) fn start(spec: &Arc<Upstream>, surroundings: &Surroundings, watched: Arc<Watched>) -> Self {
-        let shared = Connection::start(Arc::clone(spec), surroundings.clone(), Roots::Undeclared, watched);
-        if !spec.enabled || spec.isolation == Isolation::Shared {
+        let is_shared = spec.isolation == Isolation::Shared;
+        let roots = if is_shared { Roots::OfCalls } else { Roots::Undeclared };
+        let shared = Connection::start(Arc::clone(spec), surroundings.clone(), roots, watched);
+        if !spec.enabled || is_shared {
             return Self { shared, own: None, _sweeping: None };
         }
         let own = Arc::new(OwnSessions::of(Arc::clone(spec), surroundings.clone()));
@@ -160,7 +162,7 @@ impl OwnSessions {
         }
         // A legacy session is one client; a key may be several, and stands for its modern ones.
         let is_one_client = owner == client.owner() && owner != client.key();
-        let roots = if is_one_client { Roots::Declared } else { Roots::Undeclared };
+        let roots = if is_one_client { Roots::Declared } else { Roots::OfCalls };
         // Word of resources that change comes over the shared session.
         let (spec, surroundings) = (Arc::clone(&self.spec), self.surroundings.clone());
         let connection = Arc::new(Connection::start(spec, surroundings, roots, Arc::default()));

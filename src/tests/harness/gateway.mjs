@@ -2,6 +2,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createWriteStream, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import http from 'node:http';
+import https from 'node:https';
 import { createServer } from 'node:net';
 import { randomBytes } from 'node:crypto';
 import { tmpdir } from 'node:os';
@@ -27,15 +29,16 @@ export async function freePort() {
 
 /**
  * Resolves when `tools` are listed through the gateway: { url, origin, key, log, stop }.
- * `upstreams` are bodies of the bootstrap file.
+ * `upstreams` are bodies of the bootstrap file. With `tls`, { ca, cert, key }, it listens over TLS, and trusts the
+ * authority for its upstreams.
  */
-export async function startGateway({ binary, upstreams, tools }) {
+export async function startGateway({ binary, upstreams, tools, tls }) {
   const dir = mkdtempSync(join(tmpdir(), 'gateway-'));
   const key = `mpg_${randomBytes(32).toString('base64url')}`;
   const bootstrap = join(dir, 'bootstrap.yaml'); // JSON is YAML, too.
   writeFileSync(bootstrap, JSON.stringify({ upstreams, keys: [{ name: 'tests', key }] }, null, 2));
   mkdirSync(join(dir, 'data'));
-  const origin = `http://127.0.0.1:${await freePort()}`;
+  const origin = `${tls ? 'https' : 'http'}://127.0.0.1:${await freePort()}`;
   const log = join(dir, 'gateway.log');
   const child = spawn(binary, ['serve', '--bootstrap', bootstrap], {
     env: {
@@ -44,6 +47,7 @@ export async function startGateway({ binary, upstreams, tools }) {
       MPG_LISTEN: new URL(origin).host,
       MPG_DATA_DIR: join(dir, 'data'),
       MPG_LOG: process.env.MPG_LOG ?? 'info',
+      ...(tls && { MPG_TLS_CERT: tls.cert, MPG_TLS_KEY: tls.key, SSL_CERT_FILE: tls.ca }),
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -63,9 +67,12 @@ export async function startGateway({ binary, upstreams, tools }) {
     rmSync(dir, { recursive: true, force: true });
     return child.exitCode;
   };
-  const gateway = { url: `${origin}/mcp/http`, origin, key, log, stop };
+  const ca = tls && readFileSync(tls.ca);
+  const gateway = { url: `${origin}/mcp/http`, origin, key, log, ca, stop };
   try {
-    await until('ready', READY_TIMEOUT_MS, ended, async () => (await fetch(`${origin}/readyz`)).status === 200);
+    await until('ready', READY_TIMEOUT_MS, ended, async () => {
+      return (await ask(`${origin}/readyz`, { ca })).status === 200;
+    });
     await until('listing all tools', TOOLS_TIMEOUT_MS, ended, async () => {
       const listed = tools.length ? await listTools(gateway) : [];
       return tools.every((name) => listed.includes(name));
@@ -84,7 +91,7 @@ async function until(what, timeoutMs, ended, isDone) {
   let last = 'not yet';
   while (Date.now() < deadline) {
     const attempt = isDone().catch((error) => {
-      last = error.cause?.code ?? error.message; // Nobody listens yet, or no such tool yet.
+      last = error.code ?? error.message; // Nobody listens yet, or no such tool yet.
       return false;
     });
     const outcome = await Promise.race([attempt, ended]);
@@ -96,7 +103,7 @@ async function until(what, timeoutMs, ended, isDone) {
 }
 
 /** The names of all tools that a key sees. */
-export async function listTools({ url, key }) {
+export async function listTools({ url, key, ca }) {
   const names = [];
   let cursor;
   do {
@@ -104,7 +111,8 @@ export async function listTools({ url, key }) {
       'io.modelcontextprotocol/protocolVersion': VERSION,
       'io.modelcontextprotocol/clientCapabilities': {},
     };
-    const response = await fetch(url, {
+    const { status, text } = await ask(url, {
+      ca,
       method: 'POST',
       headers: {
         Authorization: `Bearer ${key}`,
@@ -115,11 +123,21 @@ export async function listTools({ url, key }) {
       },
       body: JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/list', params: { cursor, _meta } }),
     });
-    const text = await response.text();
     const body = JSON.parse(text.startsWith('{') ? text : text.split('data: ').at(-1));
-    if (!body.result) throw new Error(`tools/list answered ${response.status}: ${text.slice(0, 200)}`);
+    if (!body.result) throw new Error(`tools/list answered ${status}: ${text.slice(0, 200)}`);
     names.push(...body.result.tools.map(({ name }) => name));
     cursor = body.result.nextCursor;
   } while (cursor);
   return names;
+}
+
+/** One request: { status, text }. Unlike fetch, it can be told whom to trust. */
+async function ask(url, { body, ...options }) {
+  const request = (url.startsWith('https:') ? https : http).request(url, options);
+  request.end(body);
+  const [response] = await once(request, 'response');
+  response.setEncoding('utf8');
+  let text = '';
+  for await (const chunk of response) text += chunk;
+  return { status: response.statusCode, text };
 }

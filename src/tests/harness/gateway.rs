@@ -159,6 +159,12 @@ impl TestGateway {
         self.log.lock().expect("no reader panicked").clone()
     }
 
+    /// The most memory that it has ever held, in bytes.
+    pub(crate) fn memory_peak(&self) -> u64 {
+        let running = self.running.as_ref().expect("it runs");
+        processes::memory_peak(pid(&running.child))
+    }
+
     /// The processes it has started, and those they have started.
     pub(crate) fn children(&self) -> Vec<Process> {
         let own = self.running.as_ref().map(|running| pid(&running.child));

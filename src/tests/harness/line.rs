@@ -97,24 +97,16 @@ impl Line {
     }
 
     /// Sends a request of 2026-07-28.
-    pub(crate) async fn modern(&mut self, id: impl Into<Value>, method: &str, params: Value) {
-        self.modern_as(&json!({}), id, method, params).await;
-    }
-
-    /// The same, declaring capabilities.
-    pub(crate) async fn modern_as(
-        &mut self,
-        capabilities: &Value,
-        id: impl Into<Value>,
-        method: &str,
-        mut params: Value,
-    ) {
+    pub(crate) async fn modern(&mut self, id: impl Into<Value>, method: &str, mut params: Value) {
         let mut meta = params["_meta"].take();
         if meta.is_null() {
             meta = json!({});
         }
         meta[format!("{META}protocolVersion")] = json!(MODERN);
-        meta[format!("{META}clientCapabilities")] = capabilities.clone();
+        let declared = format!("{META}clientCapabilities");
+        if meta.get(&declared).is_none() {
+            meta[declared] = json!({});
+        }
         params["_meta"] = meta;
         self.request(id, method, params).await;
     }

@@ -53,6 +53,14 @@ impl Process {
     }
 }
 
+/// The most memory that a process has ever held, in bytes.
+pub(super) fn memory_peak(pid: Pid) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).expect("it lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel counts");
+    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    kibibytes * 1024
+}
+
 /// Waits until a process has ended; false if it hasn't by the deadline.
 pub(crate) fn wait_for_end(pid: Pid, deadline: Instant) -> bool {
     let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return true };

@@ -26,12 +26,22 @@ impl Reference {
 
     /// Starts it over `http`, `sse` or `ws`.
     pub(crate) fn over(transport: &str, arguments: &[&str]) -> Self {
-        let (process, mut addresses) = start(transport, arguments, 1);
+        Self::of(&script(), &[&["--transport", transport, "--port", "0"], arguments].concat())
+    }
+
+    /// Starts another script that says where it listens.
+    pub(super) fn of(script: &str, arguments: &[&str]) -> Self {
+        let (process, mut addresses) = start(script, arguments, 1);
         Self { _process: process, address: addresses.remove(0) }
     }
 
     pub(crate) fn url(&self) -> String {
         self.url_with("http")
+    }
+
+    /// Host and port.
+    pub(super) fn address(&self) -> &str {
+        &self.address
     }
 
     /// Has it tell all sessions something that belongs to no call.
@@ -54,10 +64,10 @@ impl Reference {
 impl References {
     /// Starts one for each pair of these transports and revisions.
     pub(crate) fn start(transports: &[&'static str], revisions: &[&'static str], arguments: &[&str]) -> Self {
-        let of_revisions = ["--revision", &revisions.join(",")];
-        let arguments = [&of_revisions, arguments].concat();
-        let (process, addresses) =
-            start(&transports.join(","), &arguments, transports.len() * revisions.len());
+        let (all_transports, all_revisions) = (transports.join(","), revisions.join(","));
+        let which = ["--transport", &all_transports, "--port", "0", "--revision", &all_revisions];
+        let servers = transports.len() * revisions.len();
+        let (process, addresses) = start(&script(), &[&which, arguments].concat(), servers);
         let pairs = transports.iter().flat_map(|one| revisions.iter().map(move |revision| (*one, *revision)));
         let addresses = pairs.zip(addresses).map(|((one, revision), address)| (one, revision, address));
         Self { _process: process, addresses: addresses.collect() }
@@ -72,11 +82,10 @@ impl References {
     }
 }
 
-/// Starts the script, and waits until it has said where it listens, once for each server.
-fn start(transport: &str, arguments: &[&str], servers: usize) -> (Running, Vec<String>) {
+/// Starts a script, and waits until it has said where it listens, once for each server.
+fn start(script: &str, arguments: &[&str], servers: usize) -> (Running, Vec<String>) {
     let mut command = Command::new("node");
-    command.arg(script()).args(["--transport", transport, "--port", "0"]).args(arguments);
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command.arg(script).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut process = Running(command.spawn().expect("node is installed"));
     let stdout = process.0.stdout.take().expect("stdout is piped");
     let lines = BufReader::new(stdout).lines().take(servers);

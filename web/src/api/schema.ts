@@ -742,6 +742,17 @@ export interface components {
             /** @description The gateway's version. */
             version: string;
         };
+        /** @description What clients of each era get of an upstream: by feature, those that it has. */
+        CapabilityMatrix: {
+            /** @description Clients of 2024-11-05 to 2025-11-25. */
+            legacy: {
+                [key: string]: components["schemas"]["Support"];
+            };
+            /** @description Clients of 2026-07-28. */
+            modern: {
+                [key: string]: components["schemas"]["Support"];
+            };
+        };
         /** @description One attempt or probe. */
         CheckRow: {
             /**
@@ -808,6 +819,15 @@ export interface components {
              * @description Calls that wait for an upstream.
              */
             callsInFlight: number;
+            /** @description What clients could not be given: how often, by the letter of the reason, of all upstreams. */
+            degraded: {
+                [key: string]: number;
+            };
+            /**
+             * Format: int64
+             * @description Calls that wait for a modern client to come back with what their upstream asked.
+             */
+            parkedCalls: number;
             /** @description Why the newest configuration isn't served, if it isn't. */
             problem?: string | null;
             /** @description Where clients reach the gateway, if the operator says so. */
@@ -1053,6 +1073,7 @@ export interface components {
                 callsInFlight: number;
                 /** @description What it can do. */
                 capabilities?: Record<string, never> | null;
+                capabilityMatrix?: components["schemas"]["CapabilityMatrix"] | null;
                 /** @description How it is reached, with `{"secret": true}` for each secret. */
                 connParams: components["schemas"]["ConnParams"];
                 /**
@@ -1062,6 +1083,10 @@ export interface components {
                 createdAt: string;
                 /** @description Whether a credential is stored. */
                 credentialSet: boolean;
+                /** @description What its clients could not be given: how often, by the letter of the reason. */
+                degraded: {
+                    [key: string]: number;
+                };
                 /**
                  * Format: int64
                  * @description What it sent that was no message.
@@ -1414,6 +1439,18 @@ export interface components {
             /** @description With what. */
             userAgent: string;
         };
+        /** @description How much of a feature a client gets. */
+        Support: {
+            /** @description `full`, `bridged` (translated between the eras), or `impossible` (not, or not always). */
+            level: components["schemas"]["SupportLevel"];
+            /** @description Why not all of it: the letter of the reason, `a` to `j`. */
+            reason?: string | null;
+        };
+        /**
+         * @description How much.
+         * @enum {string}
+         */
+        SupportLevel: "full" | "bridged" | "impossible";
         /** @description What a sync changed, by the names the upstream uses. */
         SyncAnswer: {
             /** @description Listed now and not before. */
@@ -1523,6 +1560,7 @@ export interface components {
             callsInFlight: number;
             /** @description What it can do. */
             capabilities?: Record<string, never> | null;
+            capabilityMatrix?: components["schemas"]["CapabilityMatrix"] | null;
             /** @description How it is reached, with `{"secret": true}` for each secret. */
             connParams: components["schemas"]["ConnParams"];
             /**
@@ -1532,6 +1570,10 @@ export interface components {
             createdAt: string;
             /** @description Whether a credential is stored. */
             credentialSet: boolean;
+            /** @description What its clients could not be given: how often, by the letter of the reason. */
+            degraded: {
+                [key: string]: number;
+            };
             /**
              * Format: int64
              * @description What it sent that was no message.

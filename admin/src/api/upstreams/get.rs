@@ -25,9 +25,31 @@ pub(crate) async fn get(
 
 #[cfg(test)]
 mod tests {
+    use proxy::bridge::degraded::Reason;
     use serde_json::json;
+    use sql::model::Era;
 
     use crate::testing::{Scene, status};
+
+    #[tokio::test]
+    async fn shows_what_clients_of_each_era_get_and_what_they_could_not_be_given() {
+        let scene = Scene::logged_in().await;
+        let id = scene.upstream("a").await;
+        let answer = scene.get(&format!("/api/admin/upstreams/{id}")).await;
+        assert_eq!(answer.json["capabilityMatrix"], json!(null), "nobody has spoken with it yet");
+        let mut known = status(id.parse().unwrap());
+        known.era = Some(Era::Legacy);
+        known.protocol_version = Some("2025-11-25".into());
+        known.capabilities = Some(json!({"tools": {}}));
+        known.degraded = [(Reason::AskOfSeveral, 3)].into();
+        scene.plane.set_status(known);
+        let answer = scene.get(&format!("/api/admin/upstreams/{id}")).await;
+        let matrix = &answer.json["capabilityMatrix"];
+        assert_eq!(matrix["legacy"]["tools"], json!({"level": "full"}));
+        assert_eq!(matrix["modern"]["tools"], json!({"level": "bridged"}));
+        assert_eq!(matrix["modern"]["sessionState"], json!({"level": "impossible", "reason": "d"}));
+        assert_eq!(answer.json["degraded"], json!({"j": 3}));
+    }
 
     #[tokio::test]
     async fn shows_how_it_fares() {

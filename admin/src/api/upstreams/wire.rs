@@ -4,6 +4,10 @@
 //! what is stored in its place: for headers and environment by name; for arguments in order, and
 //! only if there are as many placeholders as secrets.
 
+use std::collections::BTreeMap;
+
+use proxy::bridge::degraded::Reason;
+use proxy::bridge::matrix::{self, CapabilityMatrix};
 use proxy::control::{ConnectionState, UpstreamStatus};
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
@@ -86,6 +90,12 @@ pub(crate) struct UpstreamView {
     unattributed: u64,
     /// What it sent that was no message.
     dropped_lines: u64,
+    /// What its clients could not be given: how often, by the letter of the reason.
+    #[schema(value_type = BTreeMap<String, u64>)]
+    degraded: BTreeMap<Reason, u64>,
+    /// What clients of each era get of it, once its era is known.
+    #[schema(value_type = Option<super::matrix::MatrixBody>)]
+    capability_matrix: Option<CapabilityMatrix>,
     /// Grows with each change; the ETag.
     version: i64,
     /// When it was created.
@@ -129,10 +139,23 @@ pub(super) fn view(upstream: &Upstream, status: Option<UpstreamStatus>) -> Upstr
         calls_in_flight: status.map_or(0, |status| status.calls_in_flight),
         unattributed: status.map_or(0, |status| status.unattributed),
         dropped_lines: status.map_or(0, |status| status.dropped_lines),
+        degraded: status.map(|status| status.degraded.clone()).unwrap_or_default(),
+        capability_matrix: status.and_then(|status| matrix_of(upstream, status)),
         version: upstream.version,
         created_at: upstream.created_at,
         updated_at: upstream.updated_at,
     }
+}
+
+/// What clients get of an upstream that has been spoken with.
+fn matrix_of(upstream: &Upstream, status: &UpstreamStatus) -> Option<CapabilityMatrix> {
+    Some(matrix::matrix(matrix::Facts {
+        era: status.era?,
+        protocol_version: status.protocol_version.as_deref()?,
+        transport: upstream.transport,
+        isolation: upstream.isolation,
+        capabilities: status.capabilities.as_ref()?,
+    }))
 }
 
 /// What a client may set, as it would write it: what a merge patch is applied to.
@@ -181,7 +204,7 @@ fn conn_params(params: &ConnParams, of_secret: OfSecret<'_>) -> Json {
         Value::Plain(text) => Json::from(text.as_str()),
         Value::Secret(secret) => of_secret(secret.expose()),
     };
-    let named = |values: &std::collections::BTreeMap<String, Value>| -> Map<String, Json> {
+    let named = |values: &BTreeMap<String, Value>| -> Map<String, Json> {
         values.iter().map(|(name, one)| (name.clone(), value(one))).collect()
     };
     match params {

@@ -74,7 +74,7 @@ fn legacy(capabilities: &serde_json::Value, version: Version) -> Client {
 }
 
 fn modern(log_level: Option<LogLevel>) -> Client {
-    Client::Modern(ModernClient { log_level })
+    Client::Modern(ModernClient { log_level, ..ModernClient::default() })
 }
 
 fn answered() -> Answered {

@@ -15,6 +15,7 @@ use futures::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 
 use super::{Broken, Clock, Shared, Source};
+use crate::bridge::degraded::Reason;
 use crate::downstream::conversation::{AskRefused, Conversation, Owner};
 use crate::upstream::call::{Answer, CallError};
 use crate::upstream::frame::{self, Addressee, Incoming, Reply};
@@ -90,12 +91,18 @@ impl Shared {
     /// An answer: to the call with its id, once.
     fn finish(&self, id: Option<u64>, answer: Answer) {
         let pending = id.and_then(|id| self.calls().pending.remove(&id));
-        let Some(pending) = pending else { return self.wiring.listener.dropped(Dropped::Answer) };
+        let Some(pending) = pending else {
+            if let Some(id) = id {
+                self.in_flight.answered_late(id);
+            }
+            return self.wiring.listener.dropped(Dropped::Answer);
+        };
+        pending.entered.ended();
         let (Answer::Result(body) | Answer::Error(body)) = &answer;
         let outcome = if body.len() > pending.response_bytes_max {
             Err(CallError::TooLarge { limit: pending.response_bytes_max })
         } else {
-            Ok(answer)
+            frame::usable(answer, pending.conversation.owner())
         };
         let _ = pending.answer.send(outcome); // The caller may have left this very moment.
     }
@@ -134,7 +141,12 @@ impl Shared {
         match self.in_flight.sole() {
             Attribution::One(conversation) => conversation.notify(method, raw(params)),
             Attribution::Nobody => self.wiring.listener.notification(method, raw(params)),
-            Attribution::Several => self.wiring.listener.dropped(Dropped::Unattributed),
+            Attribution::Several => {
+                self.wiring.listener.dropped(Dropped::Unattributed);
+                if method == "notifications/message" {
+                    self.degraded(Reason::LogOfSeveral);
+                }
+            }
         }
     }
 
@@ -177,13 +189,21 @@ impl Shared {
             }
             Attribution::Several => {
                 self.wiring.listener.dropped(Dropped::Unattributed);
+                self.degraded(Reason::AskOfSeveral);
                 self.reply(id, &Err(AskRefused::unattributable()));
             }
             Attribution::Nobody => {
                 self.wiring.listener.dropped(Dropped::Unattributed);
+                self.wiring.listener.degraded(Reason::AskedOutsideCalls);
                 self.reply(id, &Err(AskRefused::unsupported(method)));
             }
         }
+    }
+
+    /// Every call in flight may be the one that this was for.
+    fn degraded(&self, reason: Reason) {
+        self.wiring.listener.degraded(reason);
+        self.in_flight.mark(reason);
     }
 
     fn answer_question(&self, answered: Option<Answered>) {

@@ -17,6 +17,7 @@ use super::Surroundings;
 use super::bulkhead::Bulkhead;
 use super::log_level::LinkLevel;
 use super::watched::{Standing, Watched};
+use crate::bridge::degraded::{Degradations, Reason};
 use crate::upstream::backoff::Backoff;
 use crate::upstream::call::{Answer, Call, CallError};
 use crate::upstream::handshake::Greeting;
@@ -122,6 +123,7 @@ pub(super) struct Shared {
     news: Mutex<News>,
     shown: Mutex<Shown>,
     counters: Counters,
+    degraded: Degradations,
     started: Instant,
     /// Milliseconds after `started`.
     active_at: AtomicU64,
@@ -161,6 +163,7 @@ impl Shared {
             clock: surroundings.clock.clone(),
             shown: Mutex::new(shown),
             counters: Counters::default(),
+            degraded: surroundings.degraded.clone(),
             started: Instant::now(),
             active_at: AtomicU64::new(0),
         }
@@ -346,6 +349,7 @@ impl Shared {
 
     /// A resource may have changed while nobody could hear of it.
     pub(super) fn perhaps_updated(&self, uri: &str) {
+        self.degraded(Reason::UpdateMissed);
         let params = format!(r#"{{"uri":{}}}"#, Quoted(uri));
         self.news().updated(uri, params.into());
         self.ring();
@@ -453,6 +457,10 @@ impl Listener for Shared {
             Dropped::Garbage => &self.counters.garbage,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn degraded(&self, reason: Reason) {
+        self.degraded.count(self.id, reason);
     }
 
     fn suspect(&self) {

@@ -151,3 +151,13 @@ async fn a_peer_without_tls_is_named() {
     let error = outcome.expect_err("not TLS");
     assert_eq!((error.stage, error.to_string().as_str()), (Stage::Tls, "the TLS handshake failed"));
 }
+
+#[test]
+fn a_reason_is_found_however_deep_it_lies() {
+    let unknown = || rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+    let once = io::Error::new(io::ErrorKind::InvalidData, unknown());
+    for error in [once, io::Error::other(io::Error::other(unknown()))] {
+        assert_eq!(tls_reason(&error), "the certificate's issuer is unknown");
+    }
+    assert_eq!(tls_reason(&io::Error::from(io::ErrorKind::UnexpectedEof)), "the TLS handshake failed");
+}

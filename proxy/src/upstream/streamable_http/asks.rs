@@ -9,9 +9,10 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use super::Parts;
+use crate::bridge::degraded::Reason;
 use crate::downstream::conversation::{AskRefused, Conversation};
 use crate::upstream::frame::{self, Reply};
-use crate::upstream::link::{Dropped, Era, Roots};
+use crate::upstream::link::{Attribution, Dropped, Era, Roots};
 use crate::wire::envelope::Params;
 use crate::wire::ids::Id;
 
@@ -64,8 +65,8 @@ impl Asks {
             return self.refuse(id, AskRefused::unsupported(method));
         }
         let Some(client) = client else {
-            self.parts.wiring.listener.dropped(Dropped::Unattributed);
-            return self.refuse(id, AskRefused::unattributable());
+            let refused = self.nobody_known(method);
+            return self.refuse(id, refused);
         };
         if self.waiting.len() >= ASKS_MAX {
             let message = "too many requests wait for the client".into();
@@ -87,6 +88,19 @@ impl Asks {
         if let Some((_, back)) = self.taken.iter().find(|(waiting, _)| waiting == id) {
             back.cancel();
         }
+    }
+
+    /// No one client can be asked: there is none, or there are several.
+    fn nobody_known(&self, method: &str) -> AskRefused {
+        let listener = &self.parts.wiring.listener;
+        listener.dropped(Dropped::Unattributed);
+        if matches!(self.parts.in_flight.sole(), Attribution::Nobody) {
+            listener.degraded(Reason::AskedOutsideCalls);
+            return AskRefused::unsupported(method);
+        }
+        listener.degraded(Reason::AskOfSeveral);
+        self.parts.in_flight.mark(Reason::AskOfSeveral);
+        AskRefused::unattributable()
     }
 
     fn refuse(&mut self, id: Id, refused: AskRefused) {

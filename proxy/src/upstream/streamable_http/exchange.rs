@@ -28,7 +28,7 @@ pub(super) async fn exchange(parts: &Arc<Parts>, call: Call) -> Result<Answer, C
     let id = next_id();
     let invalid = |_| CallError::Invalid { reason: "the _meta of the request is not usable" };
     let outgoing = frame::request(id, call.method, &call.params).map_err(invalid)?;
-    let _entered = parts.in_flight.enter_with(id, &call.conversation, outgoing.progress_token.as_ref());
+    let entered = parts.in_flight.enter_with(id, &call.conversation, outgoing.progress_token.as_ref());
     let mut farewell = Farewell::new(parts, id, call.method);
     let exchange = Exchange { parts, id, call: &call, asks: Asks::new(parts), garbage: false };
     let outcome = tokio::select! {
@@ -40,7 +40,12 @@ pub(super) async fn exchange(parts: &Arc<Parts>, call: Call) -> Result<Answer, C
         () = parts.wiring.tasks.stopping().cancelled() => Err(CallError::ClosedMidCall),
     };
     farewell.settle(&outcome);
-    outcome
+    let is_given_up =
+        matches!(outcome, Err(CallError::Cancelled | CallError::ClosedMidCall | CallError::TimedOut { .. }));
+    if !is_given_up {
+        entered.ended();
+    }
+    outcome.and_then(|answer| frame::usable(answer, call.conversation.owner()))
 }
 
 /// Tells a legacy upstream that the answer is no longer wanted, unless it came: closing its stream isn't

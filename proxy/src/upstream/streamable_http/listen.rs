@@ -13,6 +13,7 @@ use super::Parts;
 use super::asks::Asks;
 use super::events::{Heard, Media, Position, media, next_event};
 use super::exchange::notify;
+use crate::bridge::degraded::Reason;
 use crate::upstream::backoff::{self, Backoff};
 use crate::upstream::frame::{self, Addressee, Incoming};
 use crate::upstream::link::{Attribution, Dropped};
@@ -120,7 +121,13 @@ fn notification(parts: &Parts, asks: &mut Asks, method: &str, params: Option<&Pa
         Addressee::Call => match parts.in_flight.sole() {
             Attribution::One(client) => notify(&client, method, params),
             Attribution::Nobody => listener.notification(method, params.map(|params| params.raw().clone())),
-            Attribution::Several => listener.dropped(Dropped::Unattributed),
+            Attribution::Several => {
+                listener.dropped(Dropped::Unattributed);
+                if method == "notifications/message" {
+                    listener.degraded(Reason::LogOfSeveral);
+                    parts.in_flight.mark(Reason::LogOfSeveral);
+                }
+            }
         },
     }
 }

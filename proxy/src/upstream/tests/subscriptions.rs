@@ -8,6 +8,7 @@ use sql::model::Protocol;
 
 use super::peer::{Peer, Talk};
 use super::*;
+use crate::bridge::degraded::Reason;
 use crate::upstream::call::SubscribeError;
 
 const TELLS: &str = r#"{"resources":{"subscribe":true}}"#;
@@ -132,6 +133,7 @@ async fn a_legacy_upstream_is_asked_again_after_a_reconnection_and_may_have_chan
     other.credential = Some(Secret::from("other"));
     upstreams.apply(&[Arc::new(other)]);
     assert_eq!(updated(&mut news).await, "a:1");
+    assert_eq!(upstreams.degraded().of(spec.id)[&Reason::UpdateMissed], 2, "each time it may have");
     upstreams.shutdown().await;
 }
 

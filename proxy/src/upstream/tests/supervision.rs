@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::peer::Peer;
 use super::*;
+use crate::bridge::degraded::Degradations;
 use crate::testing::pass;
 use crate::upstream::call::CallError;
 use crate::upstream::connection::{Connection, Opener, Surroundings};
@@ -105,6 +106,7 @@ fn connection(opener: &Arc<Scripted>) -> (Connection, mpsc::Receiver<UpstreamEve
         clock: Clock::manual(Timestamp::from_millis(0)),
         tasks: tasks(),
         events,
+        degraded: Degradations::default(),
     };
     let spec = Arc::new(record("http://127.0.0.1:1/", Protocol::Legacy));
     (Connection::start(spec, surroundings, Roots::Undeclared, Arc::default()), news)
@@ -233,6 +235,7 @@ async fn a_disabled_upstream_is_left_alone() {
         clock: Clock::system(),
         tasks: tasks(),
         events,
+        degraded: Degradations::default(),
     };
     let connection = Connection::start(Arc::new(spec), surroundings, Roots::Undeclared, Arc::default());
     let (call, _outbox) = call("{}");
@@ -411,8 +414,8 @@ async fn a_modern_upstream_says_that_its_lists_changed() {
 #[tokio::test(start_paused = true)]
 async fn a_session_is_shared_by_those_whom_the_isolation_names() {
     for (isolation, expected) in [
-        (Isolation::Shared, vec![(5, Roots::Undeclared)]),
-        (Isolation::PerKey, vec![(0, Roots::Undeclared), (3, Roots::Undeclared), (2, Roots::Undeclared)]),
+        (Isolation::Shared, vec![(5, Roots::OfCalls)]),
+        (Isolation::PerKey, vec![(0, Roots::Undeclared), (3, Roots::OfCalls), (2, Roots::OfCalls)]),
         (
             Isolation::PerSession,
             vec![
@@ -420,8 +423,8 @@ async fn a_session_is_shared_by_those_whom_the_isolation_names() {
                 (1, Roots::Declared),
                 (1, Roots::Declared),
                 (1, Roots::Declared),
-                (1, Roots::Undeclared),
-                (1, Roots::Undeclared),
+                (1, Roots::OfCalls),
+                (1, Roots::OfCalls),
             ],
         ),
     ] {
@@ -433,6 +436,7 @@ async fn a_session_is_shared_by_those_whom_the_isolation_names() {
             clock: Clock::manual(Timestamp::from_millis(0)),
             tasks: tasks(),
             events,
+            degraded: Degradations::default(),
         };
         let mut spec = record("http://127.0.0.1:1/", Protocol::Legacy);
         spec.isolation = isolation;
@@ -471,6 +475,7 @@ async fn each_owner_has_a_session_of_its_own_until_it_is_idle() {
         clock: Clock::manual(Timestamp::from_millis(0)),
         tasks: tasks(),
         events,
+        degraded: Degradations::default(),
     };
     let mut spec = record("http://127.0.0.1:1/", Protocol::Legacy);
     spec.isolation = Isolation::PerSession;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ClientResult, ContentBlock,
-    CreateMessageRequest, ElicitRequest, ErrorData, InputRequiredResult, ListToolsResult,
+    CreateMessageRequest, ElicitRequest, ErrorCode, ErrorData, InputRequiredResult, ListToolsResult,
     PaginatedRequestParams, ProgressNotificationParam, ProtocolVersion, ServerConfig, ServerRequest,
     SetLevelRequestParams, SubscriptionFilter, Tool,
 };
@@ -22,8 +22,9 @@ type Outcome = Result<CallToolResponse, ErrorData>;
 
 /// The tools that do something: `echo` answers its `message`; `wait` tells its progress and answers its
 /// `canary` when the test lets it; `steps` reports once, and `count` times in all when the test lets it;
-/// `progress` reports three times; `log` says one thing on each of three
-/// levels; `ask` and `sample` need the client's help.
+/// `progress` reports three times; `log` says one thing on each of three levels; `ask` and `sample` need
+/// the client's help. Beside them, where a test lists them: `interview` asks two things at once, between
+/// two reports, and `gated` wants a page visited before the second call (both of the legacy era).
 pub(crate) fn own() -> Vec<Tool> {
     ["echo", "wait", "steps", "progress", "log", "ask", "sample"].into_iter().map(plain).collect()
 }
@@ -130,17 +131,45 @@ impl Tools {
             );
             return text(format!("answered {}", answers[key]));
         }
-        let asked = match method {
-            "elicitation/create" => ServerRequest::ElicitRequest(ElicitRequest::new(parsed(params))),
-            _ => sampling(params),
+        self.state.count(|counts| counts.parked += 1);
+        let mut parked = Parked { state: &self.state, is_cancelled: true };
+        let said = tokio::select! {
+            said = ask(method, params, context) => said?,
+            () = context.ct.cancelled() => return text("cancelled"),
         };
-        match context.peer.send_request(asked).await {
-            Ok(ClientResult::ElicitResult(answer)) => text(format!("answered {}", json!(answer))),
-            Ok(ClientResult::CreateMessageResult(answer)) => text(format!("answered {}", json!(answer))),
-            Ok(other) => text(format!("strange answer {other:?}")),
-            Err(ServiceError::McpError(error)) => text(format!("refused with {}", error.code.0)),
-            Err(error) => Err(lost(error)),
+        parked.is_cancelled = false;
+        text(said)
+    }
+
+    /// Asks two things at once, and reports before and after.
+    async fn interview(&self, context: &RequestContext<RoleServer>) -> Outcome {
+        let report = async |step: f64| match context.meta.get_progress_token() {
+            Some(token) => {
+                let progress = ProgressNotificationParam::new(token, step);
+                context.peer.notify_progress(progress).await.map_err(lost)
+            }
+            None => Ok(()),
+        };
+        report(1.0).await?;
+        let (who, capital) = (who(), capital());
+        let (name, capital) = tokio::join!(
+            ask("elicitation/create", who, context),
+            ask("sampling/createMessage", capital, context)
+        );
+        report(2.0).await?;
+        text(format!("{} and {}", name?, capital?))
+    }
+
+    /// Refuses until its user has visited a page, which the second call takes for done.
+    fn gated(&self) -> Outcome {
+        if self.state.counts.borrow().calls > 1 {
+            return text("let in");
         }
+        let page = json!({
+            "mode": "url", "elicitationId": "e-1", "message": "Log in", "url": "https://example.com/login",
+        });
+        let data = json!({"elicitations": [page]});
+        Err(ErrorData::new(ErrorCode(-32042), "a visit is needed", Some(data)))
     }
 }
 
@@ -172,17 +201,10 @@ impl ServerHandler for Tools {
             "steps" => self.steps(&request, context).await,
             "progress" => self.progress(&context).await,
             "log" => self.log(&context).await,
-            "ask" => {
-                let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}});
-                let params = json!({"mode": "form", "message": "Who are you?", "requestedSchema": schema});
-                self.need("who", "elicitation/create", params, &request, &context).await
-            }
-            "sample" => {
-                let question =
-                    json!({"role": "user", "content": {"type": "text", "text": "Capital of France?"}});
-                let params = json!({"messages": [question], "maxTokens": 10});
-                self.need("capital", "sampling/createMessage", params, &request, &context).await
-            }
+            "ask" => self.need("who", "elicitation/create", who(), &request, &context).await,
+            "sample" => self.need("capital", "sampling/createMessage", capital(), &request, &context).await,
+            "interview" => self.interview(&context).await,
+            "gated" => self.gated(),
             name => text(format!("{name} got {}", json!(request.arguments.unwrap_or_default()))),
         }
     }
@@ -233,6 +255,31 @@ impl Drop for Parked<'_> {
             counts.parked -= 1;
             counts.cancelled += usize::from(self.is_cancelled);
         });
+    }
+}
+
+fn who() -> Value {
+    let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}});
+    json!({"mode": "form", "message": "Who are you?", "requestedSchema": schema})
+}
+
+fn capital() -> Value {
+    let question = json!({"role": "user", "content": {"type": "text", "text": "Capital of France?"}});
+    json!({"messages": [question], "maxTokens": 10})
+}
+
+/// Asks a client of the legacy era; what came back, in words.
+async fn ask(method: &str, params: Value, context: &RequestContext<RoleServer>) -> Result<String, ErrorData> {
+    let asked = match method {
+        "elicitation/create" => ServerRequest::ElicitRequest(ElicitRequest::new(parsed(params))),
+        _ => sampling(params),
+    };
+    match context.peer.send_request(asked).await {
+        Ok(ClientResult::ElicitResult(answer)) => Ok(format!("answered {}", json!(answer))),
+        Ok(ClientResult::CreateMessageResult(answer)) => Ok(format!("answered {}", json!(answer))),
+        Ok(other) => Ok(format!("strange answer {other:?}")),
+        Err(ServiceError::McpError(error)) => Ok(format!("refused with {}", error.code.0)),
+        Err(error) => Err(lost(error)),
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use serde_json::{Map, Value, json};
 
-use crate::harness::{Exchange, Line, MODERN, Mcp, Session, TestGateway};
+use crate::harness::{Exchange, Line, META, MODERN, Mcp, Session, TestGateway};
 
 /// Rounds of questions that a modern call may take.
 const ROUNDS_MAX: usize = 5;
@@ -152,7 +152,9 @@ impl Client {
             Channel::Legacy(session) => Some(session.request_as(id, method, params).await),
             Channel::Modern(mcp) => Some(crate::harness::send(mcp.modern_request(id, method, params)).await),
             Channel::Line(line) if self.revision == MODERN => {
-                line.modern_as(&capabilities_of(self.revision), id, method, params).await;
+                let declared = format!("{META}clientCapabilities");
+                params["_meta"][declared] = capabilities_of(self.revision);
+                line.modern(id, method, params).await;
                 None
             }
             Channel::Line(line) => {

@@ -54,19 +54,12 @@ const J: Note = Note {
     reason: "Over stdio, HTTP+SSE and WebSocket, while calls of several clients are in flight on one shared session, \
         a question can't be told apart, and is refused. Isolation per session avoids that.",
 };
-/// What a legacy server asks doesn't reach a modern client, nor does what it asks of roots a shared session.
-const MISSING: Note = Note { mark: "missing", reason: "It could work, and doesn't yet." };
-
 /// What is expected between a client and a server of these revisions.
 pub(super) fn expected(feature: Feature, client: &str, server: &str) -> Expected {
     let (is_modern, of_modern) = (client == MODERN, server == MODERN);
     match feature {
         Feature::Elicitation if client < ELICITATION_SINCE => Expected::Impossible(&[CLIENT_IS_OLDER]),
         Feature::Elicitation if server < ELICITATION_SINCE => Expected::Impossible(&[SERVER_IS_OLDER]),
-        Feature::Elicitation | Feature::Sampling | Feature::Roots if is_modern && !of_modern => {
-            Expected::Impossible(&[MISSING])
-        }
-        Feature::Roots if !of_modern => Expected::Impossible(&[MISSING]),
         Feature::Elicitation | Feature::Sampling if is_modern && !of_modern => Expected::WorksBut(&[A, J]),
         Feature::Elicitation | Feature::Sampling if !of_modern => Expected::WorksBut(&[J]),
         Feature::Roots if is_modern && !of_modern => Expected::WorksBut(&[A, D, J]),

@@ -30,9 +30,10 @@ class Call {
     this.#notify('notifications/message', { level, logger: 'reference-server', data });
   }
 
-  progress(progress, total) {
+  progress(progress, total, message) {
     const progressToken = this.params._meta?.progressToken;
-    if (progressToken !== undefined) this.#notify('notifications/progress', { progressToken, progress, total });
+    if (progressToken !== undefined)
+      this.#notify('notifications/progress', { progressToken, progress, total, message });
   }
 
   openStream() {

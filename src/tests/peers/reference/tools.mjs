@@ -37,6 +37,24 @@ const sampledText = (answer) => [answer.content].flat().find((block) => block?.t
 const rootNames = (answer) => answer.roots.map((root) => root.name ?? root.uri).join(', ');
 const elicited = (answer) => `action=${answer.action}, content=${JSON.stringify(answer.content ?? {})}`;
 
+async function mirror({ nonce, ms = 0, asks = false }, call) {
+  call.log('info', nonce);
+  call.progress(1, 2, nonce);
+  await call.pause(ms);
+  call.progress(2, 2, nonce);
+  let heard = 'nothing';
+  if (asks) {
+    try {
+      const { who } = await call.ask({ who: elicit(nonce, { nonce: string() }, ['nonce']) });
+      heard = who.content.nonce;
+    } catch (error) {
+      if (!(error instanceof ToolFailure)) throw error;
+      heard = 'a refusal'; // Of a client that shares its connection with others.
+    }
+  }
+  return { ...text(nonce), structuredContent: { nonce, heard, process: process.pid } };
+}
+
 const plain = {
   echo: {
     description: 'Returns its message.',
@@ -50,6 +68,11 @@ const plain = {
     outputSchema: object({ sum: { type: 'number' } }, ['sum']),
     annotations: { readOnlyHint: true, idempotentHint: true },
     run: ({ a, b }) => ({ ...text(String(a + b)), structuredContent: { sum: a + b } }),
+  },
+  mirror: {
+    description: 'Says a nonce in every way there is, after a while, and which process it is.',
+    inputSchema: object({ nonce: string(), ms: { type: 'integer' }, asks: { type: 'boolean' } }, ['nonce']),
+    run: mirror,
   },
   sleep: {
     description: 'Waits, then answers. Can be cancelled; a cancelled call is counted.',
