@@ -37,7 +37,7 @@ const A: Note = Note {
 const B: Note = Note {
     mark: "b",
     reason: "Over stdio, HTTP+SSE and WebSocket, while calls of several clients are in flight on one shared session, \
-        a log message can't be told apart, and is dropped.",
+        or one was given up in the last ten seconds, a log message can't be told apart, and is dropped.",
 };
 const D: Note = Note {
     mark: "d",
@@ -52,7 +52,7 @@ const G: Note = Note {
 const J: Note = Note {
     mark: "j",
     reason: "Over stdio, HTTP+SSE and WebSocket, while calls of several clients are in flight on one shared session, \
-        a question can't be told apart, and is refused. Isolation per session avoids that.",
+        or one was given up in the last ten seconds, a question can't be told apart, and is refused. Isolation per session avoids that.",
 };
 /// What is expected between a client and a server of these revisions.
 pub(super) fn expected(feature: Feature, client: &str, server: &str) -> Expected {
