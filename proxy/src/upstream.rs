@@ -86,6 +86,7 @@ use self::topic::Topic;
 use crate::bridge::degraded::Degradations;
 use crate::downstream::conversation::Owner;
 use crate::tasks::Tasks;
+use crate::wire::meta::LogLevel;
 
 pub use self::connection::Peer;
 pub use self::news::UpstreamEvent;
@@ -195,6 +196,11 @@ impl Upstreams {
         }
     }
 
+    /// All of them, connected or not.
+    pub fn ids(&self) -> Vec<UpstreamId> {
+        self.shared.connections.load().keys().copied().collect()
+    }
+
     /// Sends one call to one upstream.
     pub async fn call(&self, id: UpstreamId, call: Call) -> Result<Answer, CallError> {
         self.served(id)?.call(call).await
@@ -203,6 +209,17 @@ impl Upstreams {
     /// Sends one notification to one upstream, if it is connected.
     pub async fn notify(&self, id: UpstreamId, method: &str, params: Option<Bytes>) -> Result<(), CallError> {
         self.served(id)?.notify(method, params).await
+    }
+
+    /// Has an upstream log at the level that all callers want, which is `now` and, when its turn has come,
+    /// what `level` says. `None`: there is nothing to tell it.
+    pub fn tell_level(
+        &self,
+        id: UpstreamId,
+        now: LogLevel,
+        level: impl FnOnce() -> Option<LogLevel> + Send + 'static,
+    ) -> Option<BoxFuture<'static, ()>> {
+        self.served(id).ok()?.shared().tell_level(now, level)
     }
 
     /// Sends one notification over each session with an upstream that is this client's own.

@@ -37,12 +37,19 @@ impl Tx {
 
     /// Makes everything permanent. What was noted by [`Tx::changed`] is appended to the changes, the
     /// revision grows, and followers are hinted.
-    pub async fn commit(mut self) -> Result<(), StoreError> {
+    pub async fn commit(self) -> Result<(), StoreError> {
+        self.commit_noted().await.map(|_| ())
+    }
+
+    /// [`Tx::commit`], and the revision at which what was noted stands: followers at that revision or a
+    /// later one know it. `None`: nothing was noted.
+    pub async fn commit_noted(mut self) -> Result<Option<i64>, StoreError> {
         if self.failed {
             return Err(StoreError::Aborted);
         }
         if self.changed.is_empty() {
-            return self.transaction.commit().await;
+            self.transaction.commit().await?;
+            return Ok(None);
         }
         let changed = std::mem::take(&mut self.changed);
         // Last of all statements: it locks the revision, which every other writer waits for.
@@ -50,7 +57,7 @@ impl Tx {
         self.transaction.commit().await?;
         self.context.ledger.enter(&changed, head);
         self.context.hints.give();
-        Ok(())
+        Ok(Some(head))
     }
 
     /// Notes that something followers know was changed. The functions that write call it themselves.

@@ -36,6 +36,6 @@ pub(crate) use mcp::{
 pub(crate) use peer::{Peer, plain, tool};
 pub(crate) use postgres::Postgres;
 pub(crate) use processes::Process;
-pub(crate) use reference::{Reference, script, tests_folder};
+pub(crate) use reference::{Reference, References, script, tests_folder};
 pub(crate) use scene::Scene;
 pub(crate) use sdk::Sdk;

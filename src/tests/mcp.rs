@@ -1,5 +1,6 @@
 //! The MCP endpoint of a real gateway, between real clients and real servers.
 
+mod apps;
 mod asking;
 mod bad_upstreams;
 mod cancellation;
@@ -17,10 +18,13 @@ mod keys;
 mod legacy_tasks;
 mod lists;
 mod long_calls;
+mod matrix;
 mod modern_checks;
 mod multitude;
 mod oauth;
+mod outside_calls;
 mod parked;
+mod renamed;
 mod replicas;
 mod resumption;
 mod sessions;

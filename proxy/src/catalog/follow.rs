@@ -221,7 +221,7 @@ impl Follower {
             self.keeper.follow(&mut tx, UpstreamId::from_uuid(id)).await?;
         }
         for session in newer.sessions {
-            self.session_log.follow(&mut tx, session).await?;
+            self.session_log.follow(&mut tx, session, since.revision).await?;
         }
         drop(tx);
         self.known.revision = since.revision;

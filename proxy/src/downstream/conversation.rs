@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::bridge::degraded::Marks;
 use crate::upstream::call::Answer;
+use crate::wire::meta::LogLevel;
 
 /// Messages that may wait for one client: enough for a burst of progress, little enough for 10,000 calls.
 const QUEUE_MESSAGES_MAX: usize = 256;
@@ -100,6 +101,8 @@ pub struct Conversation {
     owner: Owner,
     /// Whose key the call came with, where one is known.
     key: Option<Owner>,
+    /// The least severe log message that the client wants of this call, where it said so.
+    log_level: Option<LogLevel>,
     outbound: mpsc::Sender<Outbound>,
     overflow: CancellationToken,
     marks: Marks,
@@ -115,7 +118,8 @@ pub struct Outbox {
 pub fn open(owner: Owner, cancel: CancellationToken) -> (Conversation, Outbox) {
     let (outbound, inbound) = mpsc::channel(QUEUE_MESSAGES_MAX);
     let marks = Marks::default();
-    let conversation = Conversation { owner, key: None, outbound, overflow: cancel, marks, relay: None };
+    let conversation =
+        Conversation { owner, key: None, log_level: None, outbound, overflow: cancel, marks, relay: None };
     (conversation, Outbox { inbound })
 }
 
@@ -140,6 +144,17 @@ impl Conversation {
     /// Whether a message with these params names what is another client's.
     pub fn is_for_another(&self, params: Option<&Bytes>) -> bool {
         self.relay.as_ref().zip(params).is_some_and(|(relay, params)| relay.concerns(params) == Some(false))
+    }
+
+    /// The same, whose client wants log messages of this level.
+    #[must_use]
+    pub fn hearing(self, log_level: Option<LogLevel>) -> Self {
+        Self { log_level, ..self }
+    }
+
+    /// The least severe log message that is wanted, where anything was said of it.
+    pub fn log_level(&self) -> Option<LogLevel> {
+        self.log_level
     }
 
     /// Whose call it is.

@@ -21,6 +21,7 @@ use super::conversation::{self, Outbox, Owner};
 use super::in_flight::CallsInFlight;
 use super::initialize;
 use super::live::LiveSessions;
+use super::log_feed::LEVEL_DEFAULT;
 use super::log_levels::LogLevels;
 use super::resource_updates::ResourceUpdates;
 use super::session::Session;
@@ -255,7 +256,7 @@ impl Dispatch {
         // A queue that overflows ends the call but not the wish for an answer: that client is told why.
         let token = cancel.child_token();
         let (conversation, outbox) = conversation::open(owner(&asked), token.clone());
-        let conversation = conversation.of_key(asked.caller.key().id);
+        let conversation = conversation.of_key(asked.caller.key().id).hearing(self.wanted_level(&asked));
         let dispatch = Arc::clone(self);
         let answer = Box::pin(async move {
             let answer = dispatch.carry(&asked, verb, &item, &subject, conversation, token).await;
@@ -263,6 +264,16 @@ impl Dispatch {
             answered(&asked, answer)
         });
         Outcome::Running(Running { outbox, answer, cancel })
+    }
+
+    /// What a legacy upstream is to log for a call. Never less than those want who said nothing: they share
+    /// its session.
+    fn wanted_level(&self, asked: &Asked) -> Option<LogLevel> {
+        let said = match &asked.client {
+            Client::Legacy(session) => self.live.level(session.id),
+            Client::Modern(client) => client.log_level,
+        };
+        said.map(|level| level.min(LEVEL_DEFAULT))
     }
 }
 

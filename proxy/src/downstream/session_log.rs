@@ -2,12 +2,17 @@
 //!
 //! Both take effect in memory at once and are then written, so that a restart and other replicas know
 //! them. A store that fails or hangs costs no client its answer: the log says so, and the state holds here.
+//!
+//! What is read from the store may be older than what was said here meanwhile, and must not take its place.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
 use sql::model::{SessionState, Timestamp};
-use sql::{Store, StoreError, Tx, sessions};
+use sql::{Store, StoreError, Tx, changes, sessions};
 use uuid::Uuid;
 
 use super::live::LiveSessions;
@@ -23,12 +28,50 @@ pub struct SessionLog {
     live: LiveSessions,
     updates: ResourceUpdates,
     store: Store,
+    /// The sessions whose level was said here, until the store is read with it.
+    said: Arc<DashMap<Uuid, Said>>,
+}
+
+/// A level that was said here.
+#[derive(Default)]
+struct Said {
+    /// How many are being written.
+    writing: usize,
+    /// At which revision the store has the last one that was written.
+    revision: i64,
+}
+
+/// A level that is being written.
+struct Writing<'a> {
+    said: &'a DashMap<Uuid, Said>,
+    session: Uuid,
+    /// None if it could not be written.
+    revision: Option<i64>,
+}
+
+impl<'a> Writing<'a> {
+    fn begin(said: &'a DashMap<Uuid, Said>, session: Uuid) -> Self {
+        said.entry(session).or_default().writing += 1;
+        Self { said, session, revision: None }
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        let Entry::Occupied(mut said) = self.said.entry(self.session) else { return };
+        let last = said.get_mut();
+        last.writing -= 1;
+        last.revision = last.revision.max(self.revision.unwrap_or_default());
+        if last.writing == 0 && last.revision == 0 {
+            said.remove();
+        }
+    }
 }
 
 impl SessionLog {
     /// `live` and `updates` are where the state takes effect.
     pub fn new(live: LiveSessions, updates: ResourceUpdates, store: Store) -> Self {
-        Self { live, updates, store }
+        Self { live, updates, store, said: Arc::default() }
     }
 
     /// Ends a session; its row may go after `ends_at`, when its token is no longer valid anyway.
@@ -40,9 +83,13 @@ impl SessionLog {
 
     /// Sets the least severe log message that a session wants.
     pub async fn set_level(&self, session: Uuid, level: LogLevel, ends_at: Timestamp) {
+        let mut writing = Writing::begin(&self.said, session);
         self.live.set_level(session, level, ends_at);
-        Self::kept("a session's log level could not be kept", self.write_level(session, level, ends_at))
-            .await;
+        let write = async {
+            writing.revision = self.write_level(session, level, ends_at).await?;
+            Ok(())
+        };
+        Self::kept("a session's log level could not be kept", write).await;
     }
 
     /// Waits for a write, since what is acknowledged should outlive the process, but not for a store
@@ -58,16 +105,18 @@ impl SessionLog {
     /// Takes over what the store has: at start, and where changes were missed.
     pub async fn load(&self) -> Result<(), StoreError> {
         let mut tx = self.store.read().await?;
+        let revision = changes::revision(&mut tx).await?;
         for state in sessions::load(&mut tx).await? {
-            self.take(&state);
+            self.take(&state, revision);
         }
         Ok(())
     }
 
-    /// Takes over what the store has of one session, which this or another replica wrote.
-    pub async fn follow(&self, tx: &mut Tx, session: Uuid) -> Result<(), StoreError> {
+    /// Takes over what the store has of one session, which this or another replica wrote; `revision` is
+    /// that of the transaction.
+    pub async fn follow(&self, tx: &mut Tx, session: Uuid, revision: i64) -> Result<(), StoreError> {
         if let Some(state) = sessions::get(tx, session).await? {
-            self.take(&state);
+            self.take(&state, revision);
         }
         Ok(())
     }
@@ -81,7 +130,7 @@ impl SessionLog {
         tx.commit().await
     }
 
-    fn take(&self, state: &SessionState) {
+    fn take(&self, state: &SessionState, revision: i64) {
         if state.expires_at <= self.store.clock().now() {
             return;
         }
@@ -91,7 +140,17 @@ impl SessionLog {
                 self.updates.end(state.rid);
             }
         } else if let Some(level) = state.log_level.as_deref().and_then(LogLevel::parse) {
+            // Held until the level is taken, so that none is said in between.
+            let said = self.said.entry(state.rid);
+            if let Entry::Occupied(said) = &said
+                && (said.get().writing > 0 || said.get().revision > revision)
+            {
+                return; // What was said here comes by itself, later.
+            }
             self.live.set_level(state.rid, level, state.expires_at);
+            if let Entry::Occupied(said) = said {
+                said.remove();
+            }
         }
     }
 
@@ -106,9 +165,71 @@ impl SessionLog {
         session: Uuid,
         level: LogLevel,
         ends_at: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<i64>, StoreError> {
         let mut tx = self.store.begin().await?;
         sessions::set_level(&mut tx, session, Some(level.as_str().to_owned()), ends_at).await?;
-        tx.commit().await
+        tx.commit_noted().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sql::seal::MasterKey;
+    use sql::{Clock, Database, StoreOptions};
+
+    use super::*;
+    use crate::downstream::resource_updates::tests::Asked;
+
+    const SESSION: Uuid = Uuid::from_u128(1);
+    const LATER: Timestamp = Timestamp::from_millis(i64::MAX);
+
+    async fn session_log() -> SessionLog {
+        let key = MasterKey::from_env_text(MasterKey::generate_hex().expose()).expect("a fresh key").0;
+        let options = StoreOptions {
+            database: Database::SqliteMemory,
+            master_key: key,
+            clock: Clock::system(),
+            start_timeout: Duration::from_secs(1),
+        };
+        let store = Store::open(options).await.expect("a store in memory");
+        SessionLog::new(LiveSessions::default(), ResourceUpdates::new(Arc::new(Asked::default())), store)
+    }
+
+    /// What a follower reads now.
+    async fn read(log: &SessionLog) -> (SessionState, i64) {
+        let mut tx = log.store.read().await.unwrap();
+        let revision = changes::revision(&mut tx).await.unwrap();
+        (sessions::get(&mut tx, SESSION).await.unwrap().expect("a state"), revision)
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_a_level_was_said_does_not_take_its_place() {
+        let log = session_log().await;
+        log.set_level(SESSION, LogLevel::Error, LATER).await;
+        let (old, before) = read(&log).await;
+        log.set_level(SESSION, LogLevel::Info, LATER).await;
+        log.take(&old, before);
+        assert_eq!(log.live.level(SESSION), Some(LogLevel::Info));
+        let writing = Writing::begin(&log.said, SESSION);
+        log.live.set_level(SESSION, LogLevel::Debug, LATER);
+        let (old, before) = read(&log).await;
+        log.take(&old, before);
+        assert_eq!(log.live.level(SESSION), Some(LogLevel::Debug), "said, and not yet written");
+        drop(writing);
+        // It could not be written: the store is right from now on.
+        log.take(&old, before);
+        assert_eq!(log.live.level(SESSION), Some(LogLevel::Info));
+        assert!(log.said.is_empty());
+    }
+
+    #[tokio::test]
+    async fn another_replicas_word_is_taken_once_ones_own_was_read() {
+        let log = session_log().await;
+        log.set_level(SESSION, LogLevel::Error, LATER).await;
+        let (own, revision) = read(&log).await;
+        log.take(&own, revision);
+        let theirs = SessionState { log_level: Some("debug".to_owned()), ..own };
+        log.take(&theirs, revision + 1);
+        assert_eq!(log.live.level(SESSION), Some(LogLevel::Debug));
     }
 }

@@ -16,6 +16,7 @@ use super::{SyncError, is_modern};
 use crate::bridge::{self, ErrorObject};
 use crate::catalog::{list_field, name_field};
 use crate::upstream::call::{Answer, Call};
+use crate::upstream::handshake::own_capabilities;
 use crate::upstream::{Peer, Upstreams};
 use crate::wire::compose::{self, Quoted};
 use crate::wire::edit::Object;
@@ -122,7 +123,7 @@ fn params(peer: &Peer, cursor: Option<&str>) -> Bytes {
         let mut meta = Object::empty();
         meta.set(meta::PROTOCOL_VERSION, compose::string(peer.protocol_version));
         meta.set(meta::CLIENT_INFO, bridge::implementation());
-        meta.set(meta::CLIENT_CAPABILITIES, Bytes::from_static(b"{}"));
+        meta.set(meta::CLIENT_CAPABILITIES, own_capabilities());
         params.set("_meta", meta.into_bytes());
     }
     params.into_bytes()

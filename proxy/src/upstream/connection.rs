@@ -5,6 +5,7 @@
 //! and waits for the one attempt that all such calls share.
 
 mod bulkhead;
+mod log_level;
 mod shared;
 mod subscribe;
 mod subscription;
@@ -14,6 +15,7 @@ pub(crate) mod watched;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use sql::clock::Clock;
 use sql::model::{Settings, Upstream};
 use tokio::sync::{mpsc, watch};
@@ -29,6 +31,7 @@ use super::oauth::Passes;
 use super::status::{Check, Status};
 use crate::bridge::degraded::Degradations;
 use crate::tasks::Tasks;
+use crate::wire::meta::LogLevel;
 
 pub use self::shared::Peer;
 
@@ -142,6 +145,16 @@ impl Connection {
             Some(live) => live.link.notify(method, params).await,
             None => Err(self.shared.unavailable("it is not connected")),
         }
+    }
+
+    /// Has it log at the level that all callers want, if that is another one than it was told.
+    pub(crate) fn tell_level(
+        &self,
+        now: LogLevel,
+        level: impl FnOnce() -> Option<LogLevel> + Send + 'static,
+    ) -> Option<BoxFuture<'static, ()>> {
+        let live = self.shared.live().filter(|live| live.level.is_news(now))?;
+        Some(Box::pin(async move { live.level.set(live.link.as_ref(), level).await }))
     }
 
     /// What it is to tell of.

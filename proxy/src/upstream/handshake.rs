@@ -31,6 +31,10 @@ const CLIENT_INFO: &str = concat!(
 );
 /// What the gateway relays to its clients; what a caller lacks is answered call by call.
 const RELAYED: &str = r#""sampling":{},"elicitation":{"form":{},"url":{}}"#;
+/// The extensions that pass through unchanged. A server with apps (`ui://`) offers them to those alone
+/// that say so, and to all others the same tools without.
+const EXTENSIONS: &str =
+    r#""extensions":{"io.modelcontextprotocol/ui":{"mimeTypes":["text/html;profile=mcp-app"]}}"#;
 
 /// Modern error codes: wrong headers, a missing capability, an unknown version.
 const MODERN_ERRORS: std::ops::RangeInclusive<i64> = -32022..=-32020;
@@ -91,11 +95,17 @@ pub(crate) fn protocol_of(spec: &Upstream) -> Protocol {
 /// The `_meta` of the gateway's own modern requests.
 pub(crate) fn own_meta() -> String {
     format!(
-        r#"{{"{}":"{MODERN_VERSION}","{}":{CLIENT_INFO},"{}":{{}}}}"#,
+        r#"{{"{}":"{MODERN_VERSION}","{}":{CLIENT_INFO},"{}":{}}}"#,
         meta::PROTOCOL_VERSION,
         meta::CLIENT_INFO,
         meta::CLIENT_CAPABILITIES,
+        own_capabilities(),
     )
+}
+
+/// What the gateway itself can do, as its own modern requests say it.
+pub(crate) fn own_capabilities() -> String {
+    format!("{{{EXTENSIONS}}}")
 }
 
 /// The params of a request of the gateway's own that has none but what the era demands.
@@ -251,7 +261,7 @@ async fn initialize(link: &dyn Link, roots: Roots, limit: Duration) -> Result<Gr
         Roots::Undeclared => "",
     };
     let params = format!(
-        r#"{{"protocolVersion":"{LEGACY_LATEST}","capabilities":{{{RELAYED}{roots}}},"clientInfo":{CLIENT_INFO}}}"#
+        r#"{{"protocolVersion":"{LEGACY_LATEST}","capabilities":{{{RELAYED}{roots},{EXTENSIONS}}},"clientInfo":{CLIENT_INFO}}}"#
     );
     let call = Call::own("initialize", params.into(), limit, ANSWER_BYTES_MAX);
     let result = match link.request(call).await.map_err(refused)? {

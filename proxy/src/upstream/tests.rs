@@ -2,6 +2,7 @@
 
 mod exchange;
 mod handshake;
+mod log_level;
 mod oauth;
 mod peer;
 mod sse;

@@ -140,6 +140,11 @@ impl LogLevel {
         Self::Emergency,
     ];
 
+    /// The level at that place among all, the least severe first.
+    pub fn at(place: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(place)).copied()
+    }
+
     /// The level of that name.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|level| level.as_str() == text)

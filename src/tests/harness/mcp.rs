@@ -160,6 +160,31 @@ impl Mcp {
         last
     }
 
+    /// Waits until the resource is listed: the lists of an upstream come one after the other.
+    pub(crate) async fn has_resource(&self, uri: &str) {
+        self.resources_become(|uris| uris.iter().any(|one| one == uri)).await;
+    }
+
+    /// Waits until the resources on the first page are as they should be: their URIs.
+    pub(crate) async fn resources_become(&self, is_right: impl Fn(&[String]) -> bool) -> Vec<String> {
+        let mut last = Vec::new();
+        let look = async {
+            let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+            loop {
+                ticks.tick().await;
+                let listed = self.modern("resources/list", json!({})).await.result().await;
+                let resources = listed["resources"].as_array().expect("a list of resources");
+                last = resources.iter().map(|one| one["uri"].as_str().expect("a URI").to_owned()).collect();
+                if is_right(&last) {
+                    return;
+                }
+            }
+        };
+        let looked = tokio::time::timeout(PATIENCE, look).await;
+        assert!(looked.is_ok(), "the resources have become {last:?}");
+        last
+    }
+
     /// Waits until the key is as it should be: what an admin writes takes effect a moment later.
     pub(crate) async fn answers_with(&self, status: StatusCode) -> Duration {
         let started = Instant::now();

@@ -6,9 +6,17 @@ use std::process::{Child, Command, Stdio};
 
 /// A reference server over a socket. Dropped, it ends.
 pub(crate) struct Reference {
-    child: Child,
+    _process: Running,
     address: String,
 }
+
+/// Many of them in one process, each with one transport and one revision. Dropped, they end.
+pub(crate) struct References {
+    _process: Running,
+    addresses: Vec<(&'static str, &'static str, String)>,
+}
+
+struct Running(Child);
 
 impl Reference {
     /// Starts it over Streamable HTTP with these arguments, such as `--era legacy`.
@@ -23,15 +31,8 @@ impl Reference {
 
     /// Starts another script that says where it listens.
     pub(super) fn of(script: &str, arguments: &[&str]) -> Self {
-        let mut command = Command::new("node");
-        command.arg(script).args(arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("node is installed");
-        let stdout = child.stdout.take().expect("stdout is piped");
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).expect("it says where it listens");
-        let address = line.trim().strip_prefix("listening ").expect("it says where it listens").to_owned();
-        Self { child, address }
+        let (process, mut addresses) = start(script, arguments, 1);
+        Self { _process: process, address: addresses.remove(0) }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -41,6 +42,12 @@ impl Reference {
     /// Host and port.
     pub(super) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Has it tell all sessions something that belongs to no call.
+    pub(crate) async fn log(&self, level: &str) {
+        let request = reqwest::Client::new().post(format!("{}/log?level={level}", self.url()));
+        assert_eq!(request.send().await.expect("an answer").status(), reqwest::StatusCode::NO_CONTENT);
     }
 
     /// Its address with another scheme.
@@ -54,10 +61,47 @@ impl Reference {
     }
 }
 
-impl Drop for Reference {
+impl References {
+    /// Starts one for each pair of these transports and revisions.
+    pub(crate) fn start(transports: &[&'static str], revisions: &[&'static str], arguments: &[&str]) -> Self {
+        let (all_transports, all_revisions) = (transports.join(","), revisions.join(","));
+        let which = ["--transport", &all_transports, "--port", "0", "--revision", &all_revisions];
+        let servers = transports.len() * revisions.len();
+        let (process, addresses) = start(&script(), &[&which, arguments].concat(), servers);
+        let pairs = transports.iter().flat_map(|one| revisions.iter().map(move |revision| (*one, *revision)));
+        let addresses = pairs.zip(addresses).map(|((one, revision), address)| (one, revision, address));
+        Self { _process: process, addresses: addresses.collect() }
+    }
+
+    /// The address of one of them.
+    pub(crate) fn url(&self, transport: &str, revision: &str) -> String {
+        let scheme = if transport == "ws" { "ws" } else { "http" };
+        let found = self.addresses.iter().find(|one| (one.0, one.1) == (transport, revision));
+        let (_, _, address) = found.unwrap_or_else(|| panic!("nobody speaks {revision} over {transport}"));
+        format!("{scheme}://{address}/mcp")
+    }
+}
+
+/// Starts a script, and waits until it has said where it listens, once for each server.
+fn start(script: &str, arguments: &[&str], servers: usize) -> (Running, Vec<String>) {
+    let mut command = Command::new("node");
+    command.arg(script).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut process = Running(command.spawn().expect("node is installed"));
+    let stdout = process.0.stdout.take().expect("stdout is piped");
+    let lines = BufReader::new(stdout).lines().take(servers);
+    let address = |line: std::io::Result<String>| {
+        let line = line.expect("it says where it listens");
+        line.strip_prefix("listening ").expect("it says where it listens").to_owned()
+    };
+    let addresses: Vec<_> = lines.map(address).collect();
+    assert_eq!(addresses.len(), servers, "it says where it listens");
+    (process, addresses)
+}
+
+impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -17,23 +17,8 @@ async fn gateway_before(era: &str) -> (Reference, TestGateway) {
     let reference = Reference::start(&["--era", era]);
     let gateway = TestGateway::start().with_http_upstream("reference", &reference.url()).with_key().await;
     gateway.mcp().lists(&["echo", "test_changing_tool"]).await;
-    has_resource(&gateway.mcp(), WATCHED).await;
+    gateway.mcp().has_resource(WATCHED).await;
     (reference, gateway)
-}
-
-/// Waits until the resource is listed: lists come one after the other.
-async fn has_resource(mcp: &Mcp, uri: &str) {
-    let look = async {
-        let mut ticks = tokio::time::interval(LOOK_INTERVAL);
-        loop {
-            ticks.tick().await;
-            let result = mcp.modern("resources/list", json!({})).await.result().await;
-            if result["resources"].as_array().is_some_and(|all| all.iter().any(|one| one["uri"] == uri)) {
-                return;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, look).await.expect("the resource is listed in time");
 }
 
 /// The next message on a stream that isn't about a list.
@@ -106,7 +91,7 @@ async fn completions_of_two_upstreams_with_one_prompt_reach_each_its_own() {
         .await;
     let name = "test_prompt_with_arguments";
     gateway.mcp().lists_become(|names| names.iter().filter(|one| one.starts_with("echo")).count() == 2).await;
-    has_resource(&gateway.mcp(), WATCHED).await;
+    gateway.mcp().has_resource(WATCHED).await;
     let listed = gateway.mcp().modern("prompts/list", json!({})).await.result().await;
     let names: Vec<_> =
         listed["prompts"].as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::Surroundings;
 use super::bulkhead::Bulkhead;
+use super::log_level::LinkLevel;
 use super::subscription::honoured;
 use super::watched::{Standing, Watched};
 use crate::bridge::degraded::{Degradations, Reason};
@@ -54,6 +55,8 @@ pub struct Peer {
 pub(super) struct Live {
     pub(super) link: Arc<dyn Link>,
     pub(super) peer: Peer,
+    /// What it is asked to log.
+    pub(super) level: LinkLevel,
     /// Tells one link of this upstream from the next.
     pub(super) generation: u64,
 }
@@ -216,6 +219,13 @@ impl Shared {
     /// Sends a call over this link and learns from how it went.
     pub(super) async fn send(&self, live: &Live, call: Call) -> Result<Answer, CallError> {
         let in_flight = InFlightCount::enter(self);
+        let _needed = match call.conversation.log_level() {
+            Some(level) => {
+                let reached = live.level.reach(live.link.as_ref(), level);
+                Some(call.cancel.run_until_cancelled(reached).await.ok_or(CallError::Cancelled)?)
+            }
+            None => None,
+        };
         let outcome = live.link.request(call).await;
         drop(in_flight);
         match &outcome {

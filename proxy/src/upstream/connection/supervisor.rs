@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::log_level::LinkLevel;
 use super::shared::{Live, Peer, Shared};
 use super::{Surroundings, subscribe, subscription};
 use crate::tasks::Tasks;
@@ -221,7 +222,7 @@ impl Supervisor {
                 };
                 self.known = Some(peer.era);
                 self.shared.greeted(&greeting);
-                let live = Arc::new(Live { link, peer, generation: next_id() });
+                let live = Arc::new(Live { link, level: LinkLevel::of(&peer), peer, generation: next_id() });
                 self.shared.active();
                 self.shared.publish(Some(Arc::clone(&live)));
                 let shared = Arc::clone(&self.shared);

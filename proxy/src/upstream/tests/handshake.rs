@@ -137,7 +137,10 @@ async fn the_legacy_handshake_declares_what_is_relayed_and_keeps_the_session() {
     assert_eq!(params["protocolVersion"], "2025-11-25");
     assert_eq!(
         params["capabilities"],
-        serde_json::json!({"sampling": {}, "elicitation": {"form": {}, "url": {}}})
+        serde_json::json!({
+            "sampling": {}, "elicitation": {"form": {}, "url": {}},
+            "extensions": {"io.modelcontextprotocol/ui": {"mimeTypes": ["text/html;profile=mcp-app"]}},
+        })
     );
     assert_eq!(params["clientInfo"]["name"], "mcp-proxy-gateway");
     assert!(

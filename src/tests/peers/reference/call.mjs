@@ -20,6 +20,7 @@ const CAPABILITY_OF = {
 };
 
 export const isLevel = (level) => LEVELS.includes(level);
+export const isAdmitted = (level, least) => LEVELS.indexOf(level) >= LEVELS.indexOf(least);
 const isObject = (value) => typeof value === 'object' && value !== null && !Array.isArray(value);
 
 class Call {
@@ -33,7 +34,7 @@ class Call {
   }
 
   log(level, data) {
-    if (this.logLevel === undefined || LEVELS.indexOf(level) < LEVELS.indexOf(this.logLevel)) return;
+    if (this.logLevel === undefined || !isAdmitted(level, this.logLevel)) return;
     this.#notify('notifications/message', { level, logger: 'reference-server', data });
   }
 

@@ -1,6 +1,6 @@
 // The prompts, resources, templates and completions of the reference server.
 import { INVALID_PARAMS, RpcError } from './errors.mjs';
-import { PNG, elicit } from './tools.mjs';
+import { APP, PNG, clock, elicit } from './tools.mjs';
 
 const user = (content) => ({ role: 'user', content });
 const words = (text) => user({ type: 'text', text });
@@ -83,6 +83,15 @@ const resources = {
     description: 'A text that changes when told to.',
     mimeType: 'text/plain',
     read: ({ watched }) => ({ text: `Revision ${watched}.` }),
+  },
+  [APP]: {
+    name: 'clock',
+    description: 'The page of test_app.',
+    mimeType: 'text/html;profile=mcp-app',
+    read: () => ({
+      text: `<!doctype html><title>Clock</title><p>${clock()}</p>`,
+      _meta: { ui: { csp: { connectDomains: ['https://time.example.com'] } } },
+    }),
   },
   'test://example-resource': {
     name: 'example-resource',

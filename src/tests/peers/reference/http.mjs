@@ -48,7 +48,13 @@ async function route(context, path, req, res) {
   if (!isLoopback(req.headers.host ?? '') || (origin && !isLoopback(origin.replace(/^https?:\/\//, '')))) {
     return sendJson(res, 403, { jsonrpc: '2.0', error: { code: INVALID_REQUEST, message: 'Foreign Host or Origin' } });
   }
-  if (new URL(req.url, 'http://localhost').pathname !== path) return res.writeHead(404).end();
+  const { pathname, searchParams } = new URL(req.url, 'http://localhost');
+  if (req.method === 'POST' && pathname === `${path}/log`) {
+    // A test's own way to have something happen outside of all calls.
+    context.server.logOutside(searchParams.get('level'));
+    return res.writeHead(204).end();
+  }
+  if (pathname !== path) return res.writeHead(404).end();
   const isModern = MODERN_VERSIONS.includes(req.headers['mcp-protocol-version']);
   const hasSessions = context.server.eras.has('legacy') && !isModern;
   if (req.method === 'POST') return post(context, req, res);
@@ -100,10 +106,14 @@ function eraOf({ eras }, headers, message) {
 
 // ---- legacy ----
 
-function findSession({ sessions }, req) {
+function findSession({ server, sessions }, req) {
   const version = req.headers['mcp-protocol-version'];
-  if (version !== undefined && !LEGACY_VERSIONS.includes(version)) {
-    throw new RpcError(-32000, `Unsupported protocol version (supported: ${LEGACY_VERSIONS.join(', ')})`);
+  if (version !== undefined && !server.versions.includes(version)) {
+    throw new RpcError(-32000, `Unsupported protocol version (supported: ${server.versions.join(', ')})`);
+  }
+  // Since 2025-06-18 a client must say it; older servers know no such header.
+  if (version === undefined && server.revision >= '2025-06-18') {
+    throw new RpcError(-32000, 'MCP-Protocol-Version is missing');
   }
   const id = req.headers['mcp-session-id'];
   if (id === undefined) throw new RpcError(-32000, 'Mcp-Session-Id is missing', { status: 400 });

@@ -1,6 +1,6 @@
 // The reference server without a transport: one message in, one answer out, in both eras.
 import { randomUUID } from 'node:crypto';
-import { LegacyCall, ModernCall, isLevel } from './call.mjs';
+import { LegacyCall, ModernCall, isAdmitted, isLevel } from './call.mjs';
 import * as content from './content.mjs';
 import {
   INTERNAL_ERROR,
@@ -30,17 +30,51 @@ const MODERN_CAPABILITIES = { ...CAPABILITIES, extensions: { [TASKS_EXTENSION]: 
 const TASKS_CAPABILITY = { list: {}, cancel: {}, requests: { tools: { call: {} } } };
 const LIST_TTL_MS = 60_000;
 
-/** What all sessions and calls share. `eras` holds 'legacy', 'modern' or both. */
+/** The extension of those who can show what a tool does. */
+const APPS = 'io.modelcontextprotocol/ui';
+
+/** The revision that something of ours came with; what isn't here, all have. */
+const SINCE = { test_elicitation: '2025-06-18' };
+
+/**
+ * What all sessions and calls share. `eras` holds 'legacy', 'modern' or both; with a `revision`, of that era,
+ * nothing else is spoken. `tools` are the names to offer, where that isn't all.
+ */
 export class ReferenceServer {
-  constructor({ eras, pageSize }) {
+  #cancellations = new Set(); // Who waits for more of them.
+
+  constructor({ eras, pageSize, revision, tools }) {
     this.eras = eras;
     this.pageSize = pageSize;
-    this.versions = [...(eras.has('modern') ? MODERN_VERSIONS : []), ...(eras.has('legacy') ? LEGACY_VERSIONS : [])];
+    this.revision = revision;
+    this.tools = tools && new Set(tools);
+    const all = [...(eras.has('modern') ? MODERN_VERSIONS : []), ...(eras.has('legacy') ? LEGACY_VERSIONS : [])];
+    this.versions = revision ? [revision] : all;
     this.revisions = { tools: 1, prompts: 1, watched: 1 };
     this.counters = { calls: 0, cancelled: 0, sessions: 0, subscribes: 0, unsubscribes: 0, listens: 0 };
     this.sessions = new Set();
     this.listens = new Set();
     this.tasks = new Tasks((task) => this.#publishTask(task));
+  }
+
+  offers(tool) {
+    const isOfRevision = !this.revision || this.revision >= (SINCE[tool] ?? '');
+    return isOfRevision && (!this.tools || this.tools.has(tool));
+  }
+
+  /** Resolves when that many calls have been cancelled in all. */
+  cancelled(count) {
+    if (this.counters.cancelled >= count) return Promise.resolve();
+    return new Promise((resolve) => this.#cancellations.add({ count, resolve }));
+  }
+
+  #countCancelled() {
+    this.counters.cancelled += 1;
+    for (const waiting of this.#cancellations) {
+      if (waiting.count > this.counters.cancelled) continue;
+      this.#cancellations.delete(waiting);
+      waiting.resolve();
+    }
   }
 
   changeTools() {
@@ -60,6 +94,14 @@ export class ReferenceServer {
     this.revisions.watched += 1;
     this.#publish('notifications/resources/updated', { uri }, (filter) => filter.resourceSubscriptions?.includes(uri));
     return this.revisions.watched;
+  }
+
+  /** Says something to all sessions of the legacy era; the modern one has nothing of the kind. */
+  logOutside(level) {
+    const params = { level, logger: 'reference-server', data: `said at ${level}` };
+    for (const session of this.sessions) {
+      if (session.version && isAdmitted(level, session.logLevel)) session.notify('notifications/message', params);
+    }
   }
 
   #publish(method, params, isWanted) {
@@ -99,13 +141,13 @@ export class ReferenceServer {
   async answer(method, params, call, notFoundCode) {
     switch (method) {
       case 'tools/list':
-        return this.list('tools', listTools(this.revisions.tools, call.hasTaskSupport), params.cursor);
+        return this.list('tools', this.#tools(call), params.cursor);
       case 'prompts/list':
-        return this.list('prompts', content.listPrompts(this.revisions.prompts), params.cursor);
+        return this.list('prompts', this.tools ? [] : content.listPrompts(this.revisions.prompts), params.cursor);
       case 'resources/list':
-        return this.list('resources', content.listResources(), params.cursor);
+        return this.list('resources', this.#resources(), params.cursor);
       case 'resources/templates/list':
-        return this.list('resourceTemplates', content.listTemplates(), params.cursor);
+        return this.list('resourceTemplates', this.tools ? [] : content.listTemplates(), params.cursor);
       case 'tools/call':
         return this.#callTool(params, call);
       case 'prompts/get':
@@ -122,8 +164,19 @@ export class ReferenceServer {
     }
   }
 
+  #tools({ capabilities, hasTaskSupport }) {
+    const showsApps = capabilities.extensions?.[APPS] !== undefined;
+    const isOffered = ({ name, _meta }) => this.offers(name) && (showsApps || !_meta?.ui);
+    return listTools(this.revisions.tools, hasTaskSupport).filter(isOffered);
+  }
+
+  #resources() {
+    const changes = this.offers('test_update_watched_resource');
+    return content.listResources().filter(({ uri }) => !this.tools || (changes && uri === content.WATCHED));
+  }
+
   async #callTool({ name, arguments: args = {}, task: wish }, call) {
-    const tool = findTool(name);
+    const tool = this.offers(name) ? findTool(name) : undefined;
     if (!tool) throw new RpcError(INVALID_PARAMS, `Unknown tool: ${name}`);
     this.counters.calls += 1;
     if (!call.isForTask(tool)) return this.#run(tool, args, call);
@@ -139,7 +192,7 @@ export class ReferenceServer {
       if (missing.length) throw new ToolFailure(`Missing arguments: ${missing.join(', ')}`);
       return await tool.run(args, call, prepared);
     } catch (error) {
-      if (call.signal.aborted) this.counters.cancelled += 1;
+      if (call.signal.aborted) this.#countCancelled();
       if (!(error instanceof ToolFailure)) throw error;
       return { isError: true, content: [{ type: 'text', text: error.message }] };
     }
@@ -239,7 +292,8 @@ export class LegacySession {
   }
 
   #initialize({ protocolVersion, capabilities = {} }) {
-    this.version = LEGACY_VERSIONS.includes(protocolVersion) ? protocolVersion : LEGACY_VERSIONS[0];
+    const [newest] = this.server.versions.filter((version) => LEGACY_VERSIONS.includes(version));
+    this.version = this.server.versions.includes(protocolVersion) ? protocolVersion : newest;
     this.capabilities = capabilities;
     const offered = this.hasTasks ? { ...CAPABILITIES, tasks: TASKS_CAPABILITY } : CAPABILITIES;
     return { protocolVersion: this.version, capabilities: offered, serverInfo: SERVER_INFO };

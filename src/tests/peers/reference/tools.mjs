@@ -19,6 +19,10 @@ const object = (properties = {}, required = []) => ({
 });
 const string = (description) => ({ type: 'string', ...(description ? { description } : {}) });
 
+/** The app of `test_app`, and what it shows: which process this is. */
+export const APP = 'ui://reference/clock.html';
+export const clock = () => `the clock of ${process.pid}`;
+
 export const elicit = (message, properties, required) => ({
   method: 'elicitation/create',
   params: { message, requestedSchema: object(properties, required) },
@@ -86,6 +90,20 @@ const plain = {
       ...text(JSON.stringify(call.server.counters)),
       structuredContent: { ...call.server.counters },
     }),
+  },
+  test_cancellations: {
+    description: 'Answers once that many calls have been cancelled in all.',
+    inputSchema: object({ count: { type: 'integer', minimum: 0 } }, ['count']),
+    run: async ({ count }, call) => {
+      await call.server.cancelled(count);
+      return text(`${call.server.counters.cancelled} calls were cancelled`);
+    },
+  },
+  test_app: {
+    description: 'Says whose clock it is; an app shows it. Offered to those who can show apps.',
+    inputSchema: object(),
+    _meta: { ui: { resourceUri: APP, visibility: ['model', 'app'] }, 'reference/own': 1 },
+    run: () => text(clock()),
   },
   test_simple_text: {
     description: 'Returns one text block.',
@@ -202,6 +220,14 @@ const talking = {
       return text('logged');
     },
   },
+  test_logging_levels: {
+    description: 'Sends a log message at debug, one at info and one at error.',
+    inputSchema: object(),
+    run: (_, call) => {
+      for (const level of ['debug', 'info', 'error']) call.log(level, `said at ${level}`);
+      return text('logged');
+    },
+  },
   test_tool_with_progress: {
     description: 'Reports progress three times, if the caller asked for it.',
     inputSchema: object(),
@@ -211,6 +237,14 @@ const talking = {
         if (progress < 100) await call.pause(PAUSE_MS);
       }
       return text('Tool with progress executed successfully');
+    },
+  },
+  test_wait_for_cancellation: {
+    description: 'Reports progress once, if the caller asked for it, and ends only when it is cancelled.',
+    inputSchema: object(),
+    run: async (_, call) => {
+      call.progress(0);
+      for (;;) await call.pause(60_000);
     },
   },
   test_reconnection: {
