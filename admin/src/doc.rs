@@ -1,6 +1,6 @@
 //! Schemas of values that the model owns, for the OpenAPI document.
 
-use proxy::control::ConnectionState;
+use proxy::control::{ConnectionState, OAuthState};
 use sql::model::{Isolation, KeyMode, Kind, OnToolChange, Outcome, Protocol, Transport};
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
@@ -38,4 +38,8 @@ pub(crate) fn outcome() -> Object {
 
 pub(crate) fn connection_state() -> Object {
     words(ConnectionState::WORDS)
+}
+
+pub(crate) fn oauth_state() -> Object {
+    words(OAuthState::WORDS)
 }

@@ -13,7 +13,7 @@ use utoipa::openapi::{Components, Content, InfoBuilder, OpenApi, PathItem, Ref, 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::{audit, auth, document, health, keys, settings, tools, upstreams};
+use crate::api::{audit, auth, document, health, keys, oauth, settings, tools, upstreams};
 use crate::error::{ApiError, Problem, ProblemField};
 use crate::{App, extract, frame, ui};
 
@@ -36,12 +36,14 @@ enum Patience {
 }
 
 /// Every route, by who may use it and how long it may take.
-fn groups() -> [(Access, Patience, OpenApiRouter<App>); 3] {
+fn groups() -> [(Access, Patience, OpenApiRouter<App>); 4] {
     let open = OpenApiRouter::new()
         .routes(routes!(auth::status::status))
         .routes(routes!(auth::register::register))
         .routes(routes!(auth::login::login))
-        .routes(routes!(document::document));
+        .routes(routes!(document::document))
+        .routes(routes!(oauth::client_metadata::client_metadata));
+    let returning = OpenApiRouter::new().routes(routes!(oauth::callback::callback));
     let admin = OpenApiRouter::new()
         .routes(routes!(auth::me::me))
         .routes(routes!(auth::refresh::refresh))
@@ -72,10 +74,14 @@ fn groups() -> [(Access, Patience, OpenApiRouter<App>); 3] {
         .routes(routes!(settings::get::get, settings::update::update))
         .routes(routes!(audit::list::list))
         .routes(routes!(health::health));
-    let waiting =
-        OpenApiRouter::new().routes(routes!(upstreams::test::test)).routes(routes!(upstreams::sync::sync));
+    let waiting = OpenApiRouter::new()
+        .routes(routes!(upstreams::test::test))
+        .routes(routes!(upstreams::sync::sync))
+        .routes(routes!(upstreams::oauth_start::start))
+        .routes(routes!(upstreams::oauth_forget::forget));
     [
         (Access::Open, Patience::Store, open),
+        (Access::Open, Patience::Upstream, returning),
         (Access::Admin, Patience::Store, admin),
         (Access::Admin, Patience::Upstream, waiting),
     ]

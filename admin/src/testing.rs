@@ -1,30 +1,29 @@
 //! A control plane for tests: the real router on a real store in memory, with a scripted data plane.
 
+mod plane;
+
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, Request};
 use proxy::context::ClientContext;
-use proxy::control::{
-    Check, ConnectionState, Control, ControlPlane, Health, Stage, SyncError, SyncReport, TestReport, ToolRow,
-    UpstreamStatus,
-};
+use proxy::control::{Control, ControlPlane};
 use serde_json::{Value, json};
 use sql::audit_log::{self, AuditFilter};
 use sql::clock::Clock;
 use sql::model::{
-    ApiKey, AuditEvent, Definition, DefinitionId, FieldError, Finding, Kind, ListDiff, ListState,
-    PageRequest, Secret, Settings, Timestamp, Upstream, UpstreamId,
+    ApiKey, AuditEvent, Definition, DefinitionId, Finding, Kind, ListDiff, ListState, PageRequest, Secret,
+    Settings, Timestamp, Upstream, UpstreamId,
 };
 use sql::seal::MasterKey;
 use sql::{Database, Store, StoreOptions, api_keys, lists, names, upstreams};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
+pub(crate) use self::plane::{ISSUER, ScriptedPlane, status, tool_row};
 use crate::{App, Deps, routes};
 
 /// The password of `root`.
@@ -53,6 +52,15 @@ pub(crate) struct Scene {
 impl Scene {
     /// Nobody has registered yet.
     pub(crate) async fn new() -> Self {
+        Self::made(None).await
+    }
+
+    /// The same where the operator says how the gateway is reached.
+    pub(crate) async fn at(url: &str) -> Self {
+        Self::made(Some(url.to_owned())).await
+    }
+
+    async fn made(public_url: Option<String>) -> Self {
         let clock = Clock::manual(Timestamp::from_millis(1_750_000_000_000));
         let (master_key, _) = MasterKey::from_env_text(MASTER_KEY).unwrap();
         let options = StoreOptions {
@@ -68,7 +76,7 @@ impl Scene {
             control: Control::new(Arc::clone(&plane) as Arc<dyn ControlPlane>),
             settings: watch::channel(Arc::new(Settings::default())).1,
             setup_token: Some(Secret::from(SETUP_TOKEN)),
-            public_url: None,
+            public_url,
             version: "test",
         };
         let router = routes::router(App::new(deps, PASSWORD_COST).unwrap());
@@ -274,143 +282,5 @@ impl Answer {
         let mut body = self.json.clone();
         body.as_object_mut().unwrap().remove("requestId");
         json!({"status": self.status, "body": body})
-    }
-}
-
-/// A data plane that answers what it was told to.
-#[derive(Default)]
-pub(crate) struct ScriptedPlane(Mutex<Script>);
-
-#[derive(Default)]
-struct Script {
-    statuses: Vec<UpstreamStatus>,
-    forbidden: Vec<FieldError>,
-    sync: Option<Result<SyncReport, SyncError>>,
-    tools: Vec<ToolRow>,
-    tested: Vec<Upstream>,
-    reconnected: Vec<UpstreamId>,
-    broken: bool,
-}
-
-impl ScriptedPlane {
-    pub(crate) fn set_status(&self, status: UpstreamStatus) {
-        self.0.lock().unwrap().statuses.push(status);
-    }
-
-    pub(crate) fn forbid(&self, pointer: &str, message: &str) {
-        self.0.lock().unwrap().forbidden.push(FieldError::new(pointer, message));
-    }
-
-    pub(crate) fn next_sync(&self, outcome: Result<SyncReport, SyncError>) {
-        self.0.lock().unwrap().sync = Some(outcome);
-    }
-
-    pub(crate) fn set_tools(&self, tools: Vec<ToolRow>) {
-        self.0.lock().unwrap().tools = tools;
-    }
-
-    /// Makes the next question about its health a panic.
-    pub(crate) fn break_down(&self) {
-        self.0.lock().unwrap().broken = true;
-    }
-
-    pub(crate) fn tested(&self) -> Vec<Upstream> {
-        self.0.lock().unwrap().tested.clone()
-    }
-
-    pub(crate) fn reconnected(&self) -> Vec<UpstreamId> {
-        self.0.lock().unwrap().reconnected.clone()
-    }
-}
-
-#[async_trait]
-impl ControlPlane for ScriptedPlane {
-    fn status(&self, id: UpstreamId) -> Option<UpstreamStatus> {
-        self.0.lock().unwrap().statuses.iter().find(|status| status.id == id).cloned()
-    }
-
-    fn statuses(&self) -> Vec<UpstreamStatus> {
-        self.0.lock().unwrap().statuses.clone()
-    }
-
-    async fn test(&self, upstream: Upstream) -> TestReport {
-        self.0.lock().unwrap().tested.push(upstream);
-        let stage = Stage { stage: "resolve", ok: false, ms: 3, reason: Some("address not allowed".into()) };
-        TestReport { ok: false, stages: vec![stage], tools: None, server_info: None, protocol_version: None }
-    }
-
-    async fn sync(&self, _: UpstreamId) -> Result<SyncReport, SyncError> {
-        self.0.lock().unwrap().sync.take().unwrap_or(Err(SyncError::Unknown))
-    }
-
-    fn reconnect(&self, id: UpstreamId) {
-        self.0.lock().unwrap().reconnected.push(id);
-    }
-
-    fn stderr(&self, _: UpstreamId) -> Vec<String> {
-        vec!["a line".into()]
-    }
-
-    fn checks(&self, _: UpstreamId) -> Vec<Check> {
-        vec![Check { at: Timestamp::from_millis(0), ok: true, ms: 7, reason: None }]
-    }
-
-    fn tools(&self) -> Arc<[ToolRow]> {
-        self.0.lock().unwrap().tools.clone().into()
-    }
-
-    fn check_spec(&self, _: &Upstream) -> Vec<FieldError> {
-        self.0.lock().unwrap().forbidden.clone()
-    }
-
-    async fn settle(&self) {}
-
-    fn health(&self) -> Health {
-        let broken = std::mem::take(&mut self.0.lock().unwrap().broken);
-        assert!(!broken, "CANARY: the data plane broke down");
-        Health {
-            ready: true,
-            revision: 7,
-            published_at: Some(Timestamp::from_millis(0)),
-            problem: None,
-            tools: 1,
-            calls_in_flight: 0,
-            streams: 0,
-            parked_calls: 0,
-            degraded: std::collections::BTreeMap::new(),
-        }
-    }
-}
-
-/// An upstream that could not be reached.
-pub(crate) fn status(id: UpstreamId) -> UpstreamStatus {
-    UpstreamStatus {
-        id,
-        state: ConnectionState::Unavailable,
-        since: Timestamp::from_millis(0),
-        last_error: Some("connection refused".into()),
-        era: None,
-        protocol_version: None,
-        server_info: None,
-        capabilities: None,
-        calls_in_flight: 0,
-        unattributed: 0,
-        degraded: std::collections::BTreeMap::new(),
-        dropped_lines: 0,
-    }
-}
-
-/// A tool of the catalog.
-pub(crate) fn tool_row(upstream_name: &str, upstream_id: &str, name: &str) -> ToolRow {
-    ToolRow {
-        id: DefinitionId::at(Timestamp::from_millis(1_750_000_000_000)),
-        upstream_id: upstream_id.parse().unwrap(),
-        upstream_name: upstream_name.into(),
-        name: name.into(),
-        exposed_name: name.into(),
-        title: None,
-        description: Some(format!("what {name} does")),
-        enabled: true,
-        stale: false,
     }
 }

@@ -4,13 +4,19 @@
 //! tests of the control plane script it. What passes here is data for a person: no credential, and
 //! no address beyond what the admin wrote himself.
 
+mod oauth;
+
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Serialize;
-use sql::model::{DefinitionId, Era, FieldError, Finding, Timestamp, Upstream, UpstreamId};
+use sql::model::{
+    DefinitionId, Era, FieldError, Finding, OAuthAuthorization, OAuthGrant, Timestamp, Upstream, UpstreamId,
+};
+
+pub use self::oauth::{OAuthError, OAuthReturn, OAuthStart, OAuthStarted, OAuthState, OAuthStatus};
 
 use crate::bridge::degraded::Reason;
 
@@ -67,6 +73,22 @@ pub trait ControlPlane: Send + Sync {
     /// longer than it should: then a change is stored and merely late.
     async fn settle(&self);
 
+    /// Finds out where an upstream can be authorised, and makes itself known there.
+    async fn oauth_start(&self, ask: OAuthStart) -> Result<OAuthStarted, OAuthError>;
+
+    /// Exchanges what came back with the browser for a grant, which is the caller's to store.
+    async fn oauth_finish(
+        &self,
+        begun: &OAuthAuthorization,
+        back: &OAuthReturn,
+    ) -> Result<OAuthGrant, OAuthError>;
+
+    /// Asks the authorization server to take a grant back.
+    async fn oauth_revoke(&self, grant: &OAuthGrant) -> Result<(), OAuthError>;
+
+    /// Where the requests to an upstream go, which is where its token goes; `None` for one without a URL.
+    fn origin_of(&self, upstream: &Upstream) -> Option<String>;
+
     /// How the data plane as a whole fares.
     fn health(&self) -> Health;
 }
@@ -116,6 +138,8 @@ pub struct UpstreamStatus {
     pub since: Timestamp,
     /// Why the last attempt failed, in words for a person.
     pub last_error: Option<String>,
+    /// How its authorisation stands; `None` if it neither has one nor asks for one.
+    pub oauth: Option<OAuthStatus>,
     /// The era it is spoken to in, once known.
     pub era: Option<Era>,
     /// The version both sides agreed on.

@@ -43,6 +43,8 @@ use crate::http_bridge::McpService;
 use crate::sync::Syncs;
 use crate::tasks::Tasks;
 use crate::upstream::egress::Egress;
+use crate::upstream::oauth::Passes;
+use crate::upstream::oauth::keeper::Keeper;
 use crate::upstream::stdio::Launcher;
 use crate::upstream::{UpstreamDeps, UpstreamEvent, Upstreams};
 
@@ -111,6 +113,7 @@ impl DataPlane {
             clock: store.clock().clone(),
             egress,
             launcher,
+            passes: Passes::default(),
             tasks: tasks.clone(),
             events,
         });
@@ -118,12 +121,14 @@ impl DataPlane {
         let live = LiveSessions::default();
         let updates = ResourceUpdates::new(Arc::new(upstreams.clone()));
         let session_log = SessionLog::new(live.clone(), updates.clone(), store.clone());
+        let keeper = Keeper::new(store.clone(), upstreams.clone(), tasks.clone());
         let mut follower = Follower::new(
             store.clone(),
             published.clone(),
             keys.clone(),
             upstreams.clone(),
             session_log.clone(),
+            keeper.clone(),
             SettingsFollower { overlay, in_force },
         );
         let key_follower = follower.load(stale_max).await?;
@@ -151,6 +156,7 @@ impl DataPlane {
         });
         tasks.spawn("catalog follower", follower.run(tasks.stopping().clone()));
         tasks.spawn("key follower", key_follower.run(tasks.stopping().clone()));
+        tasks.spawn("oauth", keeper.run());
         tasks.spawn("names", Arc::clone(&parts).follow_naming());
         tasks.spawn("upstream events", Arc::clone(&parts).handle_events(reported));
         tasks.spawn("last use of keys", Arc::clone(&parts).flush_last_used());

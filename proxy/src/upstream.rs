@@ -4,7 +4,7 @@
 //! call goes over; `connection` keeps one session connected by the pure
 //! `states` (`backoff`, `breaker`) and shakes hands (`handshake`) over a `link`, which is Streamable HTTP
 //! (`streamable_http`), HTTP+SSE (`sse`), WebSocket (`websocket`), all three on `pool`, `dial` and
-//! [`egress`], or a child process ([`stdio`], [`supervise`]). All but the first are a `channel` each. [`status`], [`news`] and `trial` are what others get to see of it.
+//! [`egress`], and authorised by [`oauth`], or a child process ([`stdio`], [`supervise`]). All but the first are a `channel` each. [`status`], [`news`] and `trial` are what others get to see of it.
 
 pub mod call;
 
@@ -25,6 +25,8 @@ pub(crate) mod dial;
 pub(crate) mod pool;
 
 pub(crate) mod target;
+
+pub mod oauth;
 
 pub(crate) mod streamable_http;
 
@@ -74,6 +76,7 @@ use self::dial::Dialler;
 use self::egress::Egress;
 use self::isolation::Served;
 use self::link::{Link, OpenError, Wiring};
+use self::oauth::{Denial, Passes};
 use self::pool::Pool;
 use self::status::{Check, Status, TestReport};
 use self::stdio::Launcher;
@@ -97,6 +100,8 @@ pub struct UpstreamDeps {
     pub launcher: Launcher,
     /// The wall clock, for what admins are shown.
     pub clock: Clock,
+    /// What authorises us at them.
+    pub passes: Passes,
     /// Owner of all that lives as long as a connection; its runtime is where connections are kept.
     pub tasks: Tasks,
     /// Takes the news of all upstreams.
@@ -148,6 +153,7 @@ impl Upstreams {
             opener: Arc::clone(&transports) as Arc<dyn Opener>,
             settings: deps.settings,
             clock: deps.clock,
+            passes: deps.passes,
             tasks: deps.tasks,
             events: deps.events,
             degraded: Degradations::default(),
@@ -176,6 +182,7 @@ impl Upstreams {
             };
             after.insert(spec.id, served);
         }
+        self.shared.surroundings.passes.keep(|id| after.contains_key(id));
         let after = Arc::new(after);
         self.degraded().retain(|id| after.contains_key(&id));
         self.shared.connections.store(Arc::clone(&after));
@@ -278,8 +285,24 @@ impl Upstreams {
     pub async fn test(&self, spec: &Upstream) -> TestReport {
         let (transports, surroundings) = (&self.shared.transports, &self.shared.surroundings);
         let limit = seconds(surroundings.settings.borrow().connection.connect_timeout_s);
-        trial::run(spec, &transports.pool, &surroundings.tasks, limit, |wiring| transports.open(spec, wiring))
-            .await
+        let pass = surroundings.passes.find(spec.id).unwrap_or_default();
+        let open = |wiring| transports.open(spec, wiring);
+        trial::run(spec, &transports.pool, &surroundings.tasks, pass, limit, open).await
+    }
+
+    /// Why an upstream refuses us, if it does.
+    pub(crate) fn denial(&self, id: UpstreamId) -> Option<Denial> {
+        self.shared.connections.load().get(&id).and_then(|served| served.status().denial)
+    }
+
+    /// What authorises us at them.
+    pub(crate) fn passes(&self) -> &Passes {
+        &self.shared.surroundings.passes
+    }
+
+    /// What all their requests travel over.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.shared.transports.pool
     }
 
     /// Which addresses may be dialled, for checks before anything is stored.

@@ -36,6 +36,8 @@ closed_set! {
         Settings = "settings",
         /// A legacy session's state; the id is its random id.
         Session = "session",
+        /// What authorises the gateway at an upstream; the id is the upstream's.
+        OAuth = "oauth",
     }
 }
 
@@ -139,7 +141,8 @@ pub(crate) fn placeholders(rows: usize, columns: usize) -> String {
 pub struct Written {
     /// The last that changed a key.
     pub keys: i64,
-    /// The last that changed what the catalog is made of: upstreams, their lists, settings.
+    /// The last that changed what the catalog is made of, or what comes with it: upstreams, their lists and
+    /// authorisations, settings.
     pub catalog: i64,
 }
 
@@ -153,7 +156,7 @@ impl Ledger {
         for (kind, _) in changed {
             match kind {
                 ChangeKind::ApiKey => written.keys = written.keys.max(head),
-                ChangeKind::Upstream | ChangeKind::List | ChangeKind::Settings => {
+                ChangeKind::Upstream | ChangeKind::List | ChangeKind::Settings | ChangeKind::OAuth => {
                     written.catalog = written.catalog.max(head);
                 }
                 // Who changes a session's state applies it here at once.

@@ -14,6 +14,7 @@ pub mod api_keys;
 pub mod audit_log;
 pub mod lists;
 pub mod names;
+pub mod oauth;
 pub mod sessions;
 pub mod settings;
 pub mod upstreams;

@@ -14,11 +14,18 @@ struct Migration {
 }
 
 /// All of them; a migration's version is its place here, from 1 on.
-const MIGRATIONS: &[Migration] = &[Migration {
-    name: "0001_initial",
-    sqlite: include_str!("../migrations/sqlite/0001_initial.sql"),
-    postgres: include_str!("../migrations/postgres/0001_initial.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        name: "0001_initial",
+        sqlite: include_str!("../migrations/sqlite/0001_initial.sql"),
+        postgres: include_str!("../migrations/postgres/0001_initial.sql"),
+    },
+    Migration {
+        name: "0002_oauth",
+        sqlite: include_str!("../migrations/sqlite/0002_oauth.sql"),
+        postgres: include_str!("../migrations/postgres/0002_oauth.sql"),
+    },
+];
 
 impl Migration {
     fn script(&self, dialect: Dialect) -> &'static str {
@@ -144,7 +151,8 @@ mod tests {
         assert_eq!(applied.len(), MIGRATIONS.len());
         assert!(run(&db, &Clock::system()).await.expect("again").is_empty());
 
-        let edited = [Migration { name: "0001_initial", sqlite: "edited", postgres: "edited" }];
+        let edited = || Migration { name: "edited", sqlite: "edited", postgres: "edited" };
+        let edited: Vec<Migration> = MIGRATIONS.iter().map(|_| edited()).collect();
         let mut transaction = db.begin(Access::Write).await.expect("begins");
         let refused = check_applied(&mut transaction, &edited).await.expect_err("edited");
         assert!(matches!(refused, StoreError::MigrationChanged { version: 1 }));

@@ -9,6 +9,7 @@ mod audit_log;
 mod changes;
 mod leases;
 mod lists;
+mod oauth;
 mod opening;
 mod pages;
 mod postgres;

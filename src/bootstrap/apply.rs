@@ -1,11 +1,13 @@
 //! Making the store say what the file says, in one transaction, with an audit event for each change.
 
+use proxy::upstream::egress::Egress;
+use proxy::upstream::oauth::origin_of;
 use serde_json::{Map, Value};
 use sql::model::{
     Actor, ApiKey, ApiKeyId, AuditEvent, AuditEventId, FieldError, Outcome, Settings, Timestamp, Upstream,
     UpstreamId,
 };
-use sql::{Store, StoreError, Tx, api_keys, audit_log, settings, upstreams};
+use sql::{Store, StoreError, Tx, api_keys, audit_log, oauth, settings, upstreams};
 
 use super::{Bootstrap, FileProblem, KeyItem, UpstreamItem, below, bodies, told};
 
@@ -124,6 +126,10 @@ impl Attempt<'_> {
             let next = Upstream { version: stored.version + 1, updated_at: self.now, ..wanted.clone() };
             if !upstreams::update(&mut self.tx, &next, stored.version).await? {
                 return Err(overtaken("upstreams").into());
+            }
+            // A token is for one place; what may be dialled plays no part here.
+            if origin_of(stored, Egress::Any) != origin_of(&next, Egress::Any) {
+                oauth::forget(&mut self.tx, next.id).await?;
             }
             self.applied.changed += 1;
             "upstream.update"

@@ -2,6 +2,7 @@
 
 mod admin;
 mod authority;
+mod authorization;
 mod command;
 mod connected;
 mod exchange;
@@ -20,6 +21,7 @@ mod sdk;
 
 pub(crate) use admin::Admin;
 pub(crate) use authority::Authority;
+pub(crate) use authorization::Authorization;
 pub(crate) use command::GatewayCommand;
 pub(crate) use connected::Connected;
 pub(crate) use exchange::{Event, Exchange, PATIENCE};

@@ -20,6 +20,7 @@ mod long_calls;
 mod matrix;
 mod modern_checks;
 mod multitude;
+mod oauth;
 mod outside_calls;
 mod parked;
 mod renamed;

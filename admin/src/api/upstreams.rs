@@ -9,6 +9,8 @@ pub(crate) mod findings;
 pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod oauth_forget;
+pub(crate) mod oauth_start;
 pub(crate) mod reconnect;
 pub(crate) mod reorder;
 pub(crate) mod sync;
@@ -25,7 +27,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::header;
 use sql::model::{NewUpstream, Timestamp, Upstream, UpstreamId};
-use sql::{StoreError, Tx, upstreams};
+use sql::{StoreError, Tx, oauth, upstreams};
 
 use crate::App;
 use crate::audit::{self, Act};
@@ -61,6 +63,10 @@ async fn save(
     let fresh = upstreams::update(tx, &after, before.version).await.map_err(name_taken)?;
     if !fresh {
         return Err(ApiError::PreconditionFailed);
+    }
+    // A token is for one place; elsewhere it would be somebody else's.
+    if app.control.origin_of(before) != app.control.origin_of(&after) {
+        oauth::forget(tx, after.id).await?;
     }
     let (old, new) = (wire::audited(before, &app.fingerprint), wire::audited(&after, &app.fingerprint));
     let act = Act::on(action, after.id, after.name.as_str(), audit::diff(Some(&old), Some(&new)));

@@ -23,6 +23,7 @@ use super::{Catalog, Snapshot, UpstreamLists};
 use crate::access::Keys;
 use crate::downstream::session_log::SessionLog;
 use crate::upstream::Upstreams;
+use crate::upstream::oauth::keeper::Keeper;
 
 /// The net under the hints: a change that no hint announced is seen within this time.
 const POLL: Duration = Duration::from_secs(5);
@@ -103,6 +104,7 @@ pub struct Follower {
     keys: Keys,
     upstreams: Upstreams,
     session_log: SessionLog,
+    keeper: Keeper,
     settings: SettingsFollower,
     known: Known,
 }
@@ -124,15 +126,16 @@ struct Known {
 
 impl Follower {
     /// A follower that has read nothing yet.
-    pub fn new(
+    pub(crate) fn new(
         store: Store,
         published: Published,
         keys: Keys,
         upstreams: Upstreams,
         session_log: SessionLog,
+        keeper: Keeper,
         settings: SettingsFollower,
     ) -> Self {
-        Self { store, published, keys, upstreams, session_log, settings, known: Known::default() }
+        Self { store, published, keys, upstreams, session_log, keeper, settings, known: Known::default() }
     }
 
     /// Reads everything and publishes the first catalog. The answer follows the keys from then on; they
@@ -161,6 +164,8 @@ impl Follower {
             let id = upstream.id;
             known.insert(id, Arc::new(read_lists(&mut tx, upstream, &states).await?));
         }
+        // Before the upstreams are connected, so that they are shown it from the start.
+        self.keeper.load(&mut tx).await?;
         drop(tx);
         self.session_log.load().await?;
         self.known = Known { revision, upstreams: known };
@@ -211,6 +216,9 @@ impl Follower {
         }
         if newer.settings {
             self.load_settings(&mut tx).await?;
+        }
+        for id in newer.grants {
+            self.keeper.follow(&mut tx, UpstreamId::from_uuid(id)).await?;
         }
         for session in newer.sessions {
             self.session_log.follow(&mut tx, session, since.revision).await?;
@@ -372,6 +380,7 @@ async fn read_lists(
 struct Newer {
     upstreams: BTreeSet<Uuid>,
     sessions: BTreeSet<Uuid>,
+    grants: BTreeSet<Uuid>,
     settings: bool,
     catalog: bool,
 }
@@ -385,6 +394,9 @@ impl Newer {
                 ChangeKind::ApiKey => {}
                 ChangeKind::Upstream | ChangeKind::List => {
                     newer.upstreams.insert(id);
+                }
+                ChangeKind::OAuth => {
+                    newer.grants.insert(id);
                 }
                 ChangeKind::Settings => newer.settings = true,
                 ChangeKind::Session => {

@@ -6,17 +6,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use sql::model::{ConnParams, Definition, FieldError, Kind, Upstream, UpstreamId};
+use sql::model::{
+    ConnParams, Definition, FieldError, Kind, OAuthAuthorization, OAuthGrant, Upstream, UpstreamId,
+};
 use tokio::time::timeout;
 
 use super::Parts;
 use crate::control::{
-    Check, ConnectionState, ControlPlane, Health, Stage, SyncError, SyncReport, TestReport, ToolRow,
-    UpstreamStatus,
+    Check, ConnectionState, ControlPlane, Health, OAuthError, OAuthReturn, OAuthStart, OAuthStarted,
+    OAuthState, OAuthStatus, Stage, SyncError, SyncReport, TestReport, ToolRow, UpstreamStatus,
 };
 use crate::sync;
 use crate::upstream::call::CallError;
 use crate::upstream::egress::Egress;
+use crate::upstream::oauth::{self, Denial, flow};
 use crate::upstream::stdio::StdioPolicy;
 use crate::upstream::{self, link, status};
 
@@ -78,6 +81,27 @@ impl ControlPlane for Parts {
         }
     }
 
+    async fn oauth_start(&self, ask: OAuthStart) -> Result<OAuthStarted, OAuthError> {
+        let pass = self.upstreams.passes().find(ask.upstream.id);
+        flow::start(self.upstreams.pool(), pass, ask).await
+    }
+
+    async fn oauth_finish(
+        &self,
+        begun: &OAuthAuthorization,
+        back: &OAuthReturn,
+    ) -> Result<OAuthGrant, OAuthError> {
+        flow::finish(self.upstreams.pool(), begun, back, self.store.clock().now()).await
+    }
+
+    async fn oauth_revoke(&self, grant: &OAuthGrant) -> Result<(), OAuthError> {
+        flow::revoke(self.upstreams.pool(), grant).await
+    }
+
+    fn origin_of(&self, upstream: &Upstream) -> Option<String> {
+        oauth::origin_of(upstream, self.upstreams.egress())
+    }
+
     fn health(&self) -> Health {
         let snapshot = self.published.current();
         let statuses = self.upstreams.statuses();
@@ -120,6 +144,7 @@ impl Parts {
             },
             since: status.since,
             last_error: status.last_error.clone(),
+            oauth: self.oauth_of(id, status),
             era: status.era,
             protocol_version: status.protocol_version.clone(),
             server_info: status.server_info.as_ref().and_then(value),
@@ -129,6 +154,26 @@ impl Parts {
             dropped_lines: status.dropped_lines,
             degraded: self.upstreams.degraded().of(id),
         }
+    }
+
+    /// How its authorisation stands, if it has one or asks for one.
+    fn oauth_of(&self, id: UpstreamId, status: &status::Status) -> Option<OAuthStatus> {
+        let shown = self.upstreams.passes().find(id).and_then(|pass| pass.shown());
+        let (state, missing_scope) = match (&status.denial, &shown) {
+            (Some(Denial::Unauthorized), _) => (OAuthState::Required, None),
+            (Some(Denial::InsufficientScope(scope)), _) => {
+                (OAuthState::InsufficientScope, Some(scope.clone()))
+            }
+            (None, Some(_)) => (OAuthState::Authorized, None),
+            (None, None) => return None,
+        };
+        Some(OAuthStatus {
+            state,
+            issuer: shown.as_ref().map(|shown| shown.issuer.clone()),
+            expires_at: shown.as_ref().and_then(|shown| shown.expires_at),
+            scopes: shown.map(|shown| shown.scopes).unwrap_or_default(),
+            missing_scope,
+        })
     }
 
     fn row(&self, upstream: &Upstream, definition: &Definition) -> ToolRow {

@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::oauth::Denial;
 use crate::downstream::conversation::{self, Conversation, Owner};
 
 /// The owner of the gateway's own calls (handshake, liveness, lists): nothing is attributed to it, and
@@ -98,6 +99,9 @@ pub enum CallError {
         /// The status.
         status: u16,
     },
+    /// It wants to be authorised, or to be authorised for more; nothing was carried out.
+    #[error("the upstream refused us: {0}")]
+    Denied(Denial),
     /// It doesn't know our session; nothing was carried out. Callers see it only if that happens
     /// twice in a row: after the first time the session is made anew and the call repeated.
     #[error("the upstream does not keep its session")]

@@ -27,6 +27,7 @@ use self::watched::Watched;
 use super::call::{Answer, Call, CallError, GATEWAY};
 use super::link::{Era, Link, OpenError, Roots, Wiring};
 use super::news::UpstreamEvent;
+use super::oauth::Passes;
 use super::status::{Check, Status};
 use crate::bridge::degraded::Degradations;
 use crate::tasks::Tasks;
@@ -55,6 +56,8 @@ pub(crate) struct Surroundings {
     pub(crate) settings: watch::Receiver<Arc<Settings>>,
     /// The wall clock, for what admins are shown.
     pub(crate) clock: Clock,
+    /// What authorises us at upstreams.
+    pub(crate) passes: Passes,
     /// Owner of its tasks.
     pub(crate) tasks: Tasks,
     /// Takes its news.

@@ -192,6 +192,7 @@ async fn probe(link: &dyn Link, limit: Duration) -> Result<Probe, OpenError> {
         // Another handshake would fare no better.
         Err(
             error @ (CallError::Unavailable { .. }
+            | CallError::Denied(_)
             | CallError::Refused { status: 401 | 403 | 407 | 300..=399 }),
         ) => Err(refused(error)),
         Err(error) if link.closed().is_cancelled() => Err(refused(error)),

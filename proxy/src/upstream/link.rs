@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::call::{Answer, Call, CallError, GATEWAY};
 use super::frame;
+use super::oauth::{Denial, Pass};
 use crate::bridge::degraded::Reason;
 use crate::downstream::conversation::{Conversation, Owner};
 use crate::tasks::Tasks;
@@ -121,6 +122,8 @@ pub(crate) struct Wiring {
     pub(crate) listener: Arc<dyn Listener>,
     /// Whether the upstream may ask for roots.
     pub(crate) roots: Roots,
+    /// What authorises us there, for transports that have headers.
+    pub(crate) pass: Arc<Pass>,
 }
 
 /// Whether `roots` is declared towards the upstream.
@@ -151,6 +154,14 @@ impl OpenError {
     /// A failure at `stage` whose cause is the reason itself.
     pub(crate) fn new(stage: Stage, reason: impl Into<String>) -> Self {
         Self { stage, reason: reason.into(), source: None }
+    }
+
+    /// Why the upstream refuses us, if it is that.
+    pub(crate) fn denial(&self) -> Option<&Denial> {
+        match self.source.as_deref()?.downcast_ref::<CallError>()? {
+            CallError::Denied(denial) => Some(denial),
+            _ => None,
+        }
     }
 }
 

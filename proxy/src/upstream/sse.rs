@@ -49,7 +49,7 @@ const ACK_BYTES_MAX: usize = 64 * 1024;
 
 /// Opens the stream and waits for the endpoint.
 pub(crate) async fn open(spec: &Upstream, pool: &Pool, wiring: Wiring) -> Result<Arc<dyn Link>, OpenError> {
-    let target = Arc::new(Target::of(spec, pool.dialler().egress())?);
+    let target = Arc::new(Target::of(spec, pool.dialler().egress(), &wiring.pass)?);
     let opening = begin(pool.clone(), Arc::clone(&target));
     let (mut stream, endpoint) = open_in_time(&wiring.tasks, OPEN_TIMEOUT, opening).await?;
     let gone = CancellationToken::new();
@@ -70,6 +70,7 @@ pub(crate) async fn open(spec: &Upstream, pool: &Pool, wiring: Wiring) -> Result
 
 async fn begin(pool: Pool, target: Arc<Target>) -> Result<(Events, Uri), OpenError> {
     let failed = |reason: String| OpenError::new(Stage::Initialize, reason);
+    target.pass().ready().await;
     let request = target.head(Method::GET, None, None).body(Full::default());
     let request = request.map_err(|_| failed("the request has invalid headers".into()))?;
     let response = pool.send(request).await.map_err(|error| {
@@ -78,7 +79,9 @@ async fn begin(pool: Pool, target: Arc<Target>) -> Result<(Events, Uri), OpenErr
     })?;
     let status = response.status();
     if !status.is_success() {
-        return Err(failed(CallError::Refused { status: status.as_u16() }.to_string()));
+        let error = target.refusal(status, response.headers());
+        let (stage, reason) = (Stage::Initialize, error.to_string());
+        return Err(OpenError { stage, reason, source: Some(Box::new(error)) });
     }
     if media(&response) != Media::Events {
         return Err(failed("the upstream answered with something else than a stream of events".into()));
@@ -156,16 +159,18 @@ impl Sink for Posts {
     async fn send(&mut self, message: Bytes, receipt: Receipt) -> Result<(), Broken> {
         let place = Arc::clone(&self.places).acquire_owned().await;
         let place = place.map_err(|_| Broken("the connection is closed".into()))?;
+        self.target.pass().ready().await;
         let request = self.target.head(Method::POST, None, None).uri(self.endpoint.clone());
         let Ok(request) = request.body(Full::new(message)) else {
             receipt.refused(CallError::Invalid { reason: "the message has invalid headers" });
             return Ok(());
         };
         let (pool, listener, gone) = (self.pool.clone(), Arc::clone(&self.listener), self.gone.clone());
+        let target = Arc::clone(&self.target);
         let (ended, taken) = oneshot::channel::<()>();
         self.tasks.spawn("upstream post", async move {
-            if let Some(Err(error)) = gone.run_until_cancelled(post(&pool, request)).await {
-                if !matches!(error, CallError::Refused { .. }) {
+            if let Some(Err(error)) = gone.run_until_cancelled(post(&pool, request, &target)).await {
+                if !matches!(error, CallError::Refused { .. } | CallError::Denied(_)) {
                     listener.suspect();
                 }
                 receipt.refused(error);
@@ -180,15 +185,15 @@ impl Sink for Posts {
 }
 
 /// Sends one message. What is answered to it comes on the stream.
-async fn post(pool: &Pool, request: http::Request<Full<Bytes>>) -> Result<(), CallError> {
+async fn post(pool: &Pool, request: http::Request<Full<Bytes>>, target: &Target) -> Result<(), CallError> {
     let response = pool.send(request).await?;
-    let status = response.status();
-    let _ = whole(response, ACK_BYTES_MAX).await;
-    match status {
+    let outcome = match response.status() {
         status if status.is_success() => Ok(()),
         StatusCode::NOT_FOUND => Err(CallError::SessionUnknown),
-        status => Err(CallError::Refused { status: status.as_u16() }),
-    }
+        status => Err(target.refusal(status, response.headers())),
+    };
+    let _ = whole(response, ACK_BYTES_MAX).await;
+    outcome
 }
 
 #[cfg(test)]

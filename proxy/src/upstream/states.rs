@@ -6,6 +6,9 @@
 //!                          |  v                     v
 //!                          +-- unavailable / suspended (waiting; due, a call or an admin wakes it)
 //! ```
+//! An upstream that refuses us (`denied`) waits for an admin, not for calls: nothing that they wake helps.
+//! It is looked at now and then all the same, since its mind may change without ours.
+//!
 //! Suspended is what unavailable is called from `failure_threshold` failures on; it waits the longest
 //! wait each time. A connection that is lost soon after it stood continues the count that its success
 //! had reset, so that a crash loop backs off as a dead upstream does.
@@ -20,6 +23,9 @@ use super::breaker::{Breaker, Failure};
 
 /// How long a connection must have stood for its loss to be a first failure.
 pub(crate) const STABLE_AFTER: Duration = Duration::from_secs(30);
+
+/// How often an upstream that wants to be authorised is looked at.
+pub(crate) const DENIED_FOR: Duration = Duration::from_mins(10);
 
 /// How an upstream fares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -58,6 +64,8 @@ pub(crate) enum Event {
     Lost,
     /// The upstream has forgotten our session.
     Expired,
+    /// The upstream wants an admin to authorise us, whether we tried to connect or stood connected.
+    Denied,
 }
 
 /// What to do about it.
@@ -88,6 +96,7 @@ enum State {
     Connecting,
     Available { since: Instant, failures_before: u32 },
     Waiting { until: Instant },
+    Denied { until: Instant },
 }
 
 /// The machine.
@@ -107,17 +116,28 @@ impl States {
     /// Takes one step. `jitter` is in 0..1.
     pub(crate) fn on(&mut self, event: Event, now: Instant, policy: &Policy, jitter: f64) -> Action {
         match (self.state, event) {
-            (State::Disabled, Event::Enable) | (State::Waiting { .. }, Event::Reconnect) => self.connect(),
+            (State::Disabled, Event::Enable)
+            | (State::Waiting { .. } | State::Denied { .. }, Event::Reconnect) => self.connect(),
             (State::Connecting | State::Available { .. }, Event::Disable) => {
                 self.disable();
                 Action::Disconnect
             }
-            (State::Waiting { .. }, Event::Disable) => {
+            (State::Waiting { .. } | State::Denied { .. }, Event::Disable) => {
                 self.disable();
                 Action::Nothing
             }
             (State::Waiting { .. }, Event::Wake) if !self.is_open(now, policy) => self.connect(),
-            (State::Waiting { until }, Event::Due) if until <= now => self.connect(),
+            (State::Waiting { until } | State::Denied { until }, Event::Due) if until <= now => {
+                self.connect()
+            }
+            (State::Connecting, Event::Denied) => {
+                self.state = State::Denied { until: now + DENIED_FOR };
+                Action::Nothing
+            }
+            (State::Available { .. }, Event::Denied) => {
+                self.state = State::Denied { until: now + DENIED_FOR };
+                Action::Disconnect
+            }
             (State::Available { .. }, Event::Reconnect) => {
                 self.connect();
                 Action::Replace
@@ -173,7 +193,7 @@ impl States {
             State::Connecting => ConnectionState::Connecting,
             State::Available { .. } => ConnectionState::Available,
             State::Waiting { .. } if self.failures >= policy.threshold => ConnectionState::Suspended,
-            State::Waiting { .. } => ConnectionState::Unavailable,
+            State::Waiting { .. } | State::Denied { .. } => ConnectionState::Unavailable,
         }
     }
 
@@ -185,7 +205,7 @@ impl States {
     /// When [`Event::Due`] is due.
     pub(crate) fn due(&self) -> Option<Instant> {
         match self.state {
-            State::Waiting { until } => Some(until),
+            State::Waiting { until } | State::Denied { until } => Some(until),
             _ => None,
         }
     }
@@ -233,6 +253,7 @@ mod tests {
             Just(Event::Failed),
             Just(Event::Lost),
             Just(Event::Expired),
+            Just(Event::Denied),
         ]
     }
 
@@ -252,8 +273,9 @@ mod tests {
                 now += Duration::from_millis(millis);
                 // The task reports only what can happen to what it holds.
                 match (event, holds) {
-                    (Event::Connected | Event::Failed, Holds::Attempt) | (Event::Lost | Event::Expired, Holds::Link) => {}
-                    (Event::Connected | Event::Failed | Event::Lost | Event::Expired, _) => continue,
+                    (Event::Connected | Event::Failed, Holds::Attempt) | (Event::Lost | Event::Expired, Holds::Link)
+                    | (Event::Denied, Holds::Attempt | Holds::Link) => {}
+                    (Event::Connected | Event::Failed | Event::Lost | Event::Expired | Event::Denied, _) => continue,
                     _ => {}
                 }
                 let before = states.view(&policy);
@@ -263,7 +285,7 @@ mod tests {
                     (Action::Replace, _, held) => { prop_assert_eq!(held, Holds::Link); Holds::Attempt }
                     (Action::Disconnect, _, held) => { prop_assert_ne!(held, Holds::Nothing); Holds::Nothing }
                     (Action::Nothing, Event::Connected, _) => Holds::Link,
-                    (Action::Nothing, Event::Failed, _) => Holds::Nothing,
+                    (Action::Nothing, Event::Failed | Event::Denied, _) => Holds::Nothing,
                     (Action::Nothing, _, held) => held,
                 };
                 let after = states.view(&policy);
@@ -312,6 +334,20 @@ mod tests {
         states.on(Event::Failed, now, &policy, 1.0);
         assert_eq!(states.on(Event::Wake, now + Duration::from_secs(29), &policy, 1.0), Action::Nothing);
         assert_eq!(states.on(Event::Wake, now + Duration::from_secs(31), &policy, 1.0), Action::Connect);
+    }
+
+    #[test]
+    fn an_upstream_that_refuses_us_waits_for_an_admin_and_not_for_calls() {
+        let (policy, now, mut states) = (policy(), Instant::now(), States::new());
+        states.on(Event::Enable, now, &policy, 1.0);
+        assert_eq!(states.on(Event::Denied, now, &policy, 1.0), Action::Nothing);
+        assert_eq!((states.view(&policy), states.failures()), (ConnectionState::Unavailable, 0));
+        assert_eq!(states.on(Event::Wake, now, &policy, 1.0), Action::Nothing);
+        assert_eq!(states.due(), Some(now + DENIED_FOR));
+        assert_eq!(states.on(Event::Due, now + DENIED_FOR, &policy, 1.0), Action::Connect);
+        states.on(Event::Connected, now, &policy, 1.0);
+        assert_eq!(states.on(Event::Denied, now, &policy, 1.0), Action::Disconnect);
+        assert_eq!(states.on(Event::Reconnect, now, &policy, 1.0), Action::Connect);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use sql::model::{Era, Timestamp};
 
 use super::link::Stage;
+use super::oauth::Denial;
 use super::states::ConnectionState;
 
 /// Entries of an upstream's health history: half an hour of pings.
@@ -23,6 +24,9 @@ pub struct Status {
     pub since: Timestamp,
     /// Why the last attempt or connection failed; kept until the next success.
     pub last_error: Option<String>,
+    /// Why it refuses us, if it does.
+    #[serde(skip)]
+    pub denial: Option<Denial>,
     /// Failures in a row.
     pub failures: u32,
     /// Whether calls fail at once because it failed repeatedly.

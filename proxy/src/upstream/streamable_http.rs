@@ -41,7 +41,7 @@ const ACK_BYTES_MAX: usize = 64 * 1024;
 
 /// Opens a link. Nothing is sent yet: the first request is the handshake's.
 pub(crate) fn open(spec: &Upstream, pool: &Pool, wiring: Wiring) -> Result<Arc<dyn Link>, OpenError> {
-    let target = Target::of(spec, pool.dialler().egress())?;
+    let target = Target::of(spec, pool.dialler().egress(), &wiring.pass)?;
     let parts = Parts {
         pool: pool.clone(),
         target,
@@ -109,6 +109,7 @@ impl Parts {
 
     /// Sends a message that wants no answer.
     async fn post_message(&self, method: &str, message: Bytes) -> Result<(), CallError> {
+        self.target.pass().ready().await;
         let mut builder = self.head_for(Method::POST, method);
         if self.era() == Era::Modern
             && let Ok(method) = HeaderValue::from_str(method)
@@ -121,17 +122,17 @@ impl Parts {
         let sent = async {
             let response = self.pool.send(request).await?;
             let status = response.status();
+            let outcome = match status {
+                status if status.is_success() => Ok(()),
+                StatusCode::NOT_FOUND if self.session_for(method).is_some() => Err(CallError::SessionUnknown),
+                status => Err(self.target.refusal(status, response.headers())),
+            };
             // What it says matters to nobody, only that it is over.
             let _ = events::whole(response, ACK_BYTES_MAX).await;
-            Ok(status)
+            outcome
         };
         match timeout(POST_TIMEOUT, sent).await {
-            Ok(Ok(status)) if status.is_success() => Ok(()),
-            Ok(Ok(StatusCode::NOT_FOUND)) if self.session_for(method).is_some() => {
-                Err(CallError::SessionUnknown)
-            }
-            Ok(Ok(status)) => Err(CallError::Refused { status: status.as_u16() }),
-            Ok(Err(error)) => Err(error),
+            Ok(outcome) => outcome,
             Err(_) => Err(CallError::TimedOut { after: POST_TIMEOUT }),
         }
     }

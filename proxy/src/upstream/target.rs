@@ -1,15 +1,19 @@
 //! Where an upstream lives and what every request to it carries.
 //!
-//! All headers come from the upstream's own record: nothing of a client's request reaches an upstream
-//! but the message itself (T09).
+//! All headers come from the upstream's own record, and from what an admin authorised there: nothing of a
+//! client's request reaches an upstream but the message itself (T09).
+
+use std::sync::Arc;
 
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use http::request::Builder;
-use http::{Method, Request, Uri};
+use http::{Method, Request, StatusCode, Uri};
 use sql::model::{ConnParams, Upstream};
 
+use super::call::CallError;
 use super::egress::Egress;
 use super::link::{Negotiated, OpenError, Stage};
+use super::oauth::{self, Credentials, Pass};
 use crate::wire::headers::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 
 /// What stands for the upstream's credential in a URL or a header value.
@@ -41,12 +45,18 @@ const OUR_PREFIXES: [&str; 2] = ["mcp-", "sec-websocket-"];
 pub(crate) struct Target {
     uri: Uri,
     headers: HeaderMap,
+    /// Where `pass` is shown.
+    origin: String,
+    pass: Arc<Pass>,
+    /// The record has an `Authorization` header of its own.
+    is_authorized_by_itself: bool,
+    credentials: Credentials,
 }
 
 impl Target {
     /// Reads the record of an upstream. The address of a WebSocket becomes that of the HTTP request it begins
     /// with.
-    pub(crate) fn of(spec: &Upstream, egress: Egress) -> Result<Self, OpenError> {
+    pub(crate) fn of(spec: &Upstream, egress: Egress, pass: &Arc<Pass>) -> Result<Self, OpenError> {
         let refused = |reason: String| OpenError::new(Stage::Resolve, reason);
         let ConnParams::Http { url, headers } = &spec.conn_params else {
             return Err(refused("the upstream has no URL".into()));
@@ -75,10 +85,11 @@ impl Target {
             let text = value.expose().replace(CREDENTIAL, credential.unwrap_or_default());
             map.insert(key, sensitive(&text).ok_or_else(invalid)?);
         }
+        let is_authorized_by_itself = map.contains_key(AUTHORIZATION);
         let placed = || uses_credential(&spec.conn_params);
         if let Some(credential) = credential
             && !placed()
-            && !map.contains_key(AUTHORIZATION)
+            && !is_authorized_by_itself
         {
             let bearer = sensitive(&format!("Bearer {credential}"));
             map.insert(
@@ -86,7 +97,22 @@ impl Target {
                 bearer.ok_or_else(|| refused("the credential can't stand in a header".into()))?,
             );
         }
-        Ok(Self { uri, headers: map })
+        let origin = url.origin().ascii_serialization();
+        let credentials = match (credential, headers.is_empty()) {
+            (None, true) => Credentials::Nothing,
+            _ => Credentials::Own,
+        };
+        Ok(Self { uri, headers: map, origin, pass: Arc::clone(pass), is_authorized_by_itself, credentials })
+    }
+
+    /// What an error status of the upstream means.
+    pub(crate) fn refusal(&self, status: StatusCode, headers: &HeaderMap) -> CallError {
+        oauth::refusal(status, headers, &self.pass, self.credentials)
+    }
+
+    /// What authorises us there.
+    pub(crate) fn pass(&self) -> &Pass {
+        &self.pass
     }
 
     /// The address.
@@ -107,6 +133,12 @@ impl Target {
         let mut builder = Request::builder().method(method).uri(self.uri.clone());
         if let Some(headers) = builder.headers_mut() {
             headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+            // An admin who authorised an upstream wants that, rather than the credential from before.
+            if !self.is_authorized_by_itself
+                && let Some(token) = self.pass.header(&self.origin)
+            {
+                headers.insert(AUTHORIZATION, token);
+            }
             headers.insert(ACCEPT, HeaderValue::from_static(accept));
             if posts {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -155,7 +187,7 @@ mod tests {
             NewUpstream::named("u", Transport::StreamableHttp, ConnParams::Http { url: url.into(), headers });
         new.credential = credential.map(Secret::from);
         let now = Timestamp::from_millis(0);
-        Target::of(&Upstream::create(new, UpstreamId::at(now), now), Egress::Private)
+        Target::of(&Upstream::create(new, UpstreamId::at(now), now), Egress::Private, &Arc::default())
     }
 
     #[test]

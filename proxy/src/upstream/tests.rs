@@ -3,6 +3,7 @@
 mod exchange;
 mod handshake;
 mod log_level;
+mod oauth;
 mod peer;
 mod sse;
 mod subscriptions;
@@ -28,6 +29,7 @@ use super::call::{Answer, Call};
 use super::dial::Dialler;
 use super::egress::Egress;
 use super::link::{Dropped, Listener, Roots, Wiring};
+use super::oauth::Passes;
 use super::pool::Pool;
 use super::stdio::{BaseEnvironment, Launcher, StdioPolicy};
 use super::{UpstreamDeps, UpstreamEvent, Upstreams};
@@ -74,7 +76,12 @@ impl Listener for Heard {
 }
 
 fn wiring(heard: &Arc<Heard>) -> Wiring {
-    Wiring { tasks: tasks(), listener: Arc::clone(heard) as Arc<dyn Listener>, roots: Roots::Undeclared }
+    Wiring {
+        tasks: tasks(),
+        listener: Arc::clone(heard) as Arc<dyn Listener>,
+        roots: Roots::Undeclared,
+        pass: Arc::default(),
+    }
 }
 
 /// A client's call, and what it would be sent meanwhile.
@@ -112,6 +119,7 @@ fn upstreams(egress: Egress) -> (Upstreams, mpsc::Receiver<UpstreamEvent>) {
         egress,
         launcher,
         clock: Clock::manual(Timestamp::from_millis(0)),
+        passes: Passes::default(),
         tasks: tasks(),
         events,
     };

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::call::{Answer, Call};
 use super::handshake::{self, Greeting};
 use super::link::{Dropped, Link, Listener, OpenError, Roots, Stage, Wiring};
+use super::oauth::Pass;
 use super::pool::Pool;
 use super::status::{StageReport, TestReport, millis, raw_value};
 use super::target::Target;
@@ -38,6 +39,7 @@ pub(super) async fn run<F>(
     spec: &Upstream,
     pool: &Pool,
     tasks: &Tasks,
+    pass: Arc<Pass>,
     limit: Duration,
     open: impl FnOnce(Wiring) -> F,
 ) -> TestReport
@@ -49,7 +51,8 @@ where
         if spec.transport != Transport::Stdio {
             trial.dial(spec, pool).await?;
         }
-        let wiring = Wiring { tasks: tasks.clone(), listener: Arc::new(Deaf), roots: Roots::Undeclared };
+        let wiring =
+            Wiring { tasks: tasks.clone(), listener: Arc::new(Deaf), roots: Roots::Undeclared, pass };
         let link = open(wiring).await?;
         if spec.transport == Transport::Stdio {
             trial.done(Stage::Connect);
@@ -75,7 +78,7 @@ struct Trial {
 impl Trial {
     /// The steps below HTTP, with the dialler of the real connection.
     async fn dial(&mut self, spec: &Upstream, pool: &Pool) -> Result<(), OpenError> {
-        let uri = Target::of(spec, pool.dialler().egress())?.uri().clone();
+        let uri = Target::of(spec, pool.dialler().egress(), &Arc::default())?.uri().clone();
         let addresses = pool.dialler().resolve(&uri).await?;
         self.done(Stage::Resolve);
         let stream = pool.dialler().connect(&addresses).await?;

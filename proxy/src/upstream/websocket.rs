@@ -55,7 +55,7 @@ pub(crate) async fn open(
     dialler: &Dialler,
     wiring: Wiring,
 ) -> Result<Arc<dyn Link>, OpenError> {
-    let target = Target::of(spec, dialler.egress())?;
+    let target = Target::of(spec, dialler.egress(), &wiring.pass)?;
     let (dialler, tasks) = (dialler.clone(), wiring.tasks.clone());
     let opening = async move {
         let socket = upgrade::upgrade(&target, &dialler, &tasks).await?;

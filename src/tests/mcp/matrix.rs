@@ -64,8 +64,7 @@ async fn every_revision_works_with_every_other_but_for_what_is_impossible() {
 /// names no call is nobody's on a shared session.
 async fn lane(gateway: Arc<TestGateway>, key: String, server: Server) -> Vec<Measured> {
     let mut measured = Vec::new();
-    let (last, first): (Vec<Feature>, Vec<_>) =
-        FEATURES.into_iter().partition(|one| *one == Feature::Cancel);
+    let (last, first): (Vec<Feature>, Vec<_>) = FEATURES.into_iter().partition(|one| *one == Feature::Cancel);
     for features in [first, last] {
         for (over, revision) in CLIENT_TRANSPORTS
             .into_iter()

@@ -470,6 +470,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/admin/upstreams/{id}/oauth": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Forget an upstream's authorisation */
+        delete: operations["upstreams_oauth_forget"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/upstreams/{id}/oauth/start": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Begin to authorise an upstream */
+        post: operations["upstreams_oauth_start"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/admin/upstreams/{id}/reconnect": {
         parameters: {
             query?: never;
@@ -541,6 +575,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/auth/oauth/callback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Come back from an authorization server
+         * @description Sends the browser on to the console with `?oauth=` and how it went.
+         */
+        get: operations["oauth_callback"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/auth/register": {
         parameters: {
             query?: never;
@@ -584,6 +638,26 @@ export interface paths {
         };
         /** Describe this API */
         get: operations["health_document"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/oauth/client-metadata.json": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Describe the gateway as an OAuth client
+         * @description Only where `MPG_PUBLIC_URL` is an address with `https`.
+         */
+        get: operations["oauth_client_metadata"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1109,6 +1183,7 @@ export interface components {
                 name: string;
                 /** @description What stands before its exposed names. */
                 namePrefix: string;
+                oauth?: components["schemas"]["UpstreamOAuth"] | null;
                 /** @enum {string} */
                 onToolChange: "allow" | "warn" | "hold";
                 /** @enum {string} */
@@ -1303,6 +1378,28 @@ export interface components {
             tags?: string[] | null;
             /** @enum {string} */
             transport: "stdio" | "sse" | "streamable-http" | "websocket";
+        };
+        /** @description How to begin. All of it may be absent. */
+        OAuthStart: {
+            /** @description A client that was registered at the authorization server by hand. */
+            clientId?: string | null;
+            /**
+             * Format: password
+             * @description Its secret, if it has one.
+             */
+            clientSecret?: string | null;
+            /** @description What to ask for, instead of what the upstream says. */
+            scopes?: string[] | null;
+        };
+        /** @description Where to go. */
+        OAuthStarted: {
+            /** @description Where the browser is to go. */
+            authorizationUrl: string;
+            /**
+             * Format: date-time
+             * @description Until when it may come back.
+             */
+            expiresAt: string;
         };
         /** @description Every upstream once, in the order that is to be. */
         Order: {
@@ -1596,6 +1693,7 @@ export interface components {
             name: string;
             /** @description What stands before its exposed names. */
             namePrefix: string;
+            oauth?: components["schemas"]["UpstreamOAuth"] | null;
             /** @enum {string} */
             onToolChange: "allow" | "warn" | "hold";
             /** @enum {string} */
@@ -1639,6 +1737,22 @@ export interface components {
              * @description Grows with each change; the ETag.
              */
             version: number;
+        };
+        /** @description How an upstream's authorisation stands. No token is ever shown. */
+        UpstreamOAuth: {
+            /**
+             * Format: date-time
+             * @description When the token ends, if its end is known; it is renewed before.
+             */
+            expiresAt?: string | null;
+            /** @description Who granted the token, if there is one. */
+            issuer?: string | null;
+            /** @description The scopes that the upstream asked for last and the token lacks. */
+            missingScope?: string | null;
+            /** @description What the token allows. */
+            scopes: string[];
+            /** @enum {string} */
+            state: "required" | "insufficient-scope" | "authorized";
         };
         /**
          * @description A merge patch (RFC 7396) on an upstream: absent fields stay, `null` brings back the default or
@@ -2770,6 +2884,68 @@ export interface operations {
             };
         };
     };
+    upstreams_oauth_forget: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upstreams_oauth_start: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OAuthStart"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OAuthStarted"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     upstreams_reconnect: {
         parameters: {
             query?: never;
@@ -2899,6 +3075,38 @@ export interface operations {
             };
         };
     };
+    oauth_callback: {
+        parameters: {
+            query?: {
+                state?: string;
+                code?: string;
+                iss?: string;
+                error?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            303: {
+                headers: {
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     auth_register: {
         parameters: {
             query?: never;
@@ -2969,6 +3177,34 @@ export interface operations {
         requestBody?: never;
         responses: {
             /** @description An OpenAPI 3.1 document */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    oauth_client_metadata: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
             200: {
                 headers: {
                     [name: string]: unknown;

@@ -122,6 +122,26 @@ export const useReconnect = () =>
     onSettled: refresh,
   })
 
+/** Leaves for the authorization server; the browser comes back to the page of the upstream. */
+export const useAuthorize = () =>
+  useMutation({
+    mutationFn: async ({ id, body }: { id: string; body: { clientId?: string; clientSecret?: string } }) => {
+      const started = await unwrap(api.POST('/api/admin/upstreams/{id}/oauth/start', { ...path(id), body }))
+      // What a server of others writes may be anything; only a web page may follow this one.
+      const url = new URL(started.authorizationUrl)
+      if (!['http:', 'https:'].includes(url.protocol)) throw new Error('not a web page')
+      window.location.assign(url.href)
+    },
+  })
+
+export const useForgetAuthorization = () =>
+  useMutation({
+    mutationFn: async (id: string) => {
+      await unwrap(api.DELETE('/api/admin/upstreams/{id}/oauth', path(id)))
+    },
+    onSettled: refresh,
+  })
+
 export const useSync = () =>
   useMutation({
     mutationFn: (id: string) => unwrap(api.POST('/api/admin/upstreams/{id}/sync', path(id))),

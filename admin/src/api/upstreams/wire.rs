@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use proxy::bridge::degraded::Reason;
 use proxy::bridge::matrix::{self, CapabilityMatrix};
-use proxy::control::{ConnectionState, UpstreamStatus};
+use proxy::control::{ConnectionState, OAuthState, OAuthStatus, UpstreamStatus};
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 use sql::model::{
@@ -73,6 +73,8 @@ pub(crate) struct UpstreamView {
     since: Option<Timestamp>,
     /// Why the last attempt failed.
     last_error: Option<String>,
+    /// How its authorisation stands; null if it neither has one nor asks for one.
+    oauth: Option<OAuthView>,
     /// `legacy` or `modern`, once known.
     #[schema(value_type = Option<String>)]
     era: Option<Era>,
@@ -106,6 +108,37 @@ pub(crate) struct UpstreamView {
     updated_at: Timestamp,
 }
 
+/// How an upstream's authorisation stands. No token is ever shown.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = UpstreamOAuth)]
+pub(crate) struct OAuthView {
+    /// In one word.
+    #[schema(schema_with = doc::oauth_state)]
+    state: OAuthState,
+    /// Who granted the token, if there is one.
+    issuer: Option<String>,
+    /// What the token allows.
+    scopes: Vec<String>,
+    /// When the token ends, if its end is known; it is renewed before.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Timestamp>,
+    /// The scopes that the upstream asked for last and the token lacks.
+    missing_scope: Option<String>,
+}
+
+impl From<OAuthStatus> for OAuthView {
+    fn from(status: OAuthStatus) -> Self {
+        Self {
+            state: status.state,
+            issuer: status.issuer,
+            scopes: status.scopes,
+            expires_at: status.expires_at,
+            missing_scope: status.missing_scope,
+        }
+    }
+}
+
 /// The answer for `upstream`.
 pub(super) fn view(upstream: &Upstream, status: Option<UpstreamStatus>) -> UpstreamView {
     // Just stored, or just switched: the data plane follows within moments.
@@ -132,6 +165,7 @@ pub(super) fn view(upstream: &Upstream, status: Option<UpstreamStatus>) -> Upstr
         state: status.map_or(unheard, |status| status.state),
         since: status.map(|status| status.since),
         last_error: status.and_then(|status| status.last_error.clone()),
+        oauth: status.and_then(|status| status.oauth.clone()).map(OAuthView::from),
         era: status.and_then(|status| status.era),
         protocol_version: status.and_then(|status| status.protocol_version.clone()),
         server_info: status.and_then(|status| status.server_info.clone()),

@@ -31,6 +31,7 @@ pub(in crate::downstream) fn failed(asked: &Asked, upstream: &Upstream, error: &
         CallError::TooLarge { .. } => ("UPSTREAM_ANSWER_TOO_LARGE", false),
         CallError::Invalid { .. } => ("UPSTREAM_ANSWER_INVALID", false),
         CallError::Refused { .. } => ("UPSTREAM_REFUSED", false),
+        CallError::Denied(_) => ("UPSTREAM_UNAUTHORIZED", false),
         CallError::SessionUnknown => ("UPSTREAM_SESSION_LOST", true),
         CallError::Cancelled => ("CANCELLED", false),
     };

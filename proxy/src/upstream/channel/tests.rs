@@ -123,7 +123,8 @@ impl Scene {
         let tasks = Tasks::new(tokio::runtime::Handle::current());
         let heard = Arc::new(Heard::default());
         let listener = Arc::clone(&heard) as Arc<dyn Listener>;
-        let wiring = Wiring { tasks: tasks.clone(), listener, roots: Roots::Undeclared };
+        let wiring =
+            Wiring { tasks: tasks.clone(), listener, roots: Roots::Undeclared, pass: Arc::default() };
         let channel = Channel::open(FromPeer(source), ToPeer(sink), wiring);
         channel.set_protocol(Negotiated { version: Version::V2025_11_25, capabilities: Bytes::new() });
         Self { channel, heard, tasks, to_channel: Some(to_channel), from_channel }

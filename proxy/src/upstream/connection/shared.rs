@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::Surroundings;
 use super::bulkhead::Bulkhead;
 use super::log_level::LinkLevel;
+use super::subscription::honoured;
 use super::watched::{Standing, Watched};
 use crate::bridge::degraded::{Degradations, Reason};
 use crate::upstream::backoff::Backoff;
@@ -23,6 +24,7 @@ use crate::upstream::call::{Answer, Call, CallError};
 use crate::upstream::handshake::Greeting;
 use crate::upstream::link::{Dropped, Era, Link, Listener, Stage};
 use crate::upstream::news::News;
+use crate::upstream::oauth::{Denial, Pass};
 use crate::upstream::states::{ConnectionState, Policy, States};
 use crate::upstream::status::{Check, CheckKind, History, Status, millis, raw_value};
 use crate::wire::compose::Quoted;
@@ -72,6 +74,8 @@ pub(super) struct Wishes {
     pub(super) suspect: AtomicBool,
     /// The generation whose session is gone.
     pub(super) expired: AtomicU64,
+    /// The generation that the upstream refused.
+    pub(super) denied: AtomicU64,
 }
 
 impl Wishes {
@@ -86,6 +90,7 @@ struct Shown {
     since: Timestamp,
     last_error: Option<String>,
     failed_at: Option<Stage>,
+    denial: Option<Denial>,
     era: Option<Era>,
     protocol_version: Option<String>,
     server_info: Option<Arc<RawValue>>,
@@ -110,6 +115,8 @@ pub(super) struct Shared {
     pub(super) wishes: Wishes,
     /// The resources that the upstream is to tell of.
     pub(super) watched: Arc<Watched>,
+    /// What authorises us there.
+    pub(super) pass: Arc<Pass>,
     /// What the last acknowledgement of a subscription said it will tell of; `None`: it said nothing.
     pub(super) acknowledged: watch::Sender<Option<BTreeSet<String>>>,
     live: ArcSwapOption<Live>,
@@ -140,12 +147,14 @@ impl Shared {
             since: surroundings.clock.now(),
             last_error: None,
             failed_at: None,
+            denial: None,
             era: None,
             protocol_version: None,
             server_info: None,
             capabilities: None,
             history: History::default(),
         };
+        let pass = surroundings.passes.of(spec.id);
         Self {
             id: spec.id,
             news: Mutex::new(News::of(spec.id)),
@@ -154,6 +163,7 @@ impl Shared {
             bulkhead: Bulkhead::new(),
             wishes: Wishes::default(),
             watched,
+            pass,
             acknowledged: watch::Sender::default(),
             live: ArcSwapOption::empty(),
             last: ArcSwapOption::empty(),
@@ -217,9 +227,24 @@ impl Shared {
             Err(CallError::Unavailable { .. } | CallError::ClosedMidCall | CallError::TimedOut { .. }) => {
                 self.suspect();
             }
+            Err(CallError::Denied(denial)) => {
+                self.denied(denial);
+                // What lacks a scope is one call, and the next may need less.
+                if *denial == Denial::Unauthorized {
+                    self.wishes.denied.fetch_max(live.generation, Ordering::SeqCst);
+                    self.ring();
+                }
+            }
             Err(_) => {}
         }
         outcome
+    }
+
+    /// The upstream refuses us.
+    pub(super) fn denied(&self, denial: &Denial) {
+        let mut shown = lock(&self.shown);
+        shown.last_error = Some(denial.to_string());
+        shown.denial = Some(denial.clone());
     }
 
     fn answered(&self) {
@@ -234,7 +259,11 @@ impl Shared {
     /// An error for a caller: how far the last attempt came, if there was one. What the upstream said
     /// itself, or wrote to stderr, is for admins alone.
     pub(super) fn unavailable(&self, otherwise: &str) -> CallError {
-        let reason = match lock(&self.shown).failed_at {
+        let shown = lock(&self.shown);
+        if let Some(denial) = &shown.denial {
+            return CallError::Denied(denial.clone());
+        }
+        let reason = match shown.failed_at {
             Some(Stage::Resolve) => "its address can't be used",
             Some(Stage::Connect) => "it can't be reached",
             Some(Stage::Tls) => "no secure connection to it can be made",
@@ -311,7 +340,7 @@ impl Shared {
 
     pub(super) fn greeted(&self, greeting: &Greeting) {
         let mut shown = lock(&self.shown);
-        (shown.last_error, shown.failed_at) = (None, None);
+        (shown.last_error, shown.failed_at, shown.denial) = (None, None, None);
         shown.era = Some(greeting.spoken.era());
         shown.protocol_version = Some(greeting.spoken.version.to_string());
         shown.server_info = raw_value(&greeting.server_info);
@@ -340,7 +369,8 @@ impl Shared {
 
     /// How far the last attempt came.
     pub(super) fn failed_at(&self, stage: Stage) {
-        lock(&self.shown).failed_at = Some(stage);
+        let mut shown = lock(&self.shown);
+        (shown.failed_at, shown.denial) = (Some(stage), None);
     }
 
     pub(super) fn news(&self) -> MutexGuard<'_, News> {
@@ -408,6 +438,7 @@ impl Shared {
             state,
             since: shown.since,
             last_error: shown.last_error.clone(),
+            denial: shown.denial.clone(),
             failures,
             breaker_open: breaker_open && state != ConnectionState::Disabled,
             era: shown.era,
@@ -467,22 +498,6 @@ impl Listener for Shared {
         self.wishes.suspect.store(true, Ordering::SeqCst);
         self.ring();
     }
-}
-
-/// The resources that an acknowledgement names; `None` if it has no filter.
-fn honoured(params: &Bytes) -> Option<BTreeSet<String>> {
-    #[derive(serde::Deserialize)]
-    struct Acknowledgement {
-        notifications: Filter,
-    }
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Filter {
-        #[serde(default)]
-        resource_subscriptions: BTreeSet<String>,
-    }
-    let acknowledgement: Acknowledgement = serde_json::from_slice(params).ok()?;
-    Some(acknowledgement.notifications.resource_subscriptions)
 }
 
 /// Counts a call while it is in flight, however it ends.

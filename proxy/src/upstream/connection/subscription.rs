@@ -244,3 +244,19 @@ fn offered(capabilities: &Bytes) -> Vec<(&'static str, Kind)> {
     };
     LISTS.iter().filter(|(name, ..)| changes(name)).map(|(_, field, kind)| (*field, *kind)).collect()
 }
+
+/// The resources that an acknowledgement names; `None` if it has no filter.
+pub(super) fn honoured(params: &Bytes) -> Option<BTreeSet<String>> {
+    #[derive(serde::Deserialize)]
+    struct Acknowledgement {
+        notifications: Filter,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Filter {
+        #[serde(default)]
+        resource_subscriptions: BTreeSet<String>,
+    }
+    let acknowledgement: Acknowledgement = serde_json::from_slice(params).ok()?;
+    Some(acknowledgement.notifications.resource_subscriptions)
+}

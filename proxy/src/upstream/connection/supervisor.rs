@@ -24,6 +24,7 @@ use crate::upstream::call::{Answer, Call, CallError};
 use crate::upstream::handshake::{self, Greeting};
 use crate::upstream::link::{Era, Link, Listener, OpenError, Roots, Wiring, next_id};
 use crate::upstream::news::UpstreamEvent;
+use crate::upstream::oauth::Denial;
 use crate::upstream::states::{Action, Event};
 use crate::upstream::status::CheckKind;
 
@@ -54,6 +55,7 @@ pub(super) async fn run(
         roots,
         attempt: None,
         attempt_began: Instant::now(),
+        attempt_stamp: 0,
         ping: None,
         ping_began: Instant::now(),
         subscription: None,
@@ -77,6 +79,8 @@ struct Supervisor {
     stopping: CancellationToken,
     attempt: Option<Job<Opened>>,
     attempt_began: Instant,
+    /// Which token the attempt began with.
+    attempt_stamp: u64,
     ping: Option<Job<Result<(), CallError>>>,
     ping_began: Instant,
     subscription: Option<Job<()>>,
@@ -143,9 +147,12 @@ impl Supervisor {
             (wishes.reconnect.swap(false, Ordering::SeqCst), wishes.wake.swap(false, Ordering::SeqCst));
         let suspect = wishes.suspect.swap(false, Ordering::SeqCst);
         let expired = wishes.expired.swap(0, Ordering::SeqCst);
+        let denied = wishes.denied.swap(0, Ordering::SeqCst);
         if let Some(live) = self.shared.published() {
             if live.link.closed().is_cancelled() {
                 self.ended(Some(&live));
+            } else if live.generation == denied {
+                self.lost(Event::Denied, &Denial::Unauthorized.to_string());
             } else if live.generation == expired {
                 self.lost(Event::Expired, "the upstream forgot its session");
             } else if suspect {
@@ -180,6 +187,7 @@ impl Supervisor {
 
     fn connect(&mut self) {
         self.attempt_began = Instant::now();
+        self.attempt_stamp = self.shared.pass.stamp();
         let before = self.closing.take();
         let attempt = attempt(Arc::clone(&self.shared), self.surroundings.clone(), self.roots, self.known);
         self.attempt = Some(Box::pin(async move {
@@ -230,12 +238,26 @@ impl Supervisor {
                     upstream.id = %self.shared.id, upstream.name = name, stage = ?error.stage, error = source,
                     "upstream could not be connected"
                 );
+                let denial = error.denial().cloned();
                 self.shared.failed_at(error.stage);
                 self.shared.record(CheckKind::Connect, took, Some(error.reason));
-                self.tell(Event::Failed);
+                match denial {
+                    Some(denial) => self.denied(&denial),
+                    None => self.tell(Event::Failed),
+                }
             }
         }
         self.shared.answer();
+    }
+
+    /// The upstream refused an attempt.
+    fn denied(&mut self, denial: &Denial) {
+        self.shared.denied(denial);
+        self.tell(Event::Denied);
+        // It was authorised while the attempt ran without that.
+        if self.shared.pass.stamp() != self.attempt_stamp {
+            self.tell(Event::Reconnect);
+        }
     }
 
     fn lost(&mut self, event: Event, reason: &str) {
@@ -268,6 +290,10 @@ impl Supervisor {
         self.shared.record(CheckKind::Ping, took, Some(reason.clone()));
         match error {
             CallError::SessionUnknown => self.lost(Event::Expired, "the upstream forgot its session"),
+            CallError::Denied(denial) => {
+                self.shared.denied(&denial);
+                self.lost(Event::Denied, &reason);
+            }
             // One that works on a call may be too busy to answer, and would lose it for nothing.
             CallError::TimedOut { .. } if self.shared.calls_in_flight() > 0 => self.shared.active(),
             _ => self.lost(Event::Lost, &reason),
@@ -304,7 +330,8 @@ async fn attempt(
     let spec = shared.spec.load_full();
     let limit = shared.connect_timeout();
     let listener = Arc::clone(&shared) as Arc<dyn Listener>;
-    let wiring = Wiring { tasks: surroundings.tasks.clone(), listener, roots };
+    let pass = Arc::clone(&shared.pass);
+    let wiring = Wiring { tasks: surroundings.tasks.clone(), listener, roots, pass };
     let link = surroundings.opener.open(&spec, wiring).await?;
     let mut opened = CloseUnlessKept { link: Some(Arc::clone(&link)), tasks: surroundings.tasks.clone() };
     let greeting = tokio::select! {

@@ -107,7 +107,7 @@ fn wiring() -> (Wiring, Arc<Heard>) {
     let heard = Arc::new(Heard::default());
     let listener = Arc::clone(&heard) as Arc<dyn Listener>;
     let tasks = Tasks::new(tokio::runtime::Handle::current());
-    (Wiring { tasks, listener, roots: Roots::Undeclared }, heard)
+    (Wiring { tasks, listener, roots: Roots::Undeclared, pass: Arc::default() }, heard)
 }
 
 impl Scene {

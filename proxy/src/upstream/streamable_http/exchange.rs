@@ -100,7 +100,7 @@ impl Exchange<'_> {
         let idle = self.call.idle_timeout;
         let silent = |_| CallError::TimedOut { after: idle };
         let session_sent = self.parts.session_for(self.call.method).is_some();
-        let response = timeout(idle, self.post(body)).await.map_err(silent)??;
+        let response = timeout(idle, self.post_authorized(body)).await.map_err(silent)??;
         if !response.status().is_success() {
             return timeout(idle, self.refusal(response, session_sent)).await.map_err(silent)?;
         }
@@ -120,6 +120,23 @@ impl Exchange<'_> {
             }
             Media::Other => Err(CallError::Invalid { reason: "neither JSON nor an event stream" }),
         }
+    }
+
+    /// Posts with a token that hasn't ended, as far as we know; one that the upstream refuses is renewed
+    /// once, if it can be: nothing was carried out.
+    async fn post_authorized(&mut self, body: Bytes) -> Result<Response<Body>, CallError> {
+        let parts = Arc::clone(self.parts);
+        let pass = parts.target.pass();
+        pass.ready().await;
+        if !pass.is_held() {
+            return self.post(body).await;
+        }
+        let stamp = pass.stamp();
+        let response = self.post(body.clone()).await?;
+        if response.status() == StatusCode::UNAUTHORIZED && pass.renewed(stamp).await {
+            return self.post(body).await;
+        }
+        Ok(response)
     }
 
     async fn post(&mut self, body: Bytes) -> Result<Response<Body>, CallError> {
@@ -155,7 +172,7 @@ impl Exchange<'_> {
         if status == StatusCode::NOT_FOUND && session_sent {
             return Err(CallError::SessionUnknown);
         }
-        let refused = CallError::Refused { status: status.as_u16() };
+        let refused = self.parts.target.refusal(status, response.headers());
         let speaks = media(&response) == Media::Json && !status.is_redirection();
         if !speaks || matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             return Err(refused);

@@ -17,7 +17,6 @@ use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::tasks::Tasks;
-use crate::upstream::call::CallError;
 use crate::upstream::dial::Dialler;
 use crate::upstream::link::{OpenError, Stage};
 use crate::upstream::target::Target;
@@ -43,8 +42,14 @@ pub(super) async fn upgrade(
         }
     });
     let key = generate_key();
+    target.pass().ready().await;
     let request = request(target, &key)?;
     let response = sender.send_request(request).await.map_err(broke_off)?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let error = target.refusal(response.status(), response.headers());
+        let (stage, reason) = (Stage::Initialize, error.to_string());
+        return Err(OpenError { stage, reason, source: Some(Box::new(error)) });
+    }
     check(&response, &key).map_err(|reason| OpenError::new(Stage::Initialize, reason))?;
     hyper::upgrade::on(response).await.map(TokioIo::new).map_err(broke_off)
 }
@@ -77,9 +82,6 @@ fn request(target: &Target, key: &str) -> Result<Request<Empty<Bytes>>, OpenErro
 
 /// Whether the answer makes it a WebSocket; if not, why.
 fn check<B>(response: &Response<B>, key: &str) -> Result<(), String> {
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(CallError::Refused { status: response.status().as_u16() }.to_string());
-    }
     let headers = response.headers();
     let upgrades = text(headers, &UPGRADE).is_some_and(|value| value.eq_ignore_ascii_case("websocket"));
     if !upgrades || text(headers, &SEC_WEBSOCKET_ACCEPT) != Some(&derive_accept_key(key.as_bytes())) {
@@ -123,8 +125,6 @@ mod tests {
         assert!(
             reason(good().header("sec-websocket-extensions", "permessage-deflate")).contains("extension")
         );
-        assert!(reason(good().status(401)).contains("it wants another credential"));
-        assert!(reason(good().status(302)).contains("redirects are not followed"));
         assert!(reason(Response::builder().status(101)).contains("not answer as a WebSocket server"));
         let other = Response::builder().status(101).header("upgrade", "websocket");
         let other = other.header("sec-websocket-accept", derive_accept_key(b"another"));
