@@ -63,22 +63,35 @@ async fn every_revision_works_with_every_other_but_for_what_is_impossible() {
 /// All clients of one server, one after the other. They cancel last: for a while after a call was given up, what
 /// names no call is nobody's on a shared session.
 async fn lane(gateway: Arc<TestGateway>, key: String, server: Server) -> Vec<Measured> {
-    let mut measured = Vec::new();
     let (last, first): (Vec<Feature>, Vec<_>) = FEATURES.into_iter().partition(|one| *one == Feature::Cancel);
+    let mut measured = Vec::new();
     for features in [first, last] {
-        for (over, revision) in CLIENT_TRANSPORTS
-            .into_iter()
-            .flat_map(|over| servers::revisions().map(move |revision| (over, revision)))
-        {
-            let mut client = None;
-            for &feature in &features {
-                let outcome = cell(&gateway, &key, over, revision, &mut client, feature, &server).await;
-                measured.push(Measured { feature, client: revision, over, server: server.clone(), outcome });
-            }
-            if let Some(client) = client {
-                client.leave().await;
+        for over in CLIENT_TRANSPORTS {
+            for revision in servers::revisions() {
+                let cells = cells(&gateway, &key, over, revision, &features, &server);
+                measured.extend(cells.await);
             }
         }
+    }
+    measured
+}
+
+/// Some cells of one client.
+async fn cells(
+    gateway: &TestGateway,
+    key: &str,
+    over: &'static str,
+    client: &'static str,
+    features: &[Feature],
+    server: &Server,
+) -> Vec<Measured> {
+    let (mut measured, mut slot) = (Vec::new(), None);
+    for &feature in features {
+        let outcome = cell(gateway, key, over, client, &mut slot, feature, server).await;
+        measured.push(Measured { feature, client, over, server: server.clone(), outcome });
+    }
+    if let Some(client) = slot {
+        client.leave().await;
     }
     measured
 }
