@@ -63,13 +63,18 @@ impl<'a> ErrorObject<'a> {
 /// upstream's own moves to a key of ours (2026-07-28, `_meta`).
 pub fn modern_to_modern(result: Bytes) -> Bytes {
     let Ok(mut object) = Object::parse(&result) else { return result };
+    name_gateway(&mut object);
+    object.into_bytes()
+}
+
+/// The same for a result that is being edited.
+pub fn name_gateway(object: &mut Object) {
     let mut meta = object.get("_meta").and_then(|raw| Object::parse(&raw).ok()).unwrap_or_else(Object::empty);
     if let Some(theirs) = meta.get(meta::SERVER_INFO) {
         meta.set(meta::GATEWAY_UPSTREAM_INFO, theirs);
     }
     meta.set(meta::SERVER_INFO, implementation());
     object.set("_meta", meta.into_bytes());
-    object.into_bytes()
 }
 
 /// `params` with the name an upstream knows in place of the exposed one; untouched where they agree.

@@ -6,6 +6,7 @@
 //! What a view doesn't list can't be routed through it, so a hidden name and an unknown one are the
 //! same to a client.
 
+mod as_task;
 pub mod follow;
 pub mod lists;
 mod moved_uris;
@@ -24,6 +25,7 @@ use sql::model::{
     ApiKey, Definition, Kind, ListState, Settings, Timestamp, Upstream, UpstreamId, UpstreamInfo,
 };
 
+pub use self::as_task::{AsTask, Audience};
 use self::moved_uris::MovedUris;
 use self::naming::Mark;
 use crate::upstream::offers::Offers;
@@ -46,6 +48,8 @@ pub struct Item {
     pub rendered: Bytes,
     /// The parameters of a tool that are mirrored into HTTP headers (2026-07-28, `x-mcp-header`).
     pub param_headers: ParamHeaders,
+    /// How clients of 2025-11-25 meet a tool that they can call as a task.
+    pub as_task: Option<AsTask>,
     moved_uris: Arc<MovedUris>,
 }
 
@@ -62,7 +66,8 @@ impl Item {
             _ => ParamHeaders::default(),
         };
         let (upstream, moved_uris) = (Arc::clone(upstream), Arc::clone(moved_uris));
-        Some(Self { definition, upstream, exposed_name, rendered, param_headers, moved_uris })
+        let as_task = None;
+        Some(Self { definition, upstream, exposed_name, rendered, param_headers, as_task, moved_uris })
     }
 
     /// What the upstream calls what a client asks for under `subject`: the item's own name, or for a
@@ -78,6 +83,15 @@ impl Item {
     /// The result of a call, with the URIs that clients know in place of the upstream's own.
     pub fn with_exposed_uris(&self, result: Bytes) -> Bytes {
         if self.moved_uris.is_empty() { result } else { self.moved_uris.in_result(&result) }
+    }
+
+    /// The definition as an audience gets it; `None` if it doesn't.
+    pub fn rendered_for(&self, audience: Audience) -> Option<&Bytes> {
+        match (&self.as_task, audience) {
+            (Some(as_task), Audience::Tasks) => Some(&as_task.rendered),
+            (Some(AsTask { is_required: true, .. }), Audience::Plain) => None,
+            (Some(_) | None, _) => Some(&self.rendered),
+        }
     }
 
     /// Where the item stands among all: stable, and the same on every replica.
@@ -99,7 +113,7 @@ pub(crate) struct Place<'a> {
 }
 
 /// The definition with the exposed names in place of the upstream's, where they differ. A tool loses
-/// `execution` (2025-11-25, tasks): it can't be called as a task here.
+/// `execution` (2025-11-25, tasks), which has a meaning between few clients and upstreams ([`AsTask`]).
 fn render(definition: &Definition, moved: &MovedUris) -> Option<Bytes> {
     let is_renamed = definition.exposed_name != definition.upstream_name;
     if !is_renamed && definition.kind != Kind::Tool {
@@ -161,17 +175,22 @@ impl UpstreamLists {
         definitions: Vec<Definition>,
         states: Vec<ListState>,
     ) -> Self {
+        let offers =
+            info.as_ref().map(|info| Offers::of(&info.capabilities).spoken_in(&info.protocol_version));
+        let offers = offers.unwrap_or_default();
         let moved_uris = Arc::new(MovedUris::of(&definitions));
         let mut items: BTreeMap<Kind, Vec<Arc<Item>>> = BTreeMap::new();
         for definition in definitions.into_iter().filter(|definition| definition.enabled) {
             let (kind, id) = (definition.kind, definition.id);
-            if let Some(item) = Item::new(&upstream, Arc::new(definition), &moved_uris) {
+            if let Some(mut item) = Item::new(&upstream, Arc::new(definition), &moved_uris) {
+                if offers.task_calls {
+                    item.as_task = AsTask::of(&item.definition, &moved_uris);
+                }
                 items.entry(kind).or_default().push(Arc::new(item));
             } else {
                 tracing::error!(definition.id = %id, "stored definition can't be read, left out");
             }
         }
-        let offers = info.as_ref().map(|info| Offers::of(&info.capabilities)).unwrap_or_default();
         Self { upstream, info, offers, items, states }
     }
 
@@ -396,6 +415,11 @@ impl View {
     /// The visible upstreams, in order, with what is known of each.
     pub fn upstreams(&self) -> impl Iterator<Item = &Arc<UpstreamLists>> {
         self.catalog.upstreams.iter().filter(|lists| self.policy.admits(lists.upstream.id))
+    }
+
+    /// Whether an upstream is visible.
+    pub fn shows(&self, upstream: UpstreamId) -> bool {
+        self.upstreams().any(|lists| lists.upstream.id == upstream)
     }
 
     /// What an upstream offers beyond its lists: nothing if this view doesn't show it.

@@ -38,6 +38,10 @@ use crate::downstream::session_log::SessionLog;
 use crate::downstream::sse::Sse;
 use crate::downstream::streamable_http::StreamableHttp;
 use crate::downstream::subscriptions::Subscriptions;
+use crate::downstream::tasks::Tasks as ClientTasks;
+use crate::downstream::tasks::given::GivenTasks;
+use crate::downstream::tasks::ids::TaskIds;
+use crate::downstream::tasks::status::TaskStatus;
 use crate::downstream::websocket::Websocket;
 use crate::http_bridge::McpService;
 use crate::sync::Syncs;
@@ -93,6 +97,7 @@ struct Parts {
     updates: ResourceUpdates,
     logs: LogFeed,
     session_log: SessionLog,
+    task_status: TaskStatus,
     log_levels: LogLevels,
     streams: CallsInFlight,
     parking: Parking,
@@ -132,7 +137,14 @@ impl DataPlane {
             SettingsFollower { overlay, in_force },
         );
         let key_follower = follower.load(stale_max).await?;
+        let task_status = TaskStatus {
+            tasks: ClientTasks { ids: TaskIds::new(store.sealer().clone()), given: GivenTasks::default() },
+            published: published.clone(),
+            keys: keys.clone(),
+            live: live.clone(),
+        };
         let parts = Arc::new(Parts {
+            task_status,
             syncs: Syncs::new(store.clone(), upstreams.clone(), settings.clone(), tasks.clone()),
             log_levels: LogLevels::new(upstreams.clone(), live.clone(), tasks.clone()),
             streams: CallsInFlight::default(),
@@ -190,6 +202,7 @@ impl DataPlane {
             updates: parts.updates.clone(),
             in_flight: CallsInFlight::default(),
             parking: parts.parking.clone(),
+            tasks: parts.task_status.tasks.clone(),
         });
         let subscriptions = Subscriptions {
             published: parts.published.clone(),
@@ -199,6 +212,7 @@ impl DataPlane {
             logs: parts.logs.clone(),
             streams: parts.streams.clone(),
             draining: parts.draining.clone(),
+            task_ids: parts.task_status.tasks.ids.clone(),
             tasks: parts.tasks.clone(),
         };
         let connections = Connections {
@@ -259,9 +273,10 @@ impl Parts {
                 None => return,
                 Some(UpstreamEvent::Connected { id, info }) => self.connected(id, info).await,
                 Some(UpstreamEvent::ListChanged { id, .. }) => self.sync_if_automatic(id),
-                Some(UpstreamEvent::ResourceUpdated { id, uri, params }) => {
-                    self.updates.updated(id, &uri, &params);
+                Some(UpstreamEvent::Updated { id, topic, params }) => {
+                    self.updates.updated(id, &topic, &params);
                 }
+                Some(UpstreamEvent::TaskStatus { id, params }) => self.task_status.tell(id, &params),
                 Some(UpstreamEvent::Log { id, params }) => self.logs.publish(id, &params),
                 // States are asked for.
                 Some(UpstreamEvent::StateChanged { .. }) => {}

@@ -4,11 +4,13 @@
 //! [`session`] is a legacy session as a sealed token, [`live`] what of it lives in memory, and
 //! [`session_log`] what of it is kept; [`incoming`] is what a legacy client's messages mean,
 //! [`outlet`] the way back to it. [`endpoints`] chooses the transport: [`streamable_http`], with
-//! [`stream`] as a running call on it and [`replay`] for clients that come back; or [`sse`] and [`websocket`], which share [`connection`].
+//! [`stream`] as a running call on it and [`replay`] for clients that come back; or [`sse`] and
+//! [`websocket`], which share [`connection`]. [`tasks`] is work that outlives its call.
 //! [`subscriptions`] are what clients hear beside their calls, with what [`resource_updates`] and
 //! [`log_feed`] have for them.
 
 pub mod abilities;
+mod bounds;
 pub mod connection;
 pub mod conversation;
 pub mod dispatch;
@@ -30,5 +32,6 @@ pub mod sse;
 pub mod stream;
 pub mod streamable_http;
 pub mod subscriptions;
+pub mod tasks;
 mod verbs;
 pub mod websocket;

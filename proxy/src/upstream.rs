@@ -50,6 +50,8 @@ pub mod news;
 
 pub mod offers;
 
+pub mod topic;
+
 pub(crate) mod connection;
 
 pub(crate) mod isolation;
@@ -71,7 +73,7 @@ use sql::model::{Settings, Transport, Upstream, UpstreamId};
 use tokio::sync::{mpsc, watch};
 
 use self::call::{Answer, Call, CallError, SubscribeError};
-use self::connection::{Opener, Surroundings};
+use self::connection::{Opener, Scope, Surroundings};
 use self::dial::Dialler;
 use self::egress::Egress;
 use self::isolation::Served;
@@ -80,13 +82,13 @@ use self::oauth::{Denial, Passes};
 use self::pool::Pool;
 use self::status::{Check, Status, TestReport};
 use self::stdio::Launcher;
+use self::topic::Topic;
 use crate::bridge::degraded::Degradations;
 use crate::downstream::conversation::Owner;
 use crate::tasks::Tasks;
 use crate::wire::meta::LogLevel;
 
 pub use self::connection::Peer;
-pub(crate) use self::connection::watched::itself_and_wholes;
 pub use self::news::UpstreamEvent;
 pub use self::states::ConnectionState;
 
@@ -108,7 +110,7 @@ pub struct UpstreamDeps {
     pub events: mpsc::Sender<UpstreamEvent>,
 }
 
-/// Resolves when it is known whether an upstream tells of a resource.
+/// Resolves when it is known whether an upstream tells of a topic.
 pub type Settling = BoxFuture<'static, Result<(), SubscribeError>>;
 
 /// All upstreams. Clones share them.
@@ -157,6 +159,7 @@ impl Upstreams {
             tasks: deps.tasks,
             events: deps.events,
             degraded: Degradations::default(),
+            scope: Scope::Everyone,
         };
         let shared =
             Shared { connections: ArcSwap::default(), applying: Mutex::new(()), surroundings, transports };
@@ -226,20 +229,20 @@ impl Upstreams {
         futures::future::join_all(notified).await;
     }
 
-    /// Wants to hear that a resource changed ([`UpstreamEvent::ResourceUpdated`]), from now on and across
+    /// Wants to hear that a topic changed ([`UpstreamEvent::Updated`]), from now on and across
     /// reconnections, until [`Upstreams::unsubscribe`]; who wants it isn't counted here. The future
     /// resolves when the upstream tells of it, and need not be awaited.
-    pub fn subscribe(&self, id: UpstreamId, uri: &str) -> Result<Settling, CallError> {
+    pub fn subscribe(&self, id: UpstreamId, topic: &Topic) -> Result<Settling, CallError> {
         let served = self.served(id)?;
         let watched = served.shared().watched();
-        watched.want(uri)?;
-        Ok(Box::pin(watched.settled(uri)))
+        watched.want(topic)?;
+        Ok(Box::pin(watched.settled(topic)))
     }
 
-    /// Wants to hear of a resource no longer.
-    pub fn unsubscribe(&self, id: UpstreamId, uri: &str) {
+    /// Wants to hear of a topic no longer.
+    pub fn unsubscribe(&self, id: UpstreamId, topic: &Topic) {
         if let Ok(served) = self.served(id) {
-            served.shared().watched().unwant(uri);
+            served.shared().watched().unwant(topic);
         }
     }
 

@@ -1,8 +1,8 @@
 //! Sealing: encryption at rest, into opaque tokens, and the keys derived for other purposes.
 //!
 //! The master key goes through HKDF-SHA256 to one key per purpose. What is sealed is
-//! `key id (4) | nonce (12) | ciphertext and tag`, AES-256-GCM, in base64url; the nonce is random,
-//! and the place it belongs to is authenticated with it, so that a sealed value moved to another
+//! `key id (4) | nonce (12) | ciphertext and tag`, AES-256-GCM, in base64url; the nonce is random
+//! (for a name, which must stay the same, it is made of what is sealed), and the place it belongs to is authenticated with it, so that a sealed value moved to another
 //! row or column doesn't open. Nothing here prints a key or what was sealed.
 
 mod master_key;
@@ -13,6 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
+use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use zeroize::Zeroizing;
 
@@ -62,6 +63,8 @@ struct Keys {
 struct SealingKey {
     id: [u8; KEY_ID_BYTES],
     key: LessSafeKey,
+    /// Makes the nonces of names.
+    nonces: hmac::Key,
 }
 
 impl Sealer {
@@ -91,6 +94,12 @@ impl Sealer {
     /// Seals `plain` into an opaque text. It opens only for the same purpose and `associated`.
     pub fn seal_token(&self, purpose: &'static str, plain: &[u8], bound_to: &[u8]) -> String {
         self.token_key(purpose).seal(plain, bound_to)
+    }
+
+    /// Seals `plain` into an opaque text that is the same each time, so that it can serve as a name: who
+    /// holds two of them sees whether they mean the same, and nothing else. It opens as a token does.
+    pub fn seal_name(&self, purpose: &'static str, plain: &[u8], bound_to: &[u8]) -> String {
+        self.token_key(purpose).seal_alike(plain, bound_to)
     }
 
     /// Opens a token. The text may come from anybody.
@@ -132,12 +141,25 @@ impl SealingKey {
         // The id comes out of the key's own derivation: no registry of ids is needed to tell keys apart.
         let id = derive(root, &format!("{use_} id"), purpose);
         let id = id[..KEY_ID_BYTES].try_into().expect("32 bytes have a first 4");
-        Self { id, key: LessSafeKey::new(key) }
+        let nonces = derive(root, &format!("{use_} nonce"), purpose);
+        let nonces = hmac::Key::new(hmac::HMAC_SHA256, nonces.as_ref());
+        Self { id, key: LessSafeKey::new(key), nonces }
     }
 
     fn seal(&self, plain: &[u8], associated: &[u8]) -> String {
         let mut nonce = [0_u8; NONCE_LEN];
         SystemRandom::new().fill(&mut nonce).expect("the system's randomness is available");
+        self.seal_with(nonce, plain, associated)
+    }
+
+    /// One nonce for one plaintext and binding: a nonce comes twice only with the very same text.
+    fn seal_alike(&self, plain: &[u8], bound_to: &[u8]) -> String {
+        let made_of = hmac::sign(&self.nonces, &associated(&[bound_to, plain]));
+        let nonce = made_of.as_ref()[..NONCE_LEN].try_into().expect("32 bytes have a first 12");
+        self.seal_with(nonce, plain, bound_to)
+    }
+
+    fn seal_with(&self, nonce: [u8; NONCE_LEN], plain: &[u8], associated: &[u8]) -> String {
         let mut sealed = Vec::with_capacity(HEAD_BYTES + plain.len() + TAG_BYTES);
         sealed.extend_from_slice(&self.id);
         sealed.extend_from_slice(&nonce);

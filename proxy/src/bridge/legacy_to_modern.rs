@@ -44,12 +44,25 @@ pub fn params(params: &Bytes, said: &Said<'_>) -> Bytes {
     let mut object = Object::parse(params).unwrap_or_else(|_| Object::empty());
     let mut meta = object.get("_meta").and_then(|raw| Object::parse(&raw).ok()).unwrap_or_else(Object::empty);
     meta.set(meta::PROTOCOL_VERSION, compose::string(meta::MODERN_VERSION.as_str()));
-    meta.set(meta::CLIENT_CAPABILITIES, Bytes::copy_from_slice(said.capabilities.get().as_bytes()));
+    meta.set(meta::CLIENT_CAPABILITIES, without_tasks(said.capabilities));
     let client_info = said.client_info.map(|info| Bytes::copy_from_slice(info.get().as_bytes()));
     meta.set(meta::CLIENT_INFO, client_info.unwrap_or_else(implementation));
     meta.set(meta::LOG_LEVEL, compose::string(said.log_level.as_str()));
     object.set("_meta", meta.into_bytes());
     object.into_bytes()
+}
+
+/// The capabilities without the extension for tasks: what the upstream would answer then, no legacy
+/// client can take.
+fn without_tasks(declared: &RawValue) -> Bytes {
+    let raw = Bytes::copy_from_slice(declared.get().as_bytes());
+    let Ok(mut capabilities) = Object::parse(&raw) else { return raw };
+    let extensions = capabilities.get("extensions").and_then(|raw| Object::parse(&raw).ok());
+    let Some(mut extensions) = extensions else { return raw };
+    if extensions.remove(meta::TASKS_EXTENSION).is_some() {
+        capabilities.set("extensions", extensions.into_bytes());
+    }
+    capabilities.into_bytes()
 }
 
 /// What the upstream needs before it can go on.
@@ -91,6 +104,9 @@ pub fn next(answer: Answer, method: &str) -> Next {
     };
     // Most results are complete and large: what isn't said to need input is not parsed further.
     let result_type = Object::parse(&raw).ok().and_then(|object| object.get("resultType"));
+    if result_type.as_deref() == Some(br#""task""#) {
+        return Next::Done(internal_error("the upstream made a task of a call that can't be one"));
+    }
     if result_type.as_deref() != Some(br#""input_required""#) {
         return Next::Done(Answer::Result(result(&raw)));
     }
@@ -356,5 +372,18 @@ mod tests {
         };
         assert_eq!(value(&raw)["isError"], true);
         assert!(value(&raw)["content"][0]["text"].as_str().is_some_and(|text| text.contains("sampling")));
+    }
+
+    #[test]
+    fn a_legacy_client_never_declares_tasks_and_is_never_given_one() {
+        let declared = r#"{"sampling":{},"extensions":{"io.modelcontextprotocol/tasks":{},"x/y":{"a":1.0}}}"#;
+        let capabilities = RawValue::from_string(declared.to_owned()).expect("JSON");
+        let said = Said { capabilities: &capabilities, client_info: None, log_level: LogLevel::Info };
+        let sent = value(&params(&bytes(&json!({"name": "t"})), &said));
+        let expected = json!({"sampling": {}, "extensions": {"x/y": {"a": 1.0}}});
+        assert_eq!(sent["_meta"][meta::CLIENT_CAPABILITIES], expected);
+        let task = json!({"resultType": "task", "taskId": "1", "status": "working"});
+        let Answer::Error(raw) = done(Answer::Result(bytes(&task)), "tools/call") else { panic!("an error") };
+        assert_eq!(value(&raw)["code"], INTERNAL_ERROR);
     }
 }

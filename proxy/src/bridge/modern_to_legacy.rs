@@ -31,6 +31,8 @@ pub fn params(params: &Bytes) -> Bytes {
             object.set("_meta", meta.into_bytes());
         }
     }
+    // In 2025-11-25 it is the client that makes a call a task; a modern one means nothing by the word.
+    object.remove("task");
     object.remove("inputResponses");
     object.remove("requestState");
     object.into_bytes()
@@ -91,6 +93,12 @@ mod tests {
             serde_json::from_slice::<serde_json::Value>(&params(&only)).unwrap(),
             serde_json::json!({"name": "echo"})
         );
+    }
+
+    #[test]
+    fn a_modern_client_makes_no_task_at_a_legacy_upstream() {
+        let raw = bytes(r#"{"name":"t","task":{"ttl":1},"arguments":{"task":1}}"#);
+        assert_eq!(params(&raw), r#"{"name":"t","arguments":{"task":1}}"#);
     }
 
     #[test]

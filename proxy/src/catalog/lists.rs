@@ -13,7 +13,7 @@ use bytes::Bytes;
 use sql::model::{Kind, UpstreamId};
 use uuid::Uuid;
 
-use super::{Item, Place, View};
+use super::{Audience, Item, Place, View};
 
 /// Items on a page: below it a client needs one request, and a page stays within what clients read.
 pub const PAGE_ITEMS_MAX: usize = 500;
@@ -32,18 +32,18 @@ pub struct Page {
 pub struct BadCursor;
 
 /// The page of `kind` that begins after `cursor`.
-pub fn page(view: &View, kind: Kind, cursor: Option<&str>) -> Result<Page, BadCursor> {
+pub fn page(view: &View, kind: Kind, audience: Audience, cursor: Option<&str>) -> Result<Page, BadCursor> {
     let cursor = cursor.map(Cursor::decode).transpose()?;
     let after = cursor.as_ref().map(|cursor| cursor.place_in(view, kind));
-    let mut rest =
-        view.items(kind).skip_while(|item| after.is_some_and(|after| item.place() <= after)).peekable();
+    let shown = view.items(kind).filter_map(|item| Some((item, item.rendered_for(audience)?)));
+    let mut rest = shown.skip_while(|(item, _)| after.is_some_and(|after| item.place() <= after)).peekable();
     let mut slices = Vec::new();
     let mut last: Option<&Arc<Item>> = None;
-    for item in rest.by_ref().take(PAGE_ITEMS_MAX) {
+    for (item, rendered) in rest.by_ref().take(PAGE_ITEMS_MAX) {
         if last.is_some() {
             slices.push(Bytes::from_static(b","));
         }
-        slices.push(item.rendered.clone());
+        slices.push(rendered.clone());
         last = Some(item);
     }
     let next_cursor = last.filter(|_| rest.peek().is_some()).map(|item| Cursor::of(item).encode());
@@ -127,7 +127,7 @@ mod tests {
             let mut met = Vec::new();
             let mut cursor: Option<String> = None;
             loop {
-                let page = page(&view(catalog(&upstreams)), Kind::Tool, cursor.as_deref()).expect("its own cursor");
+                let page = page(&view(catalog(&upstreams)), Kind::Tool, Audience::Plain, cursor.as_deref()).expect("its own cursor");
                 prop_assert!(page.slices.len() <= 2 * PAGE_ITEMS_MAX);
                 met.extend(names(&page));
                 cursor = page.next_cursor;
@@ -147,9 +147,9 @@ mod tests {
         #[test]
         fn no_cursor_of_a_clients_own_making_breaks_a_list(text in any::<String>(), raw in any::<Vec<u8>>()) {
             let view = view(catalog(&[tools("t", 3)]));
-            let _ = page(&view, Kind::Tool, Some(&text));
+            let _ = page(&view, Kind::Tool, Audience::Plain, Some(&text));
             let encoded = URL_SAFE_NO_PAD.encode(raw);
-            if let Ok(page) = page(&view, Kind::Tool, Some(&encoded)) {
+            if let Ok(page) = page(&view, Kind::Tool, Audience::Plain, Some(&encoded)) {
                 prop_assert!(names(&page).len() <= 3);
             }
         }
@@ -159,7 +159,11 @@ mod tests {
     fn a_cursor_that_is_none_is_refused() {
         let view = view(catalog(&[tools("t", 3)]));
         for cursor in ["", "x", "%", &URL_SAFE_NO_PAD.encode("1 2 3")] {
-            assert_eq!(page(&view, Kind::Tool, Some(cursor)).err(), Some(BadCursor), "{cursor}");
+            assert_eq!(
+                page(&view, Kind::Tool, Audience::Plain, Some(cursor)).err(),
+                Some(BadCursor),
+                "{cursor}"
+            );
         }
     }
 }

@@ -81,6 +81,20 @@ impl AskRefused {
     }
 }
 
+/// What stands between a call's client and its upstream where what they say names things that each
+/// knows by another id.
+pub trait Relaying: Send + Sync {
+    /// Whether a message of the upstream with these params is for this client alone; `None` if it names
+    /// nobody.
+    fn concerns(&self, params: &Bytes) -> Option<bool>;
+
+    /// The params of a message to the client; refused if they name what isn't the client's.
+    fn to_client(&self, params: Option<Bytes>) -> Result<Option<Bytes>, AskRefused>;
+
+    /// The client's answer to a request of the upstream.
+    fn to_upstream(&self, answer: Answer) -> Answer;
+}
+
 /// The upstream's side of the queue. Cheap to clone.
 #[derive(Clone)]
 pub struct Conversation {
@@ -92,6 +106,7 @@ pub struct Conversation {
     outbound: mpsc::Sender<Outbound>,
     overflow: CancellationToken,
     marks: Marks,
+    relay: Option<Arc<dyn Relaying>>,
 }
 
 /// The client's side of the queue.
@@ -103,10 +118,9 @@ pub struct Outbox {
 pub fn open(owner: Owner, cancel: CancellationToken) -> (Conversation, Outbox) {
     let (outbound, inbound) = mpsc::channel(QUEUE_MESSAGES_MAX);
     let marks = Marks::default();
-    (
-        Conversation { owner, key: None, log_level: None, outbound, overflow: cancel, marks },
-        Outbox { inbound },
-    )
+    let conversation =
+        Conversation { owner, key: None, log_level: None, outbound, overflow: cancel, marks, relay: None };
+    (conversation, Outbox { inbound })
 }
 
 impl Conversation {
@@ -114,6 +128,22 @@ impl Conversation {
     #[must_use]
     pub fn of_key(self, key: ApiKeyId) -> Self {
         Self { key: Some(Owner(key.uuid())), ..self }
+    }
+
+    /// The same, with ids put right on the way.
+    #[must_use]
+    pub fn relayed(self, relay: Arc<dyn Relaying>) -> Self {
+        Self { relay: Some(relay), ..self }
+    }
+
+    /// What puts ids right, where something does.
+    pub fn relay(&self) -> Option<&dyn Relaying> {
+        self.relay.as_deref()
+    }
+
+    /// Whether a message with these params names what is another client's.
+    pub fn is_for_another(&self, params: Option<&Bytes>) -> bool {
+        self.relay.as_ref().zip(params).is_some_and(|(relay, params)| relay.concerns(params) == Some(false))
     }
 
     /// The same, whose client wants log messages of this level.
@@ -147,9 +177,12 @@ impl Conversation {
         self.key != Some(self.owner)
     }
 
-    /// Queues a notification. A client that left makes it a no-op; a full queue cancels the call.
+    /// Queues a notification. A client that left makes it a no-op, as does one that it isn't for; a full
+    /// queue cancels the call.
     pub fn notify(&self, method: &str, params: Option<Bytes>) {
-        self.push(Outbound::Notification { method: method.into(), params });
+        if let Ok(params) = self.to_client(params) {
+            self.push(Outbound::Notification { method: method.into(), params });
+        }
     }
 
     /// Queues a request towards the client, behind what was queued before; the future is its answer.
@@ -159,8 +192,31 @@ impl Conversation {
         params: Option<Bytes>,
     ) -> impl Future<Output = Result<Answer, AskRefused>> + Send + 'static {
         let (reply, answer) = oneshot::channel();
-        self.push(Outbound::Ask(Ask { method: method.into(), params, reply }));
-        async move { answer.await.unwrap_or_else(|_| Err(AskRefused::unanswered())) }
+        let refused = match self.to_client(params) {
+            Ok(params) => {
+                self.push(Outbound::Ask(Ask { method: method.into(), params, reply }));
+                None
+            }
+            Err(refused) => Some(refused),
+        };
+        let relay = self.relay.clone();
+        async move {
+            if let Some(refused) = refused {
+                return Err(refused);
+            }
+            let answer = answer.await.unwrap_or_else(|_| Err(AskRefused::unanswered()))?;
+            Ok(match relay {
+                Some(relay) => relay.to_upstream(answer),
+                None => answer,
+            })
+        }
+    }
+
+    fn to_client(&self, params: Option<Bytes>) -> Result<Option<Bytes>, AskRefused> {
+        match &self.relay {
+            Some(relay) => relay.to_client(params),
+            None => Ok(params),
+        }
     }
 
     fn push(&self, message: Outbound) {

@@ -25,6 +25,7 @@ use super::log_feed::LEVEL_DEFAULT;
 use super::log_levels::LogLevels;
 use super::resource_updates::ResourceUpdates;
 use super::session::Session;
+use super::tasks::{self, Tasks};
 use super::verbs::{CALL_TOOL, COMPLETE, GET_PROMPT, READ_RESOURCE, Verb};
 use crate::access::Caller;
 use crate::bridge::parked::Parking;
@@ -58,6 +59,8 @@ pub struct Dispatch {
     pub in_flight: CallsInFlight,
     /// The calls that wait for a modern client to come back.
     pub parking: Parking,
+    /// What is needed to know tasks again.
+    pub tasks: Tasks,
 }
 
 /// Who asks, in the terms of its era.
@@ -192,6 +195,7 @@ impl Dispatch {
             "ping" if !modern => done_result(&asked, Bytes::from_static(b"{}")),
             "logging/setLevel" if !modern => self.set_level(&asked),
             "server/discover" if modern => done_result(&asked, initialize::discover(&asked.view)),
+            method if method.starts_with("tasks/") => self.task(asked),
             method => done_error(&asked, METHOD_NOT_FOUND, &format!("Method not found: {method}")),
         }
     }
@@ -205,7 +209,7 @@ impl Dispatch {
         if cursor.is_none() && given.is_some() {
             return done_error(asked, INVALID_PARAMS, "params.cursor must be a string");
         }
-        let page = match lists::page(&asked.view, kind, cursor.as_deref()) {
+        let page = match lists::page(&asked.view, kind, tasks::audience(&asked.client), cursor.as_deref()) {
             Ok(page) => page,
             Err(bad) => return done_error(asked, INVALID_PARAMS, &bad.to_string()),
         };
@@ -240,7 +244,7 @@ impl Dispatch {
         let Some(subject) = asked.request.params.as_ref().and_then(|params| (verb.subject)(params)) else {
             return done_error(&asked, INVALID_PARAMS, verb.needs);
         };
-        let Some(item) = subject.route(&asked.view) else {
+        let Some(item) = tasks::shown(&asked, subject.route(&asked.view)) else {
             return Outcome::Done(unknown(&asked, &subject));
         };
         let limit = asked.view.settings().limits.calls_in_flight_per_key;

@@ -41,7 +41,7 @@ pub fn supported_versions() -> Vec<&'static str> {
 pub fn initialize(view: &View, version: Version) -> Bytes {
     let mut result = json!({
         "protocolVersion": version.as_str(),
-        "capabilities": capabilities(view),
+        "capabilities": with_tasks(capabilities(view), view, version),
         "serverInfo": server_info(),
     });
     add_instructions(view, &mut result);
@@ -53,7 +53,7 @@ pub fn discover(view: &View) -> Bytes {
     let mut result = json!({
         "resultType": "complete",
         "supportedVersions": supported_versions(),
-        "capabilities": capabilities(view),
+        "capabilities": with_tasks(capabilities(view), view, meta::MODERN_VERSION),
         // What a view holds changes with upstreams and rules at any time, and belongs to one key.
         "ttlMs": 0,
         "cacheScope": "private",
@@ -82,6 +82,21 @@ fn capabilities(view: &View) -> Value {
     }
     capabilities.insert("logging".into(), json!({}));
     Value::Object(capabilities)
+}
+
+/// Tasks in the form that a version has, where an upstream of that version has them.
+fn with_tasks(mut capabilities: Value, view: &View, version: Version) -> Value {
+    let offered = view.offered();
+    if version == meta::MODERN_VERSION && offered.tasks_extension {
+        capabilities["extensions"] = json!({ (meta::TASKS_EXTENSION): {} });
+    }
+    if version == Version::V2025_11_25 && offered.task_calls {
+        capabilities["tasks"] = json!({ "list": {}, "requests": { "tools": { "call": {} } } });
+        if offered.task_cancel {
+            capabilities["tasks"]["cancel"] = json!({});
+        }
+    }
+    capabilities
 }
 
 /// Whether the methods of resources are served to this view.

@@ -10,12 +10,13 @@ use super::conversation;
 use super::dispatch::{
     Asked, Client, Dispatch, Outcome, Running, answered, done_error, done_result, failed, owner, unknown,
 };
-use super::resource_updates::{NotEntered, Resource};
+use super::resource_updates::{NotEntered, Source};
 use super::session::Session;
 use super::verbs::Subject;
 use crate::bridge::legacy_to_modern::{self, Next};
 use crate::catalog::Item;
 use crate::upstream::call::{Answer, CallError, SubscribeError};
+use crate::upstream::topic::Topic;
 use crate::wire::envelope::Params;
 
 const METHOD: &str = "resources/subscribe";
@@ -61,8 +62,9 @@ impl Dispatch {
             Ok(peer) => peer,
             Err(error) => return failed(asked, upstream, &error),
         };
-        let resource = Resource { upstream: upstream.id, uri: item.subject_upstream(exposed).into() };
-        let settling = match self.updates.subscribe(session.id, session.key, exposed, resource) {
+        let topic = Topic::resource(&item.subject_upstream(exposed));
+        let source = Source { upstream: upstream.id, topic };
+        let settling = match self.updates.subscribe(session.id, session.key, exposed, source) {
             Ok(settling) => settling,
             Err(NotEntered::Upstream(error)) => return failed(asked, upstream, &error),
             Err(full @ NotEntered::TooMany { .. }) => {

@@ -1,8 +1,8 @@
-//! Who hears that a resource changed.
+//! Who hears that a resource changed, or that a task went on.
 //!
-//! Subscriptions are counted by resource: the upstream is asked for the first and left with the last.
-//! An update goes into the inbox of each subscriber, under the URI that this subscriber uses; there it
-//! waits for the stream, and is folded with the next of the same resource. A legacy session keeps its
+//! Subscriptions are counted by topic: the upstream is asked for the first and left with the last.
+//! An update goes into the inbox of each subscriber, under the name (URI, task id) that it uses; there it
+//! waits for the stream, and is folded with the next of the same topic. A legacy session keeps its
 //! subscriptions until it ends or until it has had no stream for a while; a `subscriptions/listen` keeps
 //! them as long as it stands. All of it is in the memory of one replica: a restart forgets it.
 
@@ -18,8 +18,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::catalog::naming::Mark;
 use crate::upstream::call::CallError;
-use crate::upstream::{Settling, Upstreams, itself_and_wholes};
+use crate::upstream::topic::Topic;
+use crate::upstream::{Settling, Upstreams};
 use crate::wire::compose;
 use crate::wire::edit::Object;
 use crate::wire::meta;
@@ -36,32 +38,32 @@ const STREAMLESS_MAX: Duration = Duration::from_mins(10);
 /// How often such sessions are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Has upstreams tell of resources; the real ones, or a test's.
+/// Has upstreams tell of topics; the real ones, or a test's.
 pub trait Watching: Send + Sync {
-    /// Wants to hear of a resource.
-    fn watch(&self, upstream: UpstreamId, uri: &str) -> Result<Settling, CallError>;
+    /// Wants to hear of a topic.
+    fn watch(&self, upstream: UpstreamId, topic: &Topic) -> Result<Settling, CallError>;
 
     /// Wants to hear of it no longer.
-    fn unwatch(&self, upstream: UpstreamId, uri: &str);
+    fn unwatch(&self, upstream: UpstreamId, topic: &Topic);
 }
 
 impl Watching for Upstreams {
-    fn watch(&self, upstream: UpstreamId, uri: &str) -> Result<Settling, CallError> {
-        self.subscribe(upstream, uri)
+    fn watch(&self, upstream: UpstreamId, topic: &Topic) -> Result<Settling, CallError> {
+        self.subscribe(upstream, topic)
     }
 
-    fn unwatch(&self, upstream: UpstreamId, uri: &str) {
-        self.unsubscribe(upstream, uri);
+    fn unwatch(&self, upstream: UpstreamId, topic: &Topic) {
+        self.unsubscribe(upstream, topic);
     }
 }
 
-/// A resource where it is.
+/// A topic where it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Resource {
+pub struct Source {
     /// The upstream that has it.
     pub upstream: UpstreamId,
-    /// The URI that the upstream knows.
-    pub uri: Arc<str>,
+    /// What the upstream calls it.
+    pub topic: Topic,
 }
 
 /// Why a subscription isn't entered.
@@ -81,9 +83,11 @@ pub enum NotEntered {
 /// An update on its way to one subscriber.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
-    /// What was subscribed to, by the URI that the subscriber uses.
+    /// What was subscribed to, by the name that the subscriber uses.
     pub subscribed: Arc<str>,
-    /// The raw params of the notification, with the URI that the subscriber uses.
+    /// What that is.
+    pub source: Source,
+    /// The raw params of the notification, with the name that the subscriber uses.
     pub params: Bytes,
 }
 
@@ -99,15 +103,15 @@ struct Shared {
 #[derive(Default)]
 struct State {
     subscribers: HashMap<Uuid, Subscriber>,
-    resources: HashMap<Resource, BTreeSet<(Uuid, Arc<str>)>>,
+    sources: HashMap<Source, BTreeSet<(Uuid, Arc<str>)>>,
     by_key: HashMap<ApiKeyId, usize>,
 }
 
 struct Subscriber {
     key: ApiKeyId,
     inbox: Arc<Inbox>,
-    /// By the URI that the subscriber uses.
-    subscriptions: HashMap<Arc<str>, Resource>,
+    /// By the name that the subscriber uses.
+    subscriptions: HashMap<Arc<str>, Source>,
     streams: usize,
     streamless_since: Instant,
 }
@@ -141,7 +145,7 @@ impl ResourceUpdates {
         who: Uuid,
         key: ApiKeyId,
         exposed: &str,
-        resource: Resource,
+        source: Source,
     ) -> Result<Settling, NotEntered> {
         // One lock over the count and the wish, so that who leaves can't undo the wish of who comes.
         let mut state = self.state();
@@ -156,7 +160,7 @@ impl ResourceUpdates {
                 }
             }
         }
-        let settling = match self.0.watching.watch(resource.upstream, &resource.uri) {
+        let settling = match self.0.watching.watch(source.upstream, &source.topic) {
             Ok(settling) => settling,
             Err(error) => {
                 state.drop_if_idle(who);
@@ -164,13 +168,13 @@ impl ResourceUpdates {
             }
         };
         let exposed: Arc<str> = exposed.into();
-        let former = state.subscriber(who, key).subscriptions.insert(Arc::clone(&exposed), resource.clone());
+        let former = state.subscriber(who, key).subscriptions.insert(Arc::clone(&exposed), source.clone());
         match former {
-            Some(former) if former != resource => self.leave(&mut state, &former, who, &exposed),
+            Some(former) if former != source => self.leave(&mut state, &former, who, &exposed),
             Some(_) => {}
             None => *state.by_key.entry(key).or_default() += 1,
         }
-        state.resources.entry(resource).or_default().insert((who, exposed));
+        state.sources.entry(source).or_default().insert((who, exposed));
         Ok(settling)
     }
 
@@ -178,11 +182,11 @@ impl ResourceUpdates {
     pub fn unsubscribe(&self, who: Uuid, exposed: &str) -> bool {
         let mut state = self.state();
         let Some(subscriber) = state.subscribers.get_mut(&who) else { return false };
-        let Some((exposed, resource)) = subscriber.subscriptions.remove_entry(exposed) else { return false };
+        let Some((exposed, source)) = subscriber.subscriptions.remove_entry(exposed) else { return false };
         subscriber.inbox.forget(&exposed);
         let key = subscriber.key;
         state.release(key, 1);
-        self.leave(&mut state, &resource, who, &exposed);
+        self.leave(&mut state, &source, who, &exposed);
         state.drop_if_idle(who);
         true
     }
@@ -199,24 +203,28 @@ impl ResourceUpdates {
         }
         if let Some(subscriber) = state.subscribers.remove(&who) {
             state.release(subscriber.key, subscriber.subscriptions.len());
-            for (exposed, resource) in &subscriber.subscriptions {
-                self.leave(&mut state, resource, who, exposed);
+            for (exposed, source) in &subscriber.subscriptions {
+                self.leave(&mut state, source, who, exposed);
             }
         }
     }
 
-    /// An upstream says that a resource changed: all who subscribed to it, or to what it is a part of,
-    /// hear of it.
-    pub fn updated(&self, upstream: UpstreamId, uri: &str, params: &Bytes) {
+    /// An upstream says that a topic changed: all who subscribed to it, or to what it is a part of, hear
+    /// of it.
+    pub fn updated(&self, upstream: UpstreamId, topic: &Topic, params: &Bytes) {
         let state = self.state();
-        for whole in itself_and_wholes(uri) {
-            let resource = Resource { upstream, uri: whole.into() };
-            for (who, exposed) in state.resources.get(&resource).into_iter().flatten() {
+        for whole in topic.itself_and_wholes() {
+            let source = Source { upstream, topic: whole };
+            for (who, exposed) in state.sources.get(&source).into_iter().flatten() {
                 let Some(subscriber) = state.subscribers.get(who) else { continue };
-                // What stands in front of a URI that clashes stands in front of its parts, too.
-                let front = exposed.strip_suffix(whole).unwrap_or_default();
-                let told = if whole == uri { exposed.to_string() } else { format!("{front}{uri}") };
-                subscriber.inbox.put(told, exposed, params);
+                let told = if source.topic == *topic {
+                    exposed.to_string()
+                } else {
+                    // The mark of a contested URI is the mark of its parts, too.
+                    let mark = Mark::between(source.topic.name(), exposed);
+                    mark.map_or_else(|| topic.name().to_owned(), |mark| mark.put(topic.name()))
+                };
+                subscriber.inbox.put(told, exposed, &source, params);
             }
         }
     }
@@ -243,12 +251,12 @@ impl ResourceUpdates {
         }
     }
 
-    fn leave(&self, state: &mut State, resource: &Resource, who: Uuid, exposed: &Arc<str>) {
-        if let Some(subscribers) = state.resources.get_mut(resource) {
+    fn leave(&self, state: &mut State, source: &Source, who: Uuid, exposed: &Arc<str>) {
+        if let Some(subscribers) = state.sources.get_mut(source) {
             subscribers.remove(&(who, Arc::clone(exposed)));
             if subscribers.is_empty() {
-                state.resources.remove(resource);
-                self.0.watching.unwatch(resource.upstream, &resource.uri);
+                state.sources.remove(source);
+                self.0.watching.unwatch(source.upstream, &source.topic);
             }
         }
     }
@@ -299,12 +307,13 @@ impl State {
 }
 
 impl Inbox {
-    fn put(&self, told: String, subscribed: &Arc<str>, params: &Bytes) {
+    fn put(&self, told: String, subscribed: &Arc<str>, source: &Source, params: &Bytes) {
         let mut waiting = self.waiting();
         // An upstream that makes up parts of a resource: that the whole changed says it all.
         let full = waiting.len() >= 2 * PER_SUBSCRIBER_MAX && !waiting.contains_key(&told);
         let told = if full { subscribed.to_string() } else { told };
-        let update = Update { subscribed: Arc::clone(subscribed), params: params_for(params, &told) };
+        let params = params_for(params, source.topic.field(), &told);
+        let update = Update { subscribed: Arc::clone(subscribed), source: source.clone(), params };
         waiting.insert(told, update);
         drop(waiting);
         self.bell.notify_one();
@@ -320,10 +329,10 @@ impl Inbox {
 }
 
 /// The params as this subscriber gets them; the upstream's own subscription is nothing to it.
-fn params_for(params: &Bytes, told: &str) -> Bytes {
+fn params_for(params: &Bytes, field: &str, told: &str) -> Bytes {
     let mut object = Object::parse(params).unwrap_or_else(|_| Object::empty());
-    if object.text("uri").is_none_or(|uri| uri.as_str() != told) {
-        object.set("uri", compose::string(told));
+    if object.text(field).is_none_or(|named| named.as_str() != told) {
+        object.set(field, compose::string(told));
     }
     if let Some(mut meta) = object.get("_meta").and_then(|raw| Object::parse(&raw).ok())
         && meta.remove(meta::SUBSCRIPTION_ID).is_some()
@@ -368,7 +377,8 @@ impl Attached {
     pub fn give_back(&self, updates: impl IntoIterator<Item = Update>) {
         let mut waiting = self.inbox.waiting();
         for update in updates {
-            let told = Object::parse(&update.params).ok().and_then(|params| params.text("uri"));
+            let field = update.source.topic.field();
+            let told = Object::parse(&update.params).ok().and_then(|params| params.text(field));
             let told = told.map_or_else(|| update.subscribed.to_string(), |told| told.to_string());
             // A newer one may have come.
             waiting.entry(told).or_insert(update);

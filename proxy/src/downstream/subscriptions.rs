@@ -13,7 +13,6 @@ mod tests;
 mod watch;
 
 use bytes::Bytes;
-use http::StatusCode;
 use sql::model::ApiKeyId;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -21,22 +20,23 @@ use uuid::Uuid;
 
 use self::filter::Filter;
 use self::watch::{ANNOUNCED, Face, Open, Watch};
-use super::dispatch::Answered;
 use super::in_flight::{CallsInFlight, Permit};
 use super::live::LiveSessions;
 use super::log_feed::{self, LogFeed};
 use super::outlet::{Outlet, Pieces};
 use super::replay::{self, EventId, Form, StreamLog};
-use super::resource_updates::{Attached, Resource, ResourceUpdates};
+use super::resource_updates::{Attached, ResourceUpdates, Source};
 use super::session::Session;
 use super::stream;
+use super::tasks::ids::TaskIds;
 use crate::access::{Caller, Keys};
-use crate::catalog::Policy;
 use crate::catalog::follow::Published;
+use crate::catalog::{Policy, View};
 use crate::http_bridge::Reply;
 use crate::refusal::Refusal;
 use crate::tasks::Tasks;
 use crate::upstream::Settling;
+use crate::upstream::topic::Topic;
 use crate::wire::compose;
 use crate::wire::envelope::Request;
 use crate::wire::meta::LogLevel;
@@ -61,6 +61,8 @@ pub struct Subscriptions {
     pub streams: CallsInFlight,
     /// Cancelled when no more requests are accepted.
     pub draining: CancellationToken,
+    /// Opens the ids of tasks.
+    pub task_ids: TaskIds,
     /// Owner of the streams' tasks.
     pub tasks: Tasks,
 }
@@ -156,7 +158,7 @@ impl Subscriptions {
     pub fn listen(&self, request: &Request, caller: Caller, request_id: &str) -> Reply {
         let filter = match Filter::of(request) {
             Ok(filter) => filter,
-            Err(message) => return stream::json(Answered { status: StatusCode::OK, message }),
+            Err(answered) => return stream::json(answered),
         };
         let permit = match self.permit(caller.key().id) {
             Ok(permit) => permit,
@@ -178,7 +180,7 @@ impl Subscriptions {
         outlet: Outlet,
         cancelled: CancellationToken,
     ) -> Result<impl Future<Output = ()> + Send + use<>, Pieces> {
-        let filter = Filter::of(request)?;
+        let filter = Filter::of(request).map_err(|answered| answered.message)?;
         let refused = |refusal: Refusal| vec![compose::error_raw(Some(&request.id), &refusal.error_object())];
         let permit = self.permit(caller.key().id).map_err(refused)?;
         Ok(self.listening(request, filter, caller, outlet, cancelled, permit))
@@ -197,30 +199,45 @@ impl Subscriptions {
         let id = request.id.detached().raw().clone();
         let who = Uuid::now_v7();
         let inbox = self.updates.attach(who, caller.key().id).to_the_end();
-        let settling = self.subscribe(who, &caller, &filter.resource_subscriptions);
+        let settling = self.subscribe(who, &caller, &filter);
         let open = Open { face: Face::Listen { id }, inbox, outlet, ended, permit: Some(permit) };
         Watch::new(self, caller, open, &filter.methods()).listen(filter, settling)
     }
 
-    /// Subscribes a stream to the resources that its view shows and whose upstreams tell of changes.
-    fn subscribe(&self, who: Uuid, caller: &Caller, uris: &[String]) -> Vec<(String, Settling)> {
+    /// Subscribes a stream to the resources and tasks that its view shows and whose upstreams tell of
+    /// changes. Each is named as the client does.
+    fn subscribe(&self, who: Uuid, caller: &Caller, filter: &Filter) -> Vec<(Topic, Settling)> {
         let view = self.published.current().view(&Policy::of(caller.key()));
-        let mut settling: Vec<(String, Settling)> = Vec::new();
-        for uri in uris {
-            let Some(item) = view.route_uri(uri).filter(|item| view.offers(item.upstream.id).subscribe)
-            else {
-                continue;
-            };
-            let resource = Resource { upstream: item.upstream.id, uri: item.subject_upstream(uri).into() };
-            if settling.iter().any(|(known, _)| known == uri) {
+        let resources = filter.resource_subscriptions.iter().map(|uri| Topic::resource(uri));
+        let tasks = filter.task_ids.iter().map(|id| Topic::task(id));
+        let mut settling: Vec<(Topic, Settling)> = Vec::new();
+        for named in resources.chain(tasks) {
+            let Some(source) = self.source(caller, &view, &named) else { continue };
+            if settling.iter().any(|(known, _)| *known == named) {
                 continue;
             }
-            match self.updates.subscribe(who, caller.key().id, uri, resource) {
-                Ok(settles) => settling.push((uri.clone(), settles)),
-                Err(error) => tracing::info!("a resource is not subscribed to: {error}"),
+            match self.updates.subscribe(who, caller.key().id, named.name(), source) {
+                Ok(settles) => settling.push((named, settles)),
+                Err(error) => tracing::info!("{} is not sent: {error}", named.method()),
             }
         }
         settling
+    }
+
+    /// Where a topic is, if the view shows it and its upstream tells of such.
+    fn source(&self, caller: &Caller, view: &View, named: &Topic) -> Option<Source> {
+        match named {
+            Topic::Resource(uri) => {
+                let item = view.route_uri(uri).filter(|item| view.offers(item.upstream.id).subscribe)?;
+                let topic = Topic::resource(&item.subject_upstream(uri));
+                Some(Source { upstream: item.upstream.id, topic })
+            }
+            Topic::Task(ours) => {
+                let at = self.task_ids.open(caller.key().id, ours)?;
+                let is_told = view.offers(at.upstream).tasks_extension;
+                is_told.then(|| Source { upstream: at.upstream, topic: Topic::task(&at.theirs) })
+            }
+        }
     }
 
     /// A place among the key's streams: that of the stream whose place is taken, if it has one.

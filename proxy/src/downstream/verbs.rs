@@ -9,7 +9,6 @@ use crate::bridge;
 use crate::catalog::{Item, View};
 use crate::upstream::Peer;
 use crate::upstream::call::Answer;
-use crate::upstream::offers::Offers;
 use crate::wire::compose;
 use crate::wire::edit::Object;
 use crate::wire::envelope::{Field, Params};
@@ -149,7 +148,7 @@ impl Subject {
 pub(super) fn nothing_to_complete(verb: &Verb, peer: &Peer, is_modern: bool) -> Option<Answer> {
     let is_asked = verb.method != COMPLETE.method
         || peer.protocol_version == Version::V2024_11_05.as_str()
-        || Offers::of(&peer.capabilities).completions;
+        || peer.offers.completions;
     if is_asked {
         return None;
     }
@@ -168,6 +167,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::upstream::offers::Offers;
     use crate::wire::envelope::{self, Message};
 
     fn params(text: &str) -> Params {
@@ -240,6 +240,7 @@ mod tests {
             era: Era::Legacy,
             protocol_version: version,
             capabilities: Bytes::from_static(capabilities.as_bytes()),
+            offers: Offers::of(&Bytes::from_static(capabilities.as_bytes())),
         };
         let empty = nothing_to_complete(&COMPLETE, &peer("2025-11-25", "{}"), false);
         let Some(Answer::Result(raw)) = empty else { panic!("an empty list") };

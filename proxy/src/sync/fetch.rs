@@ -78,7 +78,8 @@ pub(super) async fn list(
         public: is_modern(peer),
         ..Fetched::default()
     };
-    let mut reader = Reader { kind, bytes: 0, items: 0, names: HashSet::new() };
+    let mut reader =
+        Reader { kind, has_tasks: peer.offers.task_calls, bytes: 0, items: 0, names: HashSet::new() };
     let mut cursors: HashSet<String> = HashSet::new();
     let mut cursor: Option<String> = None;
     loop {
@@ -170,6 +171,8 @@ impl<'de> Deserialize<'de> for Items<'de> {
 /// Reads pages of one list.
 struct Reader {
     kind: Kind,
+    /// Its tools can be called as tasks (2025-11-25).
+    has_tasks: bool,
     bytes: usize,
     items: usize,
     names: HashSet<String>,
@@ -250,12 +253,13 @@ impl Reader {
         }
     }
 
-    /// A tool that can only be called as a task (2025-11-25) can't be called through the gateway.
+    /// A tool that can only be called as a task (2025-11-25) can't be called at all where the upstream
+    /// says, by its version or its capabilities, that it has no such calls.
     fn callable_at_once(&self, name: &str, execution: Option<Bytes>) -> Result<(), Finding> {
         let execution = execution.and_then(|raw| Object::parse(&raw).ok());
         match execution.and_then(|execution| execution.text("taskSupport")) {
-            Some(support) if support.as_str() == "required" => {
-                let text = "the tool can be called as a task only, which isn't supported";
+            Some(support) if support.as_str() == "required" && !self.has_tasks => {
+                let text = "the tool can be called as a task only, and the upstream doesn't offer tasks of 2025-11-25";
                 Err(self.finding(name, "TASK_REQUIRED", text))
             }
             _ => Ok(()),
@@ -286,7 +290,7 @@ mod tests {
     use super::*;
 
     fn read(kind: Kind, pages: &[&str]) -> Result<(Fetched, Option<String>), SyncError> {
-        let mut reader = Reader { kind, bytes: 0, items: 0, names: HashSet::new() };
+        let mut reader = Reader { kind, has_tasks: false, bytes: 0, items: 0, names: HashSet::new() };
         let mut list = Fetched { ttl_ms: Some(i64::MAX), public: true, ..Fetched::default() };
         let mut cursor = None;
         for page in pages {
@@ -357,5 +361,11 @@ mod tests {
         let (list, _) = read(Kind::Tool, &[&format!(r#"{{"tools":[{tools}]}}"#)]).unwrap();
         assert_eq!(list.items.iter().map(|item| item.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!((codes(&list), &*list.findings[0].upstream_name), (vec!["TASK_REQUIRED"], "c"));
+        let page = Bytes::from(format!(r#"{{"tools":[{tools}]}}"#));
+        let mut reader =
+            Reader { kind: Kind::Tool, has_tasks: true, bytes: 0, items: 0, names: HashSet::new() };
+        let mut list = Fetched::default();
+        reader.page(&page, &mut list).unwrap();
+        assert_eq!((list.items.len(), list.findings.len()), (3, 0), "the upstream has tasks");
     }
 }

@@ -64,6 +64,17 @@ pub(crate) struct Surroundings {
     pub(crate) events: mpsc::Sender<UpstreamEvent>,
     /// Counts what clients can't be given.
     pub(crate) degraded: Degradations,
+    /// Whose news they are.
+    pub(crate) scope: Scope,
+}
+
+/// Whom a connection serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All clients: it brings the news of the upstream.
+    Everyone,
+    /// One client, or those of one key: of its news nothing concerns others.
+    OneClient,
 }
 
 /// A supervised connection to one upstream.
@@ -146,7 +157,7 @@ impl Connection {
         Some(Box::pin(async move { live.level.set(live.link.as_ref(), level).await }))
     }
 
-    /// The resources that it is to tell of.
+    /// What it is to tell of.
     pub(crate) fn watched(&self) -> &Arc<Watched> {
         &self.shared.watched
     }

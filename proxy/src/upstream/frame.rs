@@ -74,7 +74,8 @@ pub(crate) enum Addressee {
     Progress,
     /// The request of the upstream's own that it takes back.
     Taken,
-    /// Everyone: lists and resources that changed, acknowledged subscriptions.
+    /// Everyone who asked: lists, resources and tasks that changed, acknowledged subscriptions. A status
+    /// may come on the stream of any call, so it says nothing of whose the task is.
     Everyone,
     /// The call it arrives with: log messages, and methods we don't know.
     Call,
@@ -89,6 +90,8 @@ pub(crate) fn addressee(method: &str) -> Addressee {
         | "notifications/prompts/list_changed"
         | "notifications/resources/list_changed"
         | "notifications/resources/updated"
+        | "notifications/tasks"
+        | "notifications/tasks/status"
         | "notifications/subscriptions/acknowledged" => Addressee::Everyone,
         _ => Addressee::Call,
     }

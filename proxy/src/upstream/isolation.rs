@@ -2,8 +2,8 @@
 //!
 //! The gateway's own calls (lists, liveness) always go over the shared one, which is there for every
 //! upstream. A session of one's own begins with its owner's first call and ends when it has been idle for
-//! a while, with the upstream, or with the record that describes it. Its news are nobody's: lists and
-//! resources that change are the shared session's matter.
+//! a while, with the upstream, or with the record that describes it. Of its news only those about
+//! its client's tasks are told: lists and resources that change are the shared session's matter.
 //!
 //! The owner is what a `Conversation` says it is: per session a legacy session, or the key of a modern
 //! client, which has none; per key the key of either.
@@ -14,13 +14,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sql::model::{Isolation, Upstream};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::call::{Answer, Call, CallError, GATEWAY};
 use super::connection::watched::Watched;
-use super::connection::{Connection, Surroundings};
+use super::connection::{Connection, Scope, Surroundings};
 use super::link::{Era, Roots};
 use super::status::Status;
 use crate::downstream::conversation::{Conversation, Owner};
@@ -140,8 +139,7 @@ struct Held {
 
 impl OwnSessions {
     fn of(spec: Arc<Upstream>, mut surroundings: Surroundings) -> Self {
-        // Nobody receives there: see above.
-        surroundings.events = mpsc::channel(1).0;
+        surroundings.scope = Scope::OneClient;
         Self { spec, surroundings, held: Mutex::default() }
     }
 

@@ -262,7 +262,29 @@ impl InFlight {
         true
     }
 
-    /// To whom something belongs that came on a shared channel.
+    /// To whom something belongs that came on a shared channel: the client whose task it names, or who it
+    /// must be where it names nobody.
+    pub(crate) fn whose(&self, params: Option<&Params>) -> Attribution {
+        self.named(params).unwrap_or_else(|| self.sole())
+    }
+
+    /// The client that something names; nothing if it names nobody.
+    fn named(&self, params: Option<&Params>) -> Option<Attribution> {
+        let params = params?.raw();
+        let flights = self.lock();
+        let mut others = false;
+        for call in flights.calls.values() {
+            let Some(relay) = call.conversation.relay() else { continue };
+            // That it names nobody, it says to each alike.
+            if relay.concerns(params)? {
+                return Some(Attribution::One(call.conversation.clone()));
+            }
+            others = true;
+        }
+        others.then_some(Attribution::Several)
+    }
+
+    /// To whom something belongs that names nobody.
     pub(crate) fn sole(&self) -> Attribution {
         let mut flights = self.lock();
         let now = Instant::now();

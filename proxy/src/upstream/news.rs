@@ -8,10 +8,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use sql::model::{Kind, UpstreamId, UpstreamInfo};
 
+use super::connection::Scope;
+use super::topic::Topic;
+
 /// Messages that wait: beyond it the oldest are dropped.
 const WAITING_MAX: usize = 256;
 
-/// Resources that changed and wait to be told of; as many as can be watched, so that only an upstream
+/// Topics that changed and wait to be told of; as many as can be watched, so that only an upstream
 /// that makes up parts of them can come to it.
 const UPDATES_MAX: usize = 4096;
 
@@ -32,12 +35,19 @@ pub enum UpstreamEvent {
         /// Which of its lists.
         kind: Kind,
     },
-    /// A resource that was subscribed to changed.
-    ResourceUpdated {
+    /// Something that was subscribed to changed.
+    Updated {
         /// Which.
         id: UpstreamId,
-        /// The resource, or a part of it.
-        uri: String,
+        /// What changed, or the part of it that did.
+        topic: Topic,
+        /// The raw params of the notification.
+        params: Bytes,
+    },
+    /// A task of 2025-11-25 has another status.
+    TaskStatus {
+        /// Which.
+        id: UpstreamId,
         /// The raw params of the notification.
         params: Bytes,
     },
@@ -61,9 +71,11 @@ pub(crate) struct News {
     id: UpstreamId,
     connected: Option<UpstreamInfo>,
     lists: BTreeSet<Kind>,
-    updates: BTreeMap<String, Bytes>,
+    updates: BTreeMap<Topic, Bytes>,
     messages: VecDeque<UpstreamEvent>,
     state_changed: bool,
+    /// Nothing is kept but what concerns the one client of the connection.
+    is_of_one_client: bool,
 }
 
 impl News {
@@ -76,29 +88,38 @@ impl News {
             updates: BTreeMap::new(),
             messages: VecDeque::new(),
             state_changed: false,
+            is_of_one_client: false,
         }
+    }
+
+    /// The same of a connection that serves these: of one client's own only word of its tasks is kept,
+    /// the rest another connection tells.
+    pub(crate) fn within(self, scope: Scope) -> Self {
+        Self { is_of_one_client: scope == Scope::OneClient, ..self }
     }
 
     /// It connected.
     pub(crate) fn connected(&mut self, info: UpstreamInfo) {
-        self.connected = Some(info);
+        self.connected = Some(info).filter(|_| !self.is_of_one_client);
     }
 
     /// Its state changed.
     pub(crate) fn state_changed(&mut self) {
-        self.state_changed = true;
+        self.state_changed = !self.is_of_one_client;
     }
 
     /// A list changed.
     pub(crate) fn list_changed(&mut self, kind: Kind) {
-        self.lists.insert(kind);
+        if !self.is_of_one_client {
+            self.lists.insert(kind);
+        }
     }
 
-    /// A resource changed; `false` if too many wait. Of two changes the later is told.
-    pub(crate) fn updated(&mut self, uri: &str, params: Bytes) -> bool {
-        let room = self.updates.len() < UPDATES_MAX || self.updates.contains_key(uri);
+    /// A topic changed; `false` if too many wait. Of two changes the later is told.
+    pub(crate) fn updated(&mut self, topic: &Topic, params: Bytes) -> bool {
+        let room = self.updates.len() < UPDATES_MAX || self.updates.contains_key(topic);
         if room {
-            self.updates.insert(uri.to_owned(), params);
+            self.updates.insert(topic.clone(), params);
         }
         room
     }
@@ -110,7 +131,10 @@ impl News {
             ("notifications/tools/list_changed", _) => self.list_changed(Kind::Tool),
             ("notifications/prompts/list_changed", _) => self.list_changed(Kind::Prompt),
             ("notifications/resources/list_changed", _) => self.list_changed(Kind::Resource),
-            ("notifications/message", Some(params)) => {
+            ("notifications/tasks/status", Some(params)) => {
+                return self.message(UpstreamEvent::TaskStatus { id, params });
+            }
+            ("notifications/message", Some(params)) if !self.is_of_one_client => {
                 return self.message(UpstreamEvent::Log { id, params });
             }
             // Methods we don't know have no one to go to.
@@ -146,8 +170,8 @@ impl News {
         if let Some(kind) = self.lists.pop_first() {
             return Some(UpstreamEvent::ListChanged { id, kind });
         }
-        if let Some((uri, params)) = self.updates.pop_first() {
-            return Some(UpstreamEvent::ResourceUpdated { id, uri, params });
+        if let Some((topic, params)) = self.updates.pop_first() {
+            return Some(UpstreamEvent::Updated { id, topic, params });
         }
         self.messages.pop_front()
     }
@@ -168,12 +192,12 @@ mod tests {
         }
         let updated = Bytes::from_static(br#"{"uri":"a"}"#);
         for _ in 0..2 {
-            assert!(news.updated("a", updated.clone()));
+            assert!(news.updated(&Topic::resource("a"), updated.clone()));
         }
         assert_eq!(news.next(), Some(UpstreamEvent::ListChanged { id, kind: Kind::Tool }));
         assert_eq!(
             news.next(),
-            Some(UpstreamEvent::ResourceUpdated { id, uri: "a".into(), params: updated })
+            Some(UpstreamEvent::Updated { id, topic: Topic::resource("a"), params: updated })
         );
         assert!(news.is_empty() && news.next().is_none());
         let dropped = (0..WAITING_MAX + 5)
@@ -181,5 +205,19 @@ mod tests {
             .count();
         assert_eq!(dropped, 5);
         assert_eq!(news.next(), Some(UpstreamEvent::Log { id, params: "5".into() }));
+    }
+
+    #[test]
+    fn of_a_client_s_own_connection_only_its_tasks_are_news() {
+        let id = UpstreamId::at(Timestamp::from_millis(0));
+        let mut news = News::of(id).within(Scope::OneClient);
+        for method in ["notifications/tools/list_changed", "notifications/message"] {
+            assert!(news.notification(method, Some(Bytes::from_static(b"{}"))));
+        }
+        news.state_changed();
+        assert!(news.is_empty());
+        let status = Bytes::from_static(br#"{"taskId":"1"}"#);
+        assert!(news.notification("notifications/tasks/status", Some(status.clone())));
+        assert_eq!(news.next(), Some(UpstreamEvent::TaskStatus { id, params: status }));
     }
 }

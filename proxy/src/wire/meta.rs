@@ -27,6 +27,10 @@ pub const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 pub const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
 /// The id of the listen request that a notification belongs to.
 pub const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
+/// The extension for tasks, among the `extensions` of capabilities.
+pub const TASKS_EXTENSION: &str = "io.modelcontextprotocol/tasks";
+/// The task that a message belongs to (2025-11-25, tasks).
+pub const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
 /// The token that progress notifications of a request carry.
 pub const PROGRESS_TOKEN: &str = "progressToken";
 /// W3C Trace Context.

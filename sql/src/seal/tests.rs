@@ -47,6 +47,27 @@ fn another_key_opens_nothing() {
 }
 
 #[test]
+fn a_name_is_the_same_each_time_and_opens_as_a_token_does() {
+    let sealer = sealer(KEY);
+    let name = sealer.seal_name("task", b"state", b"key 1");
+    assert_eq!(self::sealer(KEY).seal_name("task", b"state", b"key 1"), name);
+    for other in [
+        sealer.seal_name("task", b"state", b"key 2"),
+        sealer.seal_name("task", b"states", b"key 1"),
+        sealer.seal_name("other", b"state", b"key 1"),
+        // The same letters, divided otherwise.
+        sealer.seal_name("task", b"1state", b"key "),
+    ] {
+        // Neither the text nor its nonce.
+        assert_ne!(other[..], name[..]);
+        assert_ne!(other[6..20], name[6..20]);
+    }
+    assert_eq!(sealer.unseal_token("task", &name, b"key 1"), Ok(b"state".to_vec()));
+    assert_eq!(sealer.unseal_token("task", &name, b"key 2"), Err(DoesNotOpen));
+    assert_eq!(sealer.unseal_token("other", &name, b"key 1"), Err(DoesNotOpen));
+}
+
+#[test]
 fn tokens_open_for_their_purpose_and_binding_only() {
     let sealer = sealer(KEY);
     let token = sealer.seal_token("session", b"state", b"key 1");

@@ -3,14 +3,11 @@ import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'yaml';
 
-// The reference server has no tasks extension: those scenarios would only measure that.
-const NOT_SERVED = /^tasks-/;
-
 /** The scenarios of one leg: [{ scenario, checks: [{ id, status, message }] }], in the order of their names. */
 export function readResults(dir) {
   return readdirSync(dir)
     .map((folder) => ({ folder, name: /^server-(.*)-\d{4}-\d\d-\d\dT[\d-]+Z$/.exec(folder)?.[1] }))
-    .filter(({ folder, name }) => name && !NOT_SERVED.test(name) && existsSync(join(dir, folder, 'checks.json')))
+    .filter(({ folder, name }) => name && existsSync(join(dir, folder, 'checks.json')))
     .map(({ folder, name }) => {
       const checks = JSON.parse(readFileSync(join(dir, folder, 'checks.json'), 'utf8'));
       return {

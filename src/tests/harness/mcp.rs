@@ -100,7 +100,8 @@ impl Mcp {
     pub(crate) fn modern_request(&self, id: impl Into<Value>, method: &str, params: Value) -> RequestBuilder {
         let params = self.with_meta(params);
         let mut request = self.post().header("mcp-protocol-version", MODERN).header("mcp-method", method);
-        if let Some(name) = params.get("name").or_else(|| params.get("uri")).and_then(Value::as_str) {
+        let named = ["name", "uri", "taskId"].into_iter().find_map(|field| params.get(field));
+        if let Some(name) = named.and_then(Value::as_str) {
             request = request.header("mcp-name", name);
         }
         let message = json!({"jsonrpc": "2.0", "id": id.into(), "method": method, "params": params});

@@ -10,8 +10,7 @@
 // answers each request with an event stream, where `auto` does so only for calls that have more to say than
 // their result. `--revision` has it speak that revision and no other; with `--tools` it offers those alone, of
 // resources only what they change, and no prompts. Several revisions or transports, with commas, are as many
-// servers in one process, with a line for each: the revisions of the first transport, then of the next. It has
-// no tasks extension.
+// servers in one process, with a line for each: the revisions of the first transport, then of the next.
 import { parseArgs } from 'node:util';
 import { serveHttpSse } from './reference/http-sse.mjs';
 import { serveHttp } from './reference/http.mjs';

@@ -4,19 +4,19 @@
 //! passes through; a legacy client at a modern upstream is asked for input in rounds; a modern client at
 //! a legacy upstream may have its call parked between two requests.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use sql::model::{Era, Upstream};
+use sql::model::Era;
 use tokio_util::sync::CancellationToken;
 
 use super::answers::failed;
 use super::{Asked, Client, Dispatch, ModernClient};
 use crate::bridge::parked::{Begun, Parking, Shown, Visit};
-use crate::bridge::{self, degraded, legacy_to_modern, modern_to_legacy};
+use crate::bridge::{degraded, legacy_to_modern, modern_to_legacy};
 use crate::catalog::Item;
+use crate::downstream::bounds::{self, Bounds};
 use crate::downstream::conversation::{self, Conversation};
 use crate::downstream::session::Session;
+use crate::downstream::tasks;
 use crate::downstream::verbs::{self, Subject, Verb};
 use crate::upstream::call::{Answer, Call, CallError};
 use crate::wire::edit::Object;
@@ -36,12 +36,6 @@ struct Route<'a> {
     conversation: Conversation,
     cancel: CancellationToken,
     timeouts: Bounds,
-}
-
-struct Bounds {
-    idle: Duration,
-    total: Duration,
-    response_bytes_max: usize,
 }
 
 impl Dispatch {
@@ -65,10 +59,10 @@ impl Dispatch {
             mirrored: mirrored.as_deref(),
             conversation,
             cancel,
-            timeouts: timeouts(asked, &item.upstream),
+            timeouts: bounds::of(asked, &item.upstream),
         };
         let answer = match &asked.client {
-            Client::Legacy(session) => self.of_legacy(&route, session.as_ref(), params).await,
+            Client::Legacy(session) => self.of_legacy(&route, asked, session.as_ref(), params).await,
             Client::Modern(client) => self.of_modern(&route, asked, client, &given, params).await,
         };
         match answer {
@@ -84,6 +78,7 @@ impl Dispatch {
     async fn of_legacy(
         &self,
         route: &Route<'_>,
+        asked: &Asked,
         session: &Session,
         params: Bytes,
     ) -> Result<Answer, CallError> {
@@ -91,8 +86,17 @@ impl Dispatch {
         if let Some(answer) = verbs::nothing_to_complete(route.verb, &peer, false) {
             return Ok(answer);
         }
+        let (params, wish) = match tasks::wish(asked, route.verb.method, route.item, params) {
+            Ok(settled) => settled,
+            Err(refused) => return Ok(refused),
+        };
         match peer.era {
-            Era::Legacy => self.send(route, params).await,
+            Era::Legacy => {
+                let upstream = &route.item.upstream;
+                let conversation = self.relayed(asked, &peer, upstream, route.conversation.clone());
+                let sent = self.upstreams.call(upstream.id, call_of(route, params, conversation)).await;
+                sent.map(|answer| self.task_begun(wish, asked, upstream, answer))
+            }
             Era::Modern => self.rounds(route, session, params).await,
         }
     }
@@ -123,7 +127,10 @@ impl Dispatch {
             return Ok(answer);
         }
         match (peer.era, shown) {
-            (Era::Modern, _) => self.send(route, params).await.map(name_gateway),
+            (Era::Modern, _) => {
+                let sent = self.send(route, params).await;
+                sent.and_then(|answer| self.modern_answer(asked, &route.item.upstream, answer))
+            }
             (Era::Legacy, Shown::Foreign) => Ok(Parking::unknown_state()),
             (Era::Legacy, _) if !route.verb.may_ask => {
                 let sent = self.send(route, modern_to_legacy::params(&params)).await;
@@ -134,6 +141,8 @@ impl Dispatch {
                 let cancel = CancellationToken::new();
                 let (inner, outbox) = conversation::open(route.conversation.owner(), cancel.clone());
                 let inner = inner.of_key(asked.caller.key().id).hearing(route.conversation.log_level());
+                // A word of another client's task isn't for this one.
+                let inner = self.relayed(asked, &peer, &route.item.upstream, inner);
                 let (upstreams, id) = (self.upstreams.clone(), route.item.upstream.id);
                 let (params, marks) = (modern_to_legacy::params(&params), inner.marks().clone());
                 let call = Call { cancel: cancel.clone(), ..call_of(route, params, inner) };
@@ -223,16 +232,6 @@ fn visit<'a>(
     }
 }
 
-fn timeouts(asked: &Asked, upstream: &Upstream) -> Bounds {
-    let settings = asked.view.settings();
-    let idle_s = upstream.call_timeout_s.unwrap_or(settings.aggregation.upstream_call_timeout_s);
-    Bounds {
-        idle: Duration::from_secs(u64::from(idle_s)),
-        total: Duration::from_secs(u64::from(settings.aggregation.call_total_timeout_s)),
-        response_bytes_max: settings.mcp_api.response_body_max_mib as usize * 1024 * 1024,
-    }
-}
-
 /// What 2026-07-28 mirrors into headers: the name the upstream knows, and the marked parameters.
 fn mirror_headers(route: &Route<'_>, params: &Bytes) -> Vec<(http::HeaderName, http::HeaderValue)> {
     let name = route.mirrored.map(|name| (headers::MCP_NAME, headers::encode_value(name)));
@@ -243,11 +242,4 @@ fn mirror_headers(route: &Route<'_>, params: &Bytes) -> Vec<(http::HeaderName, h
         mirrored.extend(item.param_headers.extract(arguments.as_ref()));
     }
     mirrored
-}
-
-fn name_gateway(answer: Answer) -> Answer {
-    match answer {
-        Answer::Result(result) => Answer::Result(bridge::modern_to_modern(result)),
-        Answer::Error(error) => Answer::Error(error),
-    }
 }

@@ -9,7 +9,8 @@ use super::*;
 pub(crate) struct Asked(Mutex<Vec<String>>);
 
 impl Watching for Asked {
-    fn watch(&self, _: UpstreamId, uri: &str) -> Result<Settling, CallError> {
+    fn watch(&self, _: UpstreamId, topic: &Topic) -> Result<Settling, CallError> {
+        let uri = topic.name();
         if uri.starts_with("gone:") {
             return Err(CallError::Unavailable { reason: "it no longer exists".into() });
         }
@@ -17,8 +18,8 @@ impl Watching for Asked {
         Ok(Box::pin(std::future::ready(Ok(()))))
     }
 
-    fn unwatch(&self, _: UpstreamId, uri: &str) {
-        self.0.lock().expect("whole").push(format!("-{uri}"));
+    fn unwatch(&self, _: UpstreamId, topic: &Topic) {
+        self.0.lock().expect("whole").push(format!("-{}", topic.name()));
     }
 }
 
@@ -41,13 +42,13 @@ impl Scene {
     }
 
     fn subscribe(&self, who: Uuid, exposed: &str, uri: &str) -> Result<(), NotEntered> {
-        let resource = Resource { upstream: self.upstream, uri: uri.into() };
-        self.updates.subscribe(who, self.key, exposed, resource).map(drop)
+        let source = Source { upstream: self.upstream, topic: Topic::resource(uri) };
+        self.updates.subscribe(who, self.key, exposed, source).map(drop)
     }
 
     fn updated(&self, uri: &str) {
         let params = format!(r#"{{"uri":"{uri}","_meta":{{"{}":7}}}}"#, meta::SUBSCRIPTION_ID);
-        self.updates.updated(self.upstream, uri, &params.into());
+        self.updates.updated(self.upstream, &Topic::resource(uri), &params.into());
     }
 
     fn asked(&self) -> Vec<String> {
@@ -75,7 +76,7 @@ async fn the_upstream_is_asked_for_the_first_and_left_with_the_last() {
     scene.updates.end(BOB);
     assert_eq!(scene.asked(), ["-a:1"]);
     let state = scene.updates.state();
-    assert!(state.subscribers.is_empty() && state.resources.is_empty() && state.by_key.is_empty());
+    assert!(state.subscribers.is_empty() && state.sources.is_empty() && state.by_key.is_empty());
 }
 
 #[tokio::test]
@@ -95,7 +96,14 @@ async fn an_update_reaches_those_who_subscribed_under_the_uri_they_use() {
     assert!(told(&streams[1]).is_empty());
     scene.updated("a:1/part");
     assert_eq!(told(&streams[0]), [r#"{"uri":"mpg+00000001:a:1/part"}"#]);
-    scene.updates.updated(UpstreamId::at(Timestamp::from_millis(1)), "a:1", &Bytes::from_static(b"{}"));
+    scene.subscribe(BOB, "ui://mpg+00000001/clock", "ui://clock").expect("there is room");
+    scene.updated("ui://clock/hand");
+    assert_eq!(told(&streams[1]), [r#"{"uri":"ui://mpg+00000001/clock/hand"}"#]);
+    scene.updates.updated(
+        UpstreamId::at(Timestamp::from_millis(1)),
+        &Topic::resource("a:1"),
+        &Bytes::from_static(b"{}"),
+    );
     assert!(told(&streams[0]).is_empty(), "another upstream may have the same URI");
 }
 

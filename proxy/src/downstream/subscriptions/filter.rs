@@ -1,10 +1,12 @@
 //! What a client asks to hear of: the filter of `subscriptions/listen` (2026-07-28).
 
 use bytes::Bytes;
+use http::StatusCode;
 use serde::Deserialize;
 
 use super::watch::ANNOUNCED;
-use crate::downstream::outlet::Pieces;
+use crate::downstream::dispatch::Answered;
+use crate::downstream::tasks;
 use crate::wire::compose;
 use crate::wire::envelope::Request;
 use crate::wire::meta;
@@ -29,18 +31,26 @@ pub(super) struct Filter {
     resources_list_changed: bool,
     #[serde(default)]
     pub(super) resource_subscriptions: Vec<String>,
+    /// Of the tasks extension.
+    #[serde(default)]
+    pub(super) task_ids: Vec<String>,
 }
 
 impl Filter {
     /// What a request asks for; where that can't be read, the answer that says so.
-    pub(super) fn of(request: &Request) -> Result<Self, Pieces> {
+    pub(super) fn of(request: &Request) -> Result<Self, Answered> {
         let Some(params) = &request.params else { return Ok(Self::default()) };
-        serde_json::from_slice::<ListenParams>(params.raw()).map(|params| params.notifications).map_err(
-            |_| {
-                let text = "params.notifications must be a filter";
-                vec![compose::error(Some(&request.id), INVALID_PARAMS, text, None)]
-            },
-        )
+        let Ok(ListenParams { notifications }) = serde_json::from_slice(params.raw()) else {
+            let text = "params.notifications must be a filter";
+            let message = vec![compose::error(Some(&request.id), INVALID_PARAMS, text, None)];
+            return Err(Answered { status: StatusCode::OK, message });
+        };
+        // Tasks, status notifications: who asks for them must have declared the extension.
+        if !notifications.task_ids.is_empty() && !tasks::declares_tasks(Some(params)) {
+            let message = vec![compose::error_raw(Some(&request.id), &tasks::missing_capability())];
+            return Err(Answered { status: StatusCode::BAD_REQUEST, message });
+        }
+        Ok(notifications)
     }
 
     pub(super) fn methods(&self) -> Vec<&'static str> {
@@ -61,6 +71,9 @@ impl Filter {
         }
         if !self.resource_subscriptions.is_empty() {
             honoured.insert("resourceSubscriptions".into(), self.resource_subscriptions.clone().into());
+        }
+        if !self.task_ids.is_empty() {
+            honoured.insert("taskIds".into(), self.task_ids.clone().into());
         }
         format!(r#"{{{},"notifications":{}}}"#, tag(id), serde_json::Value::Object(honoured))
     }

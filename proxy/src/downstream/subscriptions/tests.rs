@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
+use http::StatusCode;
 use serde_json::{Value, json};
 use sql::model::ApiKey;
 
@@ -38,6 +39,7 @@ fn scene() -> Scene {
         logs: LogFeed::default(),
         streams: CallsInFlight::default(),
         draining: CancellationToken::new(),
+        task_ids: crate::downstream::tasks::ids::tests::ids(),
         tasks: Tasks::new(tokio::runtime::Handle::current()),
     };
     let mut scene = Scene { subscriptions, key, lists: Vec::new() };

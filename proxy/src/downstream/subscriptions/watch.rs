@@ -26,6 +26,7 @@ use crate::downstream::resource_updates::Attached;
 use crate::downstream::stream::KEEP_ALIVE;
 use crate::upstream::Settling;
 use crate::upstream::call::SubscribeError;
+use crate::upstream::topic::Topic;
 use crate::wire::compose;
 use crate::wire::edit::Object;
 use crate::wire::meta;
@@ -127,7 +128,7 @@ impl Watch {
 
     /// A subscription: acknowledged once it is known what is honoured, so that the client hears of every
     /// change after that.
-    pub(super) async fn listen(self, mut filter: Filter, settling: Vec<(String, Settling)>) {
+    pub(super) async fn listen(self, mut filter: Filter, settling: Vec<(Topic, Settling)>) {
         let (names, settling): (Vec<_>, Vec<_>) = settling.into_iter().unzip();
         let settled = join_all(settling.into_iter().map(|settles| timeout(SETTLE_TIMEOUT, settles)));
         let settled = tokio::select! {
@@ -135,13 +136,18 @@ impl Watch {
             () = self.open.over(&self.caller, &self.draining) => return self.farewell(),
         };
         filter.resource_subscriptions.clear();
-        for (uri, outcome) in names.into_iter().zip(settled) {
+        filter.task_ids.clear();
+        for (named, outcome) in names.into_iter().zip(settled) {
             if matches!(outcome, Ok(Err(SubscribeError::Refused(_)))) {
-                self.open.inbox.unsubscribe(&uri);
-            } else {
-                // One that can't be reached now is asked as soon as it can.
-                filter.resource_subscriptions.push(uri);
+                self.open.inbox.unsubscribe(named.name());
+                continue;
             }
+            // One that can't be reached now is asked as soon as it can.
+            let honoured = match named {
+                Topic::Resource(_) => &mut filter.resource_subscriptions,
+                Topic::Task(_) => &mut filter.task_ids,
+            };
+            honoured.push(named.name().to_owned());
         }
         let Face::Listen { id } = &self.open.face else { return };
         let acknowledged = compose::notification(
@@ -211,7 +217,7 @@ impl Watch {
         true
     }
 
-    /// Says which subscribed resources changed, of those that the key still sees. `false`: the client
+    /// Says which subscribed resources and tasks changed, of those that the key still sees. `false`: the client
     /// doesn't read, or has another stream by now.
     fn tell_updates(&self) -> bool {
         if self.open.ended.is_cancelled() {
@@ -220,11 +226,15 @@ impl Watch {
         let view = self.view();
         let mut updates = self.open.inbox.take().into_iter();
         while let Some(update) = updates.next() {
-            if view.route_uri(&update.subscribed).is_none() {
+            let is_shown = match &update.source.topic {
+                Topic::Resource(_) => view.route_uri(&update.subscribed).is_some(),
+                Topic::Task(_) => view.shows(update.source.upstream),
+            };
+            if !is_shown {
                 continue;
             }
             let params = self.open.face.tagged(update.params.clone());
-            let message = compose::notification("notifications/resources/updated", Some(&params));
+            let message = compose::notification(update.source.topic.method(), Some(&params));
             if !self.open.offer(&message) {
                 self.open.inbox.give_back(std::iter::once(update).chain(updates));
                 return false;
@@ -242,8 +252,7 @@ impl Watch {
             return true;
         }
         let view = self.view();
-        let is_shown = view.upstreams().any(|lists| lists.upstream.id == message.upstream);
-        !is_shown || self.open.offer(&message.message)
+        !view.shows(message.upstream) || self.open.offer(&message.message)
     }
 
     /// When a change that was held back may be announced.

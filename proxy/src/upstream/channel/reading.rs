@@ -138,7 +138,7 @@ impl Shared {
     /// A log message and the like: to the one client that has calls in flight; to all who listen while
     /// nobody has.
     fn said(&self, method: &str, params: Option<&Params>) {
-        match self.in_flight.sole() {
+        match self.in_flight.whose(params) {
             Attribution::One(conversation) => conversation.notify(method, raw(params)),
             Attribution::Nobody => self.wiring.listener.notification(method, raw(params)),
             Attribution::Several => {
@@ -178,7 +178,7 @@ impl Shared {
         if method == "roots/list" && self.wiring.roots == Roots::Undeclared {
             return self.reply(id, &Err(AskRefused::unsupported(method)));
         }
-        match self.in_flight.sole() {
+        match self.in_flight.whose(params) {
             Attribution::One(_) if questions.len() >= QUESTIONS_MAX => {
                 let message = format!("more than {QUESTIONS_MAX} requests wait for an answer");
                 self.reply(id, &Err(AskRefused { code: -32603, message }));

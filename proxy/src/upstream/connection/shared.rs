@@ -25,13 +25,18 @@ use crate::upstream::handshake::Greeting;
 use crate::upstream::link::{Dropped, Era, Link, Listener, Stage};
 use crate::upstream::news::News;
 use crate::upstream::oauth::{Denial, Pass};
+use crate::upstream::offers::Offers;
 use crate::upstream::states::{ConnectionState, Policy, States};
 use crate::upstream::status::{Check, CheckKind, History, Status, millis, raw_value};
+use crate::upstream::topic::Topic;
 use crate::wire::compose::Quoted;
-use crate::wire::edit::Object;
 
-/// What an update says beyond its URI is kept up to here.
+/// What an update of a resource says beyond its URI is kept up to here.
 const UPDATE_BYTES_MAX: usize = 4096;
+
+/// The longest word of a task that is kept: it may hold the task's result, and thousands of them may
+/// wait. A client that hears nothing of a larger one asks for it.
+const TASK_BYTES_MAX: usize = 256 * 1024;
 
 /// What is spoken with an upstream that is available.
 #[derive(Debug, Clone)]
@@ -42,6 +47,8 @@ pub struct Peer {
     pub protocol_version: &'static str,
     /// Its capabilities, a raw JSON object.
     pub capabilities: Bytes,
+    /// What of them is acted on.
+    pub offers: Offers,
 }
 
 /// A link that stands.
@@ -113,12 +120,12 @@ pub(super) struct Shared {
     pub(super) pulse: watch::Sender<Pulse>,
     pub(super) bulkhead: Bulkhead,
     pub(super) wishes: Wishes,
-    /// The resources that the upstream is to tell of.
+    /// What the upstream is to tell of.
     pub(super) watched: Arc<Watched>,
     /// What authorises us there.
     pub(super) pass: Arc<Pass>,
     /// What the last acknowledgement of a subscription said it will tell of; `None`: it said nothing.
-    pub(super) acknowledged: watch::Sender<Option<BTreeSet<String>>>,
+    pub(super) acknowledged: watch::Sender<Option<BTreeSet<Topic>>>,
     live: ArcSwapOption<Live>,
     /// The link that stood last, for what its child wrote.
     last: ArcSwapOption<Live>,
@@ -157,7 +164,7 @@ impl Shared {
         let pass = surroundings.passes.of(spec.id);
         Self {
             id: spec.id,
-            news: Mutex::new(News::of(spec.id)),
+            news: Mutex::new(News::of(spec.id).within(surroundings.scope)),
             spec: ArcSwap::new(spec),
             pulse: watch::Sender::default(),
             bulkhead: Bulkhead::new(),
@@ -377,37 +384,39 @@ impl Shared {
         lock(&self.news)
     }
 
-    /// A resource may have changed while nobody could hear of it.
-    pub(super) fn perhaps_updated(&self, uri: &str) {
-        self.degraded(Reason::UpdateMissed);
-        let params = format!(r#"{{"uri":{}}}"#, Quoted(uri));
-        self.news().updated(uri, params.into());
-        self.ring();
-    }
-
-    /// Nothing that is wanted will be told of.
-    pub(super) fn refuse_all(&self, error: &Bytes) {
-        for uri in self.watched.wanted() {
-            self.watched.mark(&uri, Standing::Refused(error.clone()));
+    /// A topic may have changed while nobody could hear of it. Of a task nothing can be said without
+    /// asking for it, which its client does.
+    pub(super) fn perhaps_updated(&self, topic: &Topic) {
+        if let Topic::Resource(uri) = topic {
+            self.degraded(Reason::UpdateMissed);
+            let params = format!(r#"{{"uri":{}}}"#, Quoted(uri));
+            self.news().updated(topic, params.into());
+            self.ring();
         }
     }
 
-    /// A resource changed, the upstream says. `false` if the word had to be dropped.
-    fn updated(&self, params: &Bytes) -> bool {
-        let uri = Object::parse(params).ok().and_then(|params| params.text("uri"));
-        match uri {
-            Some(uri) if self.watched.covers(&uri) => {
-                // A copy, so that what waits doesn't keep the whole message alive.
-                let params = if params.len() <= UPDATE_BYTES_MAX {
-                    Bytes::copy_from_slice(params)
-                } else {
-                    format!(r#"{{"uri":{}}}"#, Quoted(&uri)).into()
-                };
-                self.news().updated(&uri, params)
-            }
+    /// What is wanted of these topics won't be told of.
+    pub(super) fn refuse(&self, error: &Bytes, topics: impl Fn(&Topic) -> bool) {
+        for topic in self.watched.wanted().iter().filter(|topic| topics(topic)) {
+            self.watched.mark(topic, Standing::Refused(error.clone()));
+        }
+    }
+
+    /// A topic changed, the upstream says. `false` if the word had to be dropped.
+    fn updated(&self, topic: &Topic, params: &Bytes) -> bool {
+        if !self.watched.covers(topic) {
             // Nobody asked.
-            _ => true,
+            return true;
         }
+        // A copy, so that what waits doesn't keep the whole message alive.
+        let params = match topic {
+            Topic::Resource(uri) if params.len() > UPDATE_BYTES_MAX => {
+                format!(r#"{{"uri":{}}}"#, Quoted(uri)).into()
+            }
+            Topic::Task(_) if params.len() > TASK_BYTES_MAX => return false,
+            Topic::Resource(_) | Topic::Task(_) => Bytes::copy_from_slice(params),
+        };
+        self.news().updated(topic, params)
     }
 
     /// Something came from the upstream.
@@ -471,8 +480,11 @@ impl Listener for Shared {
                 self.acknowledged.send_replace(params.as_ref().and_then(honoured));
                 true
             }
-            ("notifications/resources/updated", Some(params)) => self.updated(&params),
-            (_, params) => self.news().notification(method, params),
+            (_, Some(params)) => match Topic::of(method, &params) {
+                Some(topic) => self.updated(&topic, &params),
+                None => self.news().notification(method, Some(params)),
+            },
+            (_, None) => self.news().notification(method, None),
         };
         if !kept {
             tracing::debug!(upstream.id = %self.id, "a message outside calls was dropped, too many wait");

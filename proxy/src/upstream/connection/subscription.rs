@@ -1,6 +1,6 @@
-//! The stream on which a modern upstream says that its lists and the watched resources changed.
+//! The stream on which a modern upstream says that its lists, the watched resources and tasks changed.
 //!
-//! It is held open, and opened anew when it ends. Which resources it tells of is fixed when it is
+//! It is held open, and opened anew when it ends. Which of them it tells of is fixed when it is
 //! opened; when others are wanted, a new one is opened beside the old, which goes only when the new
 //! one is acknowledged: nothing falls in between.
 
@@ -22,7 +22,9 @@ use crate::upstream::call::{Answer, Call, CallError};
 use crate::upstream::handshake::own_meta;
 use crate::upstream::link::Listener;
 use crate::upstream::offers::Offers;
+use crate::upstream::topic::Topic;
 use crate::wire::edit::Object;
+use crate::wire::meta;
 
 /// A stream is renewed after so long even if it stands: nothing should last for ever unseen.
 const RENEW_AFTER: Duration = Duration::from_hours(24);
@@ -48,7 +50,7 @@ pub(super) async fn keep(shared: Arc<Shared>, live: Arc<Live>) {
     shared.watched.forget_refusals();
     let keeper = Keeper {
         lists: offered(&live.peer.capabilities),
-        tells_updates: Offers::of(&live.peer.capabilities).subscribe,
+        offers: live.peer.offers,
         shared,
         live,
         current: None,
@@ -63,7 +65,7 @@ pub(super) async fn keep(shared: Arc<Shared>, live: Arc<Live>) {
 
 /// One `subscriptions/listen` and what it tells of.
 struct Stream {
-    uris: BTreeSet<Arc<str>>,
+    topics: BTreeSet<Topic>,
     opened: Instant,
     call: Pin<Box<dyn Future<Output = Result<Answer, CallError>> + Send>>,
 }
@@ -72,7 +74,7 @@ struct Keeper {
     shared: Arc<Shared>,
     live: Arc<Live>,
     lists: Vec<(&'static str, Kind)>,
-    tells_updates: bool,
+    offers: Offers,
     /// The stream that tells; without one there is a gap.
     current: Option<Stream>,
     /// The one that is to take its place, not yet acknowledged.
@@ -126,50 +128,58 @@ impl Keeper {
 
     /// Opens another stream if what is to be heard isn't what the current one tells.
     fn reconsider(&mut self) {
-        if !self.tells_updates {
-            self.shared.refuse_all(&not_offered());
-        } else if let Some(error) = &self.refused {
-            self.shared.refuse_all(error);
+        let offers = self.offers;
+        self.shared.refuse(&not_offered(), |topic| !tells_of(offers, topic));
+        if let Some(error) = &self.refused {
+            self.shared.refuse(error, |_| true);
         }
         if self.next.is_some() || self.retry_at.is_some() || self.refused.is_some() {
             return;
         }
-        let uris = if self.tells_updates { self.shared.watched.wanted() } else { BTreeSet::new() };
-        if self.lists.is_empty() && uris.is_empty() {
+        let mut topics = self.shared.watched.wanted();
+        topics.retain(|topic| tells_of(offers, topic));
+        if self.lists.is_empty() && topics.is_empty() {
             self.current = None;
-        } else if self.current.as_ref().is_none_or(|current| current.uris != uris) {
-            self.next = Some(self.open(uris));
+        } else if self.current.as_ref().is_none_or(|current| current.topics != topics) {
+            self.next = Some(self.open(topics));
         }
     }
 
-    fn open(&self, uris: BTreeSet<Arc<str>>) -> Stream {
+    fn open(&self, topics: BTreeSet<Topic>) -> Stream {
         let mut wanted: serde_json::Map<String, serde_json::Value> =
             self.lists.iter().map(|(field, _)| ((*field).to_owned(), true.into())).collect();
-        if !uris.is_empty() {
-            let uris: Vec<&str> = uris.iter().map(|uri| &**uri).collect();
-            wanted.insert("resourceSubscriptions".to_owned(), uris.into());
+        for topic in &topics {
+            let named = wanted.entry(filter_of(topic)).or_insert_with(|| serde_json::json!([]));
+            if let Some(named) = named.as_array_mut() {
+                named.push(topic.name().into());
+            }
         }
+        let has_tasks = topics.iter().any(|topic| matches!(topic, Topic::Task(_)));
         let wanted = serde_json::Value::Object(wanted);
-        let params = format!(r#"{{"notifications":{wanted},"_meta":{}}}"#, own_meta());
+        let meta = if has_tasks { with_tasks(own_meta().into()) } else { own_meta().into() };
+        let mut params = Object::empty();
+        params.set("notifications", wanted.to_string());
+        params.set("_meta", meta);
+        let params = params.into_bytes();
         let live = Arc::clone(&self.live);
         let call = Box::pin(async move {
-            let call = Call::own("subscriptions/listen", params.into(), RENEW_AFTER, EVENT_BYTES_MAX);
+            let call = Call::own("subscriptions/listen", params, RENEW_AFTER, EVENT_BYTES_MAX);
             live.link.request(call).await
         });
-        Stream { uris, opened: Instant::now(), call }
+        Stream { topics, opened: Instant::now(), call }
     }
 
     /// The next stream tells from now on, of what it `honoured` (without a word: of all).
-    fn acknowledged(&mut self, honoured: Option<&BTreeSet<String>>) {
+    fn acknowledged(&mut self, honoured: Option<&BTreeSet<Topic>>) {
         let Some(mut stream) = self.next.take() else { return };
         let gap = self.current.is_none();
-        stream.uris.retain(|uri| {
-            if honoured.is_some_and(|honoured| !honoured.contains(&**uri)) {
-                self.shared.watched.mark(uri, Standing::Refused(not_offered()));
+        stream.topics.retain(|topic| {
+            if honoured.is_some_and(|honoured| !honoured.contains(topic)) {
+                self.shared.watched.mark(topic, Standing::Refused(not_offered()));
                 return false;
             }
-            if self.shared.watched.mark(uri, Standing::Told) == Some(Standing::Told) && gap {
-                self.shared.perhaps_updated(uri);
+            if self.shared.watched.mark(topic, Standing::Told) == Some(Standing::Told) && gap {
+                self.shared.perhaps_updated(topic);
             }
             true
         });
@@ -193,19 +203,19 @@ impl Keeper {
     fn next_over(&mut self, outcome: Result<Answer, CallError>) {
         let Some(stream) = self.next.take() else { return };
         let Ok(Answer::Error(error)) = outcome else { return self.broke(&stream, outcome.as_ref().err()) };
-        let known = self.current.as_ref().map(|current| &current.uris);
+        let known = self.current.as_ref().map(|current| &current.topics);
         let new: Vec<_> =
-            stream.uris.iter().filter(|uri| known.is_none_or(|known| !known.contains(*uri))).collect();
+            stream.topics.iter().filter(|topic| known.is_none_or(|known| !known.contains(*topic))).collect();
         if new.is_empty() && self.current.is_none() {
             self.refused = Some(error);
         } else if new.is_empty() {
             // It refuses to tell of less: what it tells beyond is dropped here.
             if let Some(current) = &mut self.current {
-                current.uris = stream.uris;
+                current.topics = stream.topics;
             }
         } else {
-            for uri in new {
-                self.shared.watched.mark(uri, Standing::Refused(error.clone()));
+            for topic in new {
+                self.shared.watched.mark(topic, Standing::Refused(error.clone()));
             }
         }
     }
@@ -236,6 +246,28 @@ async fn until(due: Option<Instant>) {
     }
 }
 
+fn tells_of(offers: Offers, topic: &Topic) -> bool {
+    match topic {
+        Topic::Resource(_) => offers.subscribe,
+        Topic::Task(_) => offers.tasks_extension,
+    }
+}
+
+/// Where a filter names a topic.
+fn filter_of(topic: &Topic) -> &'static str {
+    match topic {
+        Topic::Resource(_) => "resourceSubscriptions",
+        Topic::Task(_) => "taskIds",
+    }
+}
+
+/// The gateway's own `_meta`, declaring the extension without which nobody may ask for tasks.
+fn with_tasks(own_meta: Bytes) -> Bytes {
+    let Ok(mut own) = Object::parse(&own_meta) else { return own_meta };
+    own.set(meta::CLIENT_CAPABILITIES, format!(r#"{{"extensions":{{"{}":{{}}}}}}"#, meta::TASKS_EXTENSION));
+    own.into_bytes()
+}
+
 fn offered(capabilities: &Bytes) -> Vec<(&'static str, Kind)> {
     let Ok(capabilities) = Object::parse(capabilities) else { return Vec::new() };
     let changes = |name: &str| {
@@ -245,8 +277,8 @@ fn offered(capabilities: &Bytes) -> Vec<(&'static str, Kind)> {
     LISTS.iter().filter(|(name, ..)| changes(name)).map(|(_, field, kind)| (*field, *kind)).collect()
 }
 
-/// The resources that an acknowledgement names; `None` if it has no filter.
-pub(super) fn honoured(params: &Bytes) -> Option<BTreeSet<String>> {
+/// What an acknowledgement names; `None` if it has no filter.
+pub(super) fn honoured(params: &Bytes) -> Option<BTreeSet<Topic>> {
     #[derive(serde::Deserialize)]
     struct Acknowledgement {
         notifications: Filter,
@@ -255,8 +287,11 @@ pub(super) fn honoured(params: &Bytes) -> Option<BTreeSet<String>> {
     #[serde(rename_all = "camelCase")]
     struct Filter {
         #[serde(default)]
-        resource_subscriptions: BTreeSet<String>,
+        resource_subscriptions: Vec<String>,
+        #[serde(default)]
+        task_ids: Vec<String>,
     }
-    let acknowledgement: Acknowledgement = serde_json::from_slice(params).ok()?;
-    Some(acknowledgement.notifications.resource_subscriptions)
+    let Acknowledgement { notifications } = serde_json::from_slice(params).ok()?;
+    let resources = notifications.resource_subscriptions.iter().map(|uri| Topic::resource(uri));
+    Some(resources.chain(notifications.task_ids.iter().map(|id| Topic::task(id))).collect())
 }

@@ -25,6 +25,7 @@ use crate::upstream::handshake::{self, Greeting};
 use crate::upstream::link::{Era, Link, Listener, OpenError, Roots, Wiring, next_id};
 use crate::upstream::news::UpstreamEvent;
 use crate::upstream::oauth::Denial;
+use crate::upstream::offers::Offers;
 use crate::upstream::states::{Action, Event};
 use crate::upstream::status::CheckKind;
 
@@ -212,10 +213,12 @@ impl Supervisor {
         match opened {
             Ok((link, greeting)) => {
                 self.shared.record(CheckKind::Connect, took, None);
+                let spoken = &greeting.spoken;
                 let peer = Peer {
-                    era: greeting.spoken.era(),
-                    protocol_version: greeting.spoken.version.as_str(),
-                    capabilities: greeting.spoken.capabilities.clone(),
+                    era: spoken.era(),
+                    protocol_version: spoken.version.as_str(),
+                    capabilities: spoken.capabilities.clone(),
+                    offers: Offers::of(&spoken.capabilities).spoken_in(spoken.version.as_str()),
                 };
                 self.known = Some(peer.era);
                 self.shared.greeted(&greeting);

@@ -1,4 +1,4 @@
-//! The resources of one upstream whose updates are wanted, and how far each has come.
+//! What one upstream is to tell of (resources, tasks), and how far each has come.
 //!
 //! What is wanted outlives a connection, so that the next one asks for it again; who wants it is
 //! counted above. The task that keeps a link subscribed follows what is wanted here and says how the
@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,14 +13,15 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::upstream::call::{CallError, SubscribeError};
+use crate::upstream::topic::Topic;
 
-/// Resources watched at one upstream: a `subscriptions/listen` names all of them in one message.
+/// Topics watched at one upstream: a `subscriptions/listen` names all of them in one message.
 const WATCHED_MAX: usize = 4096;
 
 /// How long an upstream may take to say that it will tell.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How far a wanted resource has come.
+/// How far a wanted topic has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Standing {
     /// The upstream is yet to be asked.
@@ -35,16 +35,16 @@ pub(super) enum Standing {
 /// What is wanted of one upstream.
 #[derive(Default)]
 pub(crate) struct Watched {
-    standings: watch::Sender<BTreeMap<Arc<str>, Standing>>,
+    standings: watch::Sender<BTreeMap<Topic, Standing>>,
 }
 
 impl Watched {
-    /// Wants a resource; one that was refused is asked for again.
-    pub(crate) fn want(&self, uri: &str) -> Result<(), CallError> {
+    /// Wants to hear of a topic; one that was refused is asked for again.
+    pub(crate) fn want(&self, topic: &Topic) -> Result<(), CallError> {
         let mut full = false;
         self.standings.send_if_modified(|standings| {
             let known = standings.len();
-            match standings.get_mut(uri) {
+            match standings.get_mut(topic) {
                 Some(standing @ Standing::Refused(_)) => *standing = Standing::Wanted,
                 Some(_) => return false,
                 None if known >= WATCHED_MAX => {
@@ -52,34 +52,34 @@ impl Watched {
                     return false;
                 }
                 None => {
-                    standings.insert(uri.into(), Standing::Wanted);
+                    standings.insert(topic.clone(), Standing::Wanted);
                 }
             }
             true
         });
         if full {
             return Err(CallError::Unavailable {
-                reason: format!("{WATCHED_MAX} of its resources are watched, which is the limit"),
+                reason: format!("{WATCHED_MAX} of its resources and tasks are watched, which is the limit"),
             });
         }
         Ok(())
     }
 
-    /// Wants a resource no longer.
-    pub(crate) fn unwant(&self, uri: &str) {
-        self.standings.send_if_modified(|standings| standings.remove(uri).is_some());
+    /// Wants to hear of a topic no longer.
+    pub(crate) fn unwant(&self, topic: &Topic) {
+        self.standings.send_if_modified(|standings| standings.remove(topic).is_some());
     }
 
-    /// Resolves when the upstream tells of a wanted resource, or doesn't.
+    /// Resolves when the upstream tells of a wanted topic, or doesn't.
     pub(crate) fn settled(
         &self,
-        uri: &str,
+        topic: &Topic,
     ) -> impl Future<Output = Result<(), SubscribeError>> + Send + 'static + use<> {
-        let (mut standings, uri) = (self.standings.subscribe(), uri.to_owned());
+        let (mut standings, topic) = (self.standings.subscribe(), topic.clone());
         async move {
-            let settled = standings.wait_for(|standings| standings.get(&*uri) != Some(&Standing::Wanted));
+            let settled = standings.wait_for(|standings| standings.get(&topic) != Some(&Standing::Wanted));
             match timeout(SETTLE_TIMEOUT, settled).await {
-                Ok(Ok(standings)) => match standings.get(&*uri) {
+                Ok(Ok(standings)) => match standings.get(&topic) {
                     Some(Standing::Refused(error)) => Err(SubscribeError::Refused(error.clone())),
                     _ => Ok(()),
                 },
@@ -90,22 +90,22 @@ impl Watched {
     }
 
     /// Tells of each change of what is wanted, or of how far it has come.
-    pub(super) fn changes(&self) -> watch::Receiver<BTreeMap<Arc<str>, Standing>> {
+    pub(super) fn changes(&self) -> watch::Receiver<BTreeMap<Topic, Standing>> {
         self.standings.subscribe()
     }
 
     /// What the upstream is to tell of: all that is wanted and wasn't refused.
-    pub(super) fn wanted(&self) -> BTreeSet<Arc<str>> {
+    pub(super) fn wanted(&self) -> BTreeSet<Topic> {
         let standings = self.standings.borrow();
         let wanted = standings.iter().filter(|(_, standing)| !matches!(standing, Standing::Refused(_)));
-        wanted.map(|(uri, _)| Arc::clone(uri)).collect()
+        wanted.map(|(topic, _)| topic.clone()).collect()
     }
 
-    /// Says how far a resource has come; the answer is how far it was, if it is still wanted.
-    pub(super) fn mark(&self, uri: &str, standing: Standing) -> Option<Standing> {
+    /// Says how far a topic has come; the answer is how far it was, if it is still wanted.
+    pub(super) fn mark(&self, topic: &Topic, standing: Standing) -> Option<Standing> {
         let mut before = None;
         self.standings.send_if_modified(|standings| {
-            let Some(known) = standings.get_mut(uri) else { return false };
+            let Some(known) = standings.get_mut(topic) else { return false };
             let changed = *known != standing;
             before = Some(std::mem::replace(known, standing));
             changed
@@ -125,19 +125,11 @@ impl Watched {
         });
     }
 
-    /// Whether word of this resource is wanted, or of one that it is a part of.
-    pub(super) fn covers(&self, uri: &str) -> bool {
+    /// Whether word of this topic is wanted, or of one that it is a part of.
+    pub(super) fn covers(&self, topic: &Topic) -> bool {
         let standings = self.standings.borrow();
-        itself_and_wholes(uri).any(|uri| standings.contains_key(uri))
+        topic.itself_and_wholes().any(|topic| standings.contains_key(&topic))
     }
-}
-
-/// A resource and those that it may be a part of: an update may name a sub-resource of what was
-/// subscribed to (`notifications/resources/updated`).
-pub(crate) fn itself_and_wholes(uri: &str) -> impl Iterator<Item = &str> {
-    let ends = uri.match_indices(['/', '?', '#']).flat_map(|(at, _)| [at, at + 1]);
-    let wholes = ends.filter(|end| *end < uri.len()).map(|end| &uri[..end]);
-    std::iter::once(uri).chain(wholes)
 }
 
 #[cfg(test)]
@@ -148,40 +140,40 @@ mod tests {
     fn a_part_is_covered_by_its_whole_and_by_nothing_that_only_begins_alike() {
         let watched = Watched::default();
         for uri in ["file:///a", "db://t/"] {
-            watched.want(uri).expect("there is room");
+            watched.want(&Topic::resource(uri)).expect("there is room");
         }
         for covered in ["file:///a", "file:///a/b/c", "file:///a#x", "file:///a?q", "db://t/", "db://t/1"] {
-            assert!(watched.covers(covered), "{covered}");
+            assert!(watched.covers(&Topic::resource(covered)), "{covered}");
         }
         for other in ["file:///ab", "file:///", "file:///b", "db://t", "db://u/1", ""] {
-            assert!(!watched.covers(other), "{other}");
+            assert!(!watched.covers(&Topic::resource(other)), "{other}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_hears_how_the_upstream_took_it() {
-        let watched = Watched::default();
-        watched.want("a:1").expect("there is room");
-        let (first, late) = (watched.settled("a:1"), watched.settled("a:1"));
-        assert_eq!(watched.mark("a:1", Standing::Told), Some(Standing::Wanted));
+        let (watched, topic) = (Watched::default(), Topic::resource("a:1"));
+        watched.want(&topic).expect("there is room");
+        let (first, late) = (watched.settled(&topic), watched.settled(&topic));
+        assert_eq!(watched.mark(&topic, Standing::Told), Some(Standing::Wanted));
         first.await.expect("it tells");
-        watched.mark("a:1", Standing::Refused(Bytes::from_static(b"{}")));
+        watched.mark(&topic, Standing::Refused(Bytes::from_static(b"{}")));
         assert!(matches!(late.await, Err(SubscribeError::Refused(_))));
         assert!(watched.wanted().is_empty());
-        watched.want("a:1").expect("it is known");
-        let outcome = watched.settled("a:1").await;
+        watched.want(&topic).expect("it is known");
+        let outcome = watched.settled(&topic).await;
         assert!(matches!(outcome, Err(SubscribeError::Failed(CallError::TimedOut { .. }))));
-        watched.unwant("a:1");
-        assert_eq!(watched.mark("a:1", Standing::Told), None);
+        watched.unwant(&topic);
+        assert_eq!(watched.mark(&topic, Standing::Told), None);
     }
 
     #[test]
     fn no_more_is_watched_than_one_message_may_name() {
         let watched = Watched::default();
         for count in 0..WATCHED_MAX {
-            watched.want(&count.to_string()).expect("there is room");
+            watched.want(&Topic::resource(&count.to_string())).expect("there is room");
         }
-        assert!(watched.want("one more").is_err());
-        watched.want("0").expect("it is known");
+        assert!(watched.want(&Topic::task("one more")).is_err());
+        watched.want(&Topic::resource("0")).expect("it is known");
     }
 }

@@ -264,6 +264,9 @@ impl Exchange<'_> {
                 }
             }
             Addressee::Everyone => listener.notification(method, params.map(|params| params.raw().clone())),
+            Addressee::Call if self.call.conversation.is_for_another(params.map(Params::raw)) => {
+                listener.dropped(Dropped::Unattributed);
+            }
             Addressee::Call => notify(&self.call.conversation, method, params),
         }
     }

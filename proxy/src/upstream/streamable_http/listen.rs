@@ -91,7 +91,7 @@ fn take(parts: &Arc<Parts>, asks: &mut Asks, message: Bytes) {
     match frame::read(message) {
         Ok(Incoming::Notification { method, params }) => notification(parts, asks, &method, params.as_ref()),
         Ok(Incoming::Request { id, method, params }) => {
-            let client = match parts.in_flight.sole() {
+            let client = match parts.in_flight.whose(params.as_ref()) {
                 Attribution::One(client) => Some(client),
                 Attribution::Nobody | Attribution::Several => None,
             };
@@ -118,7 +118,7 @@ fn notification(parts: &Parts, asks: &mut Asks, method: &str, params: Option<&Pa
             }
         }
         Addressee::Everyone => listener.notification(method, params.map(|params| params.raw().clone())),
-        Addressee::Call => match parts.in_flight.sole() {
+        Addressee::Call => match parts.in_flight.whose(params) {
             Attribution::One(client) => notify(&client, method, params),
             Attribution::Nobody => listener.notification(method, params.map(|params| params.raw().clone())),
             Attribution::Several => {

@@ -10,6 +10,7 @@ use super::peer::{Peer, Talk};
 use super::*;
 use crate::bridge::degraded::Reason;
 use crate::upstream::call::SubscribeError;
+use crate::upstream::topic::Topic;
 
 const TELLS: &str = r#"{"resources":{"subscribe":true}}"#;
 
@@ -22,8 +23,8 @@ fn listened(peer: &Peer) -> Vec<Value> {
 /// The next update in the news, by its URI.
 async fn updated(news: &mut mpsc::Receiver<UpstreamEvent>) -> String {
     loop {
-        if let UpstreamEvent::ResourceUpdated { uri, .. } = news.recv().await.expect("the supervisor lives") {
-            return uri;
+        if let UpstreamEvent::Updated { topic, .. } = news.recv().await.expect("the supervisor lives") {
+            return topic.name().to_owned();
         }
     }
 }
@@ -63,13 +64,13 @@ async fn a_modern_upstream_is_listened_to_for_all_that_is_wanted() {
     let (upstreams, mut news) = upstreams(Egress::Private);
     let spec = Arc::new(record(&peer.url, Protocol::Auto));
     upstreams.apply(&[Arc::clone(&spec)]);
-    let subscribe = |uri| upstreams.subscribe(spec.id, uri).expect("it is there");
+    let subscribe = |uri| upstreams.subscribe(spec.id, &Topic::resource(uri)).expect("it is there");
     subscribe("a:1").await.expect("it is honoured");
     assert_eq!(updated(&mut news).await, "a:1");
     subscribe("a:2").await.expect("it is honoured");
     assert!(matches!(subscribe("b:1").await, Err(SubscribeError::Refused(_))));
-    upstreams.unsubscribe(spec.id, "b:1");
-    upstreams.unsubscribe(spec.id, "a:1");
+    upstreams.unsubscribe(spec.id, &Topic::resource("b:1"));
+    upstreams.unsubscribe(spec.id, &Topic::resource("a:1"));
     let last = json!({"resourceSubscriptions": ["a:2"]});
     peer.until_some(4, |seen| seen.method() == "subscriptions/listen").await;
     let listened = listened(&peer);
@@ -108,7 +109,7 @@ async fn a_legacy_upstream_is_asked_again_after_a_reconnection_and_may_have_chan
     let (upstreams, mut news) = upstreams(Egress::Private);
     let spec = Arc::new(record(&peer.url, Protocol::Legacy));
     upstreams.apply(&[Arc::clone(&spec)]);
-    let subscribe = |uri| upstreams.subscribe(spec.id, uri).expect("it is there");
+    let subscribe = |uri| upstreams.subscribe(spec.id, &Topic::resource(uri)).expect("it is there");
     for uri in ["a:1", "a:1", "a:2"] {
         subscribe(uri).await.expect("it tells");
     }
@@ -116,8 +117,8 @@ async fn a_legacy_upstream_is_asked_again_after_a_reconnection_and_may_have_chan
         Err(SubscribeError::Refused(error)) => assert!(error.starts_with(br#"{"code":-32002"#), "{error:?}"),
         other => panic!("a refusal, not {other:?}"),
     }
-    upstreams.unsubscribe(spec.id, "b:1");
-    upstreams.unsubscribe(spec.id, "a:2");
+    upstreams.unsubscribe(spec.id, &Topic::resource("b:1"));
+    upstreams.unsubscribe(spec.id, &Topic::resource("a:2"));
     peer.until("resources/unsubscribe").await;
     let asked = |method: &str| -> Vec<String> {
         let seen = peer.seen().into_iter().filter(|seen| seen.method() == method);
@@ -143,9 +144,9 @@ async fn an_upstream_that_tells_of_nothing_is_not_asked() {
     let (upstreams, _news) = upstreams(Egress::Private);
     let spec = Arc::new(record(&peer.url, Protocol::Legacy));
     upstreams.apply(&[Arc::clone(&spec)]);
-    let settled = upstreams.subscribe(spec.id, "a:1").expect("it is there").await;
+    let settled = upstreams.subscribe(spec.id, &Topic::resource("a:1")).expect("it is there").await;
     assert!(matches!(settled, Err(SubscribeError::Refused(_))));
     assert!(peer.seen().iter().all(|seen| seen.method() != "resources/subscribe"));
-    assert!(upstreams.subscribe(UpstreamId::at(Timestamp::from_millis(0)), "a:1").is_err());
+    assert!(upstreams.subscribe(UpstreamId::at(Timestamp::from_millis(0)), &Topic::resource("a:1")).is_err());
     upstreams.shutdown().await;
 }

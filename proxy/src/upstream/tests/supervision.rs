@@ -14,7 +14,7 @@ use super::*;
 use crate::bridge::degraded::Degradations;
 use crate::testing::pass;
 use crate::upstream::call::CallError;
-use crate::upstream::connection::{Connection, Opener, Surroundings};
+use crate::upstream::connection::{Connection, Opener, Scope, Surroundings};
 use crate::upstream::isolation::Served;
 use crate::upstream::link::{Link, Negotiated, OpenError, Stage};
 use crate::upstream::states::ConnectionState;
@@ -99,24 +99,25 @@ impl Opener for Scripted {
 }
 
 fn surroundings(
-    opener: Arc<Scripted>,
+    opener: &Arc<Scripted>,
     settings: Settings,
     events: mpsc::Sender<UpstreamEvent>,
 ) -> Surroundings {
     Surroundings {
-        opener,
+        opener: Arc::clone(opener) as Arc<dyn Opener>,
         settings: watch::channel(Arc::new(settings)).1,
         clock: Clock::manual(Timestamp::from_millis(0)),
         passes: Passes::default(),
         tasks: tasks(),
         events,
         degraded: Degradations::default(),
+        scope: Scope::Everyone,
     }
 }
 
 fn connection(opener: &Arc<Scripted>) -> (Connection, mpsc::Receiver<UpstreamEvent>) {
     let (events, news) = mpsc::channel(64);
-    let surroundings = surroundings(Arc::clone(opener), Settings::default(), events);
+    let surroundings = surroundings(opener, Settings::default(), events);
     let spec = Arc::new(record("http://127.0.0.1:1/", Protocol::Legacy));
     (Connection::start(spec, surroundings, Roots::Undeclared, Arc::default()), news)
 }
@@ -238,10 +239,8 @@ async fn a_disabled_upstream_is_left_alone() {
     let (events, _news) = mpsc::channel(1);
     let mut spec = record("http://127.0.0.1:1/", Protocol::Auto);
     spec.enabled = false;
-    let surroundings = Surroundings {
-        clock: Clock::system(),
-        ..surroundings(Arc::clone(&opener), Settings::default(), events)
-    };
+    let surroundings =
+        Surroundings { clock: Clock::system(), ..surroundings(&opener, Settings::default(), events) };
     let connection = Connection::start(Arc::new(spec), surroundings, Roots::Undeclared, Arc::default());
     let (call, _outbox) = call("{}");
     assert!(matches!(connection.call(call).await, Err(CallError::Unavailable { .. })));
@@ -435,7 +434,7 @@ async fn a_session_is_shared_by_those_whom_the_isolation_names() {
     ] {
         let opener = scripted(Vec::new());
         let (events, mut news) = mpsc::channel(64);
-        let surroundings = surroundings(Arc::clone(&opener), Settings::default(), events);
+        let surroundings = surroundings(&opener, Settings::default(), events);
         let mut spec = record("http://127.0.0.1:1/", Protocol::Legacy);
         spec.isolation = isolation;
         let served = Served::start(&Arc::new(spec), &surroundings, Arc::default());
@@ -467,7 +466,7 @@ async fn each_owner_has_a_session_of_its_own_until_it_is_idle() {
     let (events, mut news) = mpsc::channel(64);
     let mut settings = Settings::default();
     settings.limits.sessions_per_upstream = 2;
-    let surroundings = surroundings(Arc::clone(&opener), settings, events);
+    let surroundings = surroundings(&opener, settings, events);
     let mut spec = record("http://127.0.0.1:1/", Protocol::Legacy);
     spec.isolation = Isolation::PerSession;
     let served = Served::start(&Arc::new(spec), &surroundings, Arc::default());

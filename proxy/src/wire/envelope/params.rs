@@ -35,9 +35,11 @@ pub enum Field {
     Ref,
     /// `taskId` of the tasks methods.
     TaskId,
+    /// `task` of a call that is to be one (2025-11-25).
+    Task,
 }
 
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 13] = [
     "name",
     "uri",
     "arguments",
@@ -50,6 +52,7 @@ const FIELDS: [&str; 12] = [
     "level",
     "ref",
     "taskId",
+    "task",
 ];
 
 impl Field {
@@ -67,6 +70,7 @@ impl Field {
             "level" => Self::Level,
             "ref" => Self::Ref,
             "taskId" => Self::TaskId,
+            "task" => Self::Task,
             _ => return None,
         })
     }

@@ -1,7 +1,15 @@
 // What a running tool or prompt can do with its caller: say something, and ask something, in either era.
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { setTimeout as wait } from 'node:timers/promises';
-import { INVALID_PARAMS, InputRequired, MISSING_CAPABILITY, RpcError, ToolFailure } from './errors.mjs';
+import {
+  INVALID_PARAMS,
+  InputRequired,
+  METHOD_NOT_FOUND,
+  MISSING_CAPABILITY,
+  RpcError,
+  ToolFailure,
+} from './errors.mjs';
+import { TASKS_EXTENSION } from './tasks.mjs';
 
 const LEVELS = ['debug', 'info', 'notice', 'warning', 'error', 'critical', 'alert', 'emergency'];
 const STATE_TTL_MS = 10 * 60 * 1000;
@@ -59,6 +67,21 @@ export class LegacyCall extends Call {
   constructor(fields) {
     super(fields);
     this.session = fields.session;
+    this.era = 'legacy';
+    this.hasTaskSupport = fields.session.hasTasks;
+  }
+
+  /** A client of 2025-11-25 says itself whether a call is to be a task, where the tool leaves it the choice. */
+  isForTask({ taskSupport }) {
+    const wanted = this.hasTaskSupport && this.params.task !== undefined;
+    if (wanted ? taskSupport === undefined : taskSupport === 'required') {
+      throw new RpcError(METHOD_NOT_FOUND, `The tool ${wanted ? "can't" : 'must'} be called as a task`);
+    }
+    return wanted;
+  }
+
+  created(task) {
+    return { task: task.toLegacy() };
   }
 
   async ask(requests) {
@@ -82,6 +105,8 @@ export class ModernCall extends Call {
   constructor(fields) {
     super(fields);
     this.subject = fields.subject;
+    this.era = 'modern';
+    this.hasTaskSupport = false;
     const { inputResponses, requestState } = this.params;
     if (inputResponses !== undefined && !isObject(inputResponses)) {
       throw new RpcError(INVALID_PARAMS, 'inputResponses must be an object');
@@ -89,6 +114,26 @@ export class ModernCall extends Call {
     const state = requestState === undefined ? undefined : openState(requestState, this.subject);
     this.stateIsValid = state !== undefined;
     this.#answers = { ...state?.answers, ...inputResponses };
+  }
+
+  /** With the extension it is the server that decides: here each tool that can be a task is one. */
+  isForTask({ taskSupport }) {
+    if (taskSupport === 'required') this.requireTasks();
+    return taskSupport !== undefined && this.#declaresTasks;
+  }
+
+  created(task) {
+    return { resultType: 'task', ...task.toModern() };
+  }
+
+  requireTasks() {
+    if (this.#declaresTasks) return;
+    const data = { requiredCapabilities: { extensions: { [TASKS_EXTENSION]: {} } } };
+    throw new RpcError(MISSING_CAPABILITY, 'Missing required client capability', { data, status: 400 });
+  }
+
+  get #declaresTasks() {
+    return this.capabilities.extensions?.[TASKS_EXTENSION] !== undefined;
   }
 
   ask(requests, { withState = false } = {}) {

@@ -3,12 +3,18 @@ import http from 'node:http';
 import { HEADER_MISMATCH, INVALID_REQUEST, PARSE_ERROR, RpcError, UNSUPPORTED_VERSION } from './errors.mjs';
 import { LEGACY_VERSIONS, LegacySession, META, MODERN_VERSIONS, handleModern } from './server.mjs';
 import { EventStream } from './sse.mjs';
+import { TASK_METHODS } from './tasks.mjs';
 import { findTool, headerParameters } from './tools.mjs';
 
 const NO_SESSION = -32001;
 const BODY_BYTES_MAX = 4 * 1024 * 1024;
 const KEEP_ALIVE_MS = 15_000;
-const NAMED_BY = { 'tools/call': 'name', 'prompts/get': 'name', 'resources/read': 'uri' };
+const NAMED_BY = {
+  'tools/call': 'name',
+  'prompts/get': 'name',
+  'resources/read': 'uri',
+  ...Object.fromEntries(TASK_METHODS.map((method) => [method, 'taskId'])),
+};
 const LOOPBACK = new Set(['127.0.0.1', 'localhost', '[::1]']);
 
 const isLoopback = (authority) => LOOPBACK.has(authority.replace(/:\d+$/, ''));

@@ -12,6 +12,7 @@ import {
   ToolFailure,
   UNSUPPORTED_VERSION,
 } from './errors.mjs';
+import { TASKS_EXTENSION, TASK_METHODS, Tasks, answerLegacy, answerModern } from './tasks.mjs';
 import { findTool, listTools } from './tools.mjs';
 
 export const LEGACY_VERSIONS = ['2025-11-25', '2025-06-18', '2025-03-26', '2024-11-05'];
@@ -25,6 +26,8 @@ const CAPABILITIES = {
   completions: {},
   logging: {},
 };
+const MODERN_CAPABILITIES = { ...CAPABILITIES, extensions: { [TASKS_EXTENSION]: {} } };
+const TASKS_CAPABILITY = { list: {}, cancel: {}, requests: { tools: { call: {} } } };
 const LIST_TTL_MS = 60_000;
 
 /** The extension of those who can show what a tool does. */
@@ -51,6 +54,7 @@ export class ReferenceServer {
     this.counters = { calls: 0, cancelled: 0, sessions: 0, subscribes: 0, unsubscribes: 0, listens: 0 };
     this.sessions = new Set();
     this.listens = new Set();
+    this.tasks = new Tasks((task) => this.#publishTask(task));
   }
 
   offers(tool) {
@@ -110,6 +114,15 @@ export class ReferenceServer {
     }
   }
 
+  /** A legacy task is told of in the session that made it, one of the extension to those who ask for it. */
+  #publishTask(task) {
+    if (task.era === 'legacy') return task.origin.session.notify('notifications/tasks/status', task.toLegacy());
+    for (const listen of this.listens) {
+      if (listen.filter.taskIds?.includes(task.id)) listen.notify('notifications/tasks', task.toDetailed());
+    }
+    return undefined;
+  }
+
   /** Ends what would stay open for ever: the listens, each with its result. */
   close() {
     for (const listen of this.listens) listen.end();
@@ -151,10 +164,10 @@ export class ReferenceServer {
     }
   }
 
-  #tools({ capabilities }) {
+  #tools({ capabilities, hasTaskSupport }) {
     const showsApps = capabilities.extensions?.[APPS] !== undefined;
     const isOffered = ({ name, _meta }) => this.offers(name) && (showsApps || !_meta?.ui);
-    return listTools(this.revisions.tools).filter(isOffered);
+    return listTools(this.revisions.tools, hasTaskSupport).filter(isOffered);
   }
 
   #resources() {
@@ -162,14 +175,22 @@ export class ReferenceServer {
     return content.listResources().filter(({ uri }) => !this.tools || (changes && uri === content.WATCHED));
   }
 
-  async #callTool({ name, arguments: args = {} }, call) {
+  async #callTool({ name, arguments: args = {}, task: wish }, call) {
     const tool = this.offers(name) ? findTool(name) : undefined;
     if (!tool) throw new RpcError(INVALID_PARAMS, `Unknown tool: ${name}`);
     this.counters.calls += 1;
+    if (!call.isForTask(tool)) return this.#run(tool, args, call);
+    // What has to be asked first is asked before there is a task.
+    const prepared = await tool.prepare?.(args, call);
+    const work = (taskCall) => this.#run(tool, args, taskCall, prepared);
+    return call.created(this.tasks.start(call.era, call, wish?.ttl, work));
+  }
+
+  async #run(tool, args, call, prepared) {
     const missing = (tool.inputSchema.required ?? []).filter((key) => !(key in args));
     try {
       if (missing.length) throw new ToolFailure(`Missing arguments: ${missing.join(', ')}`);
-      return await tool.run(args, call);
+      return await tool.run(args, call, prepared);
     } catch (error) {
       if (call.signal.aborted) this.#countCancelled();
       if (!(error instanceof ToolFailure)) throw error;
@@ -258,16 +279,24 @@ export class LegacySession {
         this.server.counters.unsubscribes += 1;
         this.subscriptions.delete(params.uri);
         return {};
-      default:
-        return this.server.answer(method, params, call, RESOURCE_NOT_FOUND_LEGACY);
+      default: {
+        const ofTask = this.hasTasks ? answerLegacy(this.server, method, params, call) : undefined;
+        return ofTask ?? this.server.answer(method, params, call, RESOURCE_NOT_FOUND_LEGACY);
+      }
     }
+  }
+
+  /** Tasks came with 2025-11-25. */
+  get hasTasks() {
+    return this.version === '2025-11-25';
   }
 
   #initialize({ protocolVersion, capabilities = {} }) {
     const [newest] = this.server.versions.filter((version) => LEGACY_VERSIONS.includes(version));
     this.version = this.server.versions.includes(protocolVersion) ? protocolVersion : newest;
     this.capabilities = capabilities;
-    return { protocolVersion: this.version, capabilities: CAPABILITIES, serverInfo: SERVER_INFO };
+    const offered = this.hasTasks ? { ...CAPABILITIES, tasks: TASKS_CAPABILITY } : CAPABILITIES;
+    return { protocolVersion: this.version, capabilities: offered, serverInfo: SERVER_INFO };
   }
 }
 
@@ -296,9 +325,13 @@ async function modernResult(server, method, params, id, call) {
   try {
     if (method === 'server/discover') {
       const hints = { ttlMs: LIST_TTL_MS, cacheScope: 'public' };
-      return { supportedVersions: server.versions, capabilities: CAPABILITIES, ...hints };
+      return { supportedVersions: server.versions, capabilities: MODERN_CAPABILITIES, ...hints };
     }
     if (method === 'subscriptions/listen') return await listen(server, params, id, call);
+    if (TASK_METHODS.includes(method)) {
+      call.requireTasks();
+      return answerModern(server.tasks, method, params);
+    }
     const result = await server.answer(method, params, call, INVALID_PARAMS);
     return CACHEABLE.includes(method) ? { ...result, ttlMs: LIST_TTL_MS, cacheScope: 'public' } : result;
   } catch (error) {
@@ -323,11 +356,14 @@ function checkMeta(server, { _meta: meta }) {
 }
 
 /** Sends what the filter asks for, until the client or the server ends it. */
-function listen(server, { notifications: filter = {} }, id, { channel, signal }) {
+function listen(server, { notifications: filter = {} }, id, call) {
+  const { channel, signal } = call;
+  if (filter.taskIds) call.requireTasks();
   const tag = { [`${META}subscriptionId`]: id };
   const notify = (method, params) => channel.send({ jsonrpc: '2.0', method, params: { ...params, _meta: tag } });
   const known = ['toolsListChanged', 'promptsListChanged', 'resourcesListChanged', 'resourceSubscriptions'];
   const honoured = Object.fromEntries(Object.entries(filter).filter(([key]) => known.includes(key)));
+  if (filter.taskIds) honoured.taskIds = filter.taskIds.filter((taskId) => server.tasks.has('modern', taskId));
   server.counters.listens += 1;
   notify('notifications/subscriptions/acknowledged', { notifications: honoured });
   const listener = { filter: honoured, notify };

@@ -1,9 +1,10 @@
 // The tools of the reference server: the names that the official conformance suite calls, and a few that
 // our own tests want (echo, add, sleep, counters).
 //
-// A tool is `run(args, call)`. It doesn't know which era it serves: `call.ask` sends real requests to a
+// A tool is `run(args, call, prepared)`. One with `taskSupport` can be run as a task, of which what
+// `prepare(args, call)` asks is no part yet. It doesn't know which era it serves: `call.ask` sends real requests to a
 // legacy client, and ends a modern call with `input_required` until the retry brings the answers.
-import { ToolFailure } from './errors.mjs';
+import { INTERNAL_ERROR, RpcError, ToolFailure } from './errors.mjs';
 
 // One pixel, and eight samples of silence: the smallest valid files of their kinds.
 export const PNG = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGOQz38NAAIqAXp4ksuCAAAAAElFTkSuQmCC';
@@ -431,13 +432,92 @@ const asking = {
   },
 };
 
+const tasked = {
+  greet: {
+    description: 'Greets, at once.',
+    inputSchema: object({ name: string() }, ['name']),
+    run: ({ name }) => text(`Hello, ${name}!`),
+  },
+  slow_compute: {
+    description: 'Takes its time.',
+    inputSchema: object({ seconds: { type: 'number', minimum: 0 }, label: string() }),
+    taskSupport: 'optional',
+    run: async ({ seconds = 0, label = '' }, call) => {
+      await call.pause(seconds * 1000);
+      return text(`computed ${label}`.trim());
+    },
+  },
+  failing_job: {
+    description: 'Fails after a while, as a tool does; runs as a task only.',
+    inputSchema: object(),
+    taskSupport: 'required',
+    run: async (_, call) => {
+      await call.pause(PAUSE_MS);
+      throw new ToolFailure('the job failed');
+    },
+  },
+  protocol_error_job: {
+    description: 'Fails after a while, with a protocol error.',
+    inputSchema: object(),
+    taskSupport: 'optional',
+    run: async (_, call) => {
+      await call.pause(PAUSE_MS);
+      throw new RpcError(INTERNAL_ERROR, 'the job broke', { data: { job: 'protocol_error_job' } });
+    },
+  },
+  confirm_delete: {
+    description: 'Asks before it does nothing.',
+    inputSchema: object({ filename: string() }, ['filename']),
+    taskSupport: 'optional',
+    run: async ({ filename }, call) => {
+      const { confirm } = await call.ask({
+        confirm: elicit(`Delete ${filename}?`, { confirm: { type: 'boolean' } }, ['confirm']),
+      });
+      const agreed = confirm.action === 'accept' && confirm.content?.confirm === true;
+      return text(`${agreed ? 'deleted' : 'kept'} ${filename}`);
+    },
+  },
+  multi_input: {
+    description: 'Asks two things at once.',
+    inputSchema: object(),
+    taskSupport: 'optional',
+    run: async (_, call) => {
+      const fields = { name: string(), confirm: { type: 'boolean' } };
+      const { first, second } = await call.ask({ first: elicit('First?', fields), second: elicit('Second?', fields) });
+      return text(`${elicited(first)}; ${elicited(second)}`);
+    },
+  },
+  test_tool_with_task: {
+    description: 'Asks for a name, then goes on as a task.',
+    inputSchema: object(),
+    taskSupport: 'required',
+    prepare: async (_, call) => {
+      const { user_name: user } = await call.ask({
+        user_name: elicit('What is your name?', { name: string() }, ['name']),
+      });
+      return user.content?.name ?? 'stranger';
+    },
+    run: async (_, call, name) => {
+      await call.pause(PAUSE_MS);
+      return text(`Hello, ${name}!`);
+    },
+  },
+};
+
 // The simple one first: the suite's header checks call whatever stands at the head of the list.
 const { test_simple_text, ...rest } = plain;
-const tools = { test_simple_text, ...rest, ...talking, ...asking };
+const tools = { test_simple_text, ...rest, ...talking, ...asking, ...tasked };
 
-/** The definitions, in a fixed order; `revision` is what test_trigger_tool_change counts up. */
-export function listTools(revision) {
-  const definitions = Object.entries(tools).map(([name, { run: _run, ...definition }]) => ({ name, ...definition }));
+/**
+ * The definitions, in a fixed order; `revision` is what test_trigger_tool_change counts up. Which tools can be
+ * tasks, 2025-11-25 alone has a member for.
+ */
+export function listTools(revision, withTaskSupport) {
+  const definitions = Object.entries(tools).map(([name, { run: _run, prepare: _prepare, taskSupport, ...rest }]) => ({
+    name,
+    ...rest,
+    ...(withTaskSupport && taskSupport ? { execution: { taskSupport } } : {}),
+  }));
   definitions.push({
     name: 'test_changing_tool',
     description: `Its definition changes when told to. Revision ${revision}.`,
