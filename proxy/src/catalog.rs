@@ -163,6 +163,7 @@ pub struct UpstreamLists {
     pub info: Option<UpstreamInfo>,
     offers: Offers,
     items: BTreeMap<Kind, Vec<Arc<Item>>>,
+    moved_uris: Arc<MovedUris>,
     states: Vec<ListState>,
 }
 
@@ -191,7 +192,7 @@ impl UpstreamLists {
                 tracing::error!(definition.id = %id, "stored definition can't be read, left out");
             }
         }
-        Self { upstream, info, offers, items, states }
+        Self { upstream, info, offers, items, moved_uris, states }
     }
 
     /// How long the list of `kind` stays fresh, and whether anybody may share it: what a modern
@@ -422,6 +423,21 @@ impl View {
         self.upstreams().any(|lists| lists.upstream.id == upstream)
     }
 
+    /// The result of a call at an upstream, with the URIs that clients know in place of the upstream's own.
+    pub fn with_exposed_uris(&self, upstream: UpstreamId, result: &Bytes) -> Bytes {
+        self.moved_uris(upstream).map_or_else(|| result.clone(), |moved| moved.in_result(result))
+    }
+
+    /// The same for a task of 2026-07-28, which holds the result of its call once that is over.
+    pub fn task_with_exposed_uris(&self, upstream: UpstreamId, task: &Bytes) -> Bytes {
+        self.moved_uris(upstream).map_or_else(|| task.clone(), |moved| moved.in_task(task))
+    }
+
+    fn moved_uris(&self, upstream: UpstreamId) -> Option<&MovedUris> {
+        let lists = self.upstreams().find(|lists| lists.upstream.id == upstream)?;
+        Some(&*lists.moved_uris).filter(|moved| !moved.is_empty())
+    }
+
     /// What an upstream offers beyond its lists: nothing if this view doesn't show it.
     pub fn offers(&self, upstream: UpstreamId) -> Offers {
         let lists = self.upstreams().find(|lists| lists.upstream.id == upstream);
@@ -452,10 +468,11 @@ mod tests {
     use sql::model::DefinitionId;
 
     use super::*;
+    use crate::catalog::testing::{catalog, upstream_with};
 
-    fn rendered(kind: Kind, exposed_name: &str, body: &'static str) -> Bytes {
+    fn definition(kind: Kind, exposed_name: &str, body: &'static str) -> Definition {
         let (clock, start) = (Clock::system(), Timestamp::from_millis(0));
-        let definition = Definition {
+        Definition {
             id: DefinitionId::new(&clock),
             upstream_id: UpstreamId::new(&clock),
             kind,
@@ -468,8 +485,28 @@ mod tests {
             sort_order: None,
             first_seen_at: start,
             changed_at: start,
-        };
-        render(&definition, &MovedUris::default()).expect("it is an object")
+        }
+    }
+
+    fn rendered(kind: Kind, exposed_name: &str, body: &'static str) -> Bytes {
+        render(&definition(kind, exposed_name, body), &MovedUris::default()).expect("it is an object")
+    }
+
+    #[test]
+    fn what_an_upstream_says_later_has_the_uris_of_its_own_resources() {
+        let (plain, known) = (upstream_with(&[]), upstream_with(&[]));
+        let contested = definition(Kind::Resource, "mpg+01:t", r#"{"uri":"t","name":"t"}"#);
+        let lists = UpstreamLists::new(Arc::clone(&known.upstream), None, vec![contested], Vec::new());
+        let both = Arc::new(catalog(&[Arc::clone(&plain), Arc::new(lists)]));
+        let sees = |upstream_ids| View::new(Arc::clone(&both), &Policy { upstream_ids });
+        let (result, moved) = (r#"{"content":[{"uri":"t"}]}"#, r#"{"content":[{"uri":"mpg+01:t"}]}"#);
+        let task = |result: &str| Bytes::from(format!(r#"{{"taskId":"1","result":{result}}}"#));
+        let view = sees(None);
+        let raw = Bytes::from_static(result.as_bytes());
+        assert_eq!(view.with_exposed_uris(known.upstream.id, &raw), moved);
+        assert_eq!(view.task_with_exposed_uris(known.upstream.id, &task(result)), task(moved));
+        assert_eq!(view.with_exposed_uris(plain.upstream.id, &raw), raw, "of the other, they are its own");
+        assert_eq!(view.task_with_exposed_uris(plain.upstream.id, &task(result)), task(result));
     }
 
     #[test]

@@ -112,9 +112,10 @@ fn row(facts: Facts<'_>, client: Era) -> Row {
     let same = if client == facts.era { FULL } else { BRIDGED };
     let mut row: Row = offered(facts).map(|feature| (feature, same)).collect();
     row.extend([Feature::Progress, Feature::Cancellation].map(|feature| (feature, same)));
-    row.extend(asked(facts).into_iter().map(|feature| (feature, asking(facts, same))));
+    let attributed = |reason| if attributes(facts, client) { same } else { impossible(reason) };
+    row.extend(asked(facts).into_iter().map(|feature| (feature, attributed(Reason::AskOfSeveral))));
     if has(facts, &["logging"]) {
-        row.insert(Feature::Logging, if attributes(facts) { same } else { impossible(Reason::LogOfSeveral) });
+        row.insert(Feature::Logging, attributed(Reason::LogOfSeveral));
     }
     if facts.era == Era::Legacy {
         let shared = facts.isolation == Isolation::Shared;
@@ -154,16 +155,12 @@ fn asked(facts: Facts<'_>) -> Vec<Feature> {
     asked
 }
 
-fn asking(facts: Facts<'_>, same: Support) -> Support {
-    if attributes(facts) { same } else { impossible(Reason::AskOfSeveral) }
-}
-
 /// Whether what comes in the middle of a call can be told to belong to it: the transport says it, or
-/// the session has one owner.
-fn attributes(facts: Facts<'_>) -> bool {
+/// the session is one client's. That of a key may be several clients', and a modern client has no other.
+fn attributes(facts: Facts<'_>, client: Era) -> bool {
     facts.era == Era::Modern
         || facts.transport == Transport::StreamableHttp
-        || facts.isolation != Isolation::Shared
+        || (facts.isolation == Isolation::PerSession && client == Era::Legacy)
 }
 
 fn has_tasks(facts: Facts<'_>) -> bool {
@@ -216,14 +213,25 @@ mod tests {
             assert_eq!(row[&Feature::Logging], impossible(Reason::LogOfSeveral));
             assert_eq!(row[&Feature::SessionState], impossible(Reason::StateShared));
         }
-        for whole in
-            [of(Transport::StreamableHttp, Isolation::Shared), of(Transport::Stdio, Isolation::PerKey)]
-        {
-            assert_eq!(whole.legacy[&Feature::Elicitation], FULL);
-            assert_eq!(whole.modern[&Feature::Elicitation], BRIDGED);
-            assert_eq!(whole.modern[&Feature::Logging], BRIDGED);
-        }
+        let whole = of(Transport::StreamableHttp, Isolation::Shared);
+        assert_eq!(whole.legacy[&Feature::Elicitation], FULL);
+        assert_eq!(whole.modern[&Feature::Elicitation], BRIDGED);
+        assert_eq!(whole.modern[&Feature::Logging], BRIDGED);
         assert!(!shared.legacy.contains_key(&Feature::Resumption));
+    }
+
+    #[test]
+    fn the_pipe_of_a_key_is_shared_by_its_clients() {
+        let declared = json!({"tools": {}, "logging": {}});
+        let of = |isolation| matrix(facts(&declared, Era::Legacy, Transport::Stdio, isolation));
+        let (per_key, per_session) = (of(Isolation::PerKey), of(Isolation::PerSession));
+        // A modern client has no session: its key stands for it.
+        for row in [&per_key.legacy, &per_key.modern, &per_session.modern] {
+            assert_eq!(row[&Feature::Elicitation], impossible(Reason::AskOfSeveral));
+            assert_eq!(row[&Feature::Logging], impossible(Reason::LogOfSeveral));
+        }
+        assert_eq!(per_session.legacy[&Feature::Elicitation], FULL);
+        assert_eq!(per_session.legacy[&Feature::Logging], FULL);
     }
 
     #[test]
@@ -233,7 +241,7 @@ mod tests {
         let own = of(Isolation::PerSession);
         assert_eq!(own.legacy[&Feature::Roots], FULL);
         assert_eq!(own.legacy[&Feature::SessionState], FULL);
-        assert_eq!(own.modern[&Feature::Roots], BRIDGED);
+        assert_eq!(own.modern[&Feature::SessionState], BRIDGED);
         assert_eq!(of(Isolation::PerKey).modern[&Feature::SessionState], BRIDGED);
         assert_eq!(of(Isolation::Shared).legacy[&Feature::SessionState], impossible(Reason::StateShared));
     }

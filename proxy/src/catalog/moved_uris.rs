@@ -69,13 +69,21 @@ impl MovedUris {
     /// The result of a call with the URIs that clients know: `contents` (`resources/read`), `content`
     /// (`tools/call`) and `messages` (`prompts/get`). Anything else in it stays byte for byte.
     pub(crate) fn in_result(&self, result: &Bytes) -> Bytes {
-        let Ok(mut object) = Object::parse(result) else { return result.clone() };
+        edited(result, |result| self.edit_result(result))
+    }
+
+    /// The same for a task of 2026-07-28, which holds the result of its call once that is over.
+    pub(crate) fn in_task(&self, task: &Bytes) -> Bytes {
+        edited(task, |task| within(task, "result", |result| self.edit_result(result)))
+    }
+
+    fn edit_result(&self, result: &mut Object) -> bool {
         let changed = [
-            each(&mut object, "contents", |contents| self.member(contents, "uri")),
-            each(&mut object, "content", |block| self.in_block(block)),
-            each(&mut object, "messages", |message| within(message, "content", |block| self.in_block(block))),
+            each(result, "contents", |contents| self.member(contents, "uri")),
+            each(result, "content", |block| self.in_block(block)),
+            each(result, "messages", |message| within(message, "content", |block| self.in_block(block))),
         ];
-        if changed.contains(&true) { object.into_bytes() } else { result.clone() }
+        changed.contains(&true)
     }
 
     /// A tool's `_meta` with the URI that clients read its interface at.
@@ -98,6 +106,12 @@ impl MovedUris {
         object.set(key, compose::string(&exposed));
         true
     }
+}
+
+/// Edits a raw object; what the edit doesn't change stays byte for byte.
+fn edited(raw: &Bytes, edit: impl FnOnce(&mut Object) -> bool) -> Bytes {
+    let Ok(mut object) = Object::parse(raw) else { return raw.clone() };
+    if edit(&mut object) { object.into_bytes() } else { raw.clone() }
 }
 
 /// Edits the object at `key`; says whether the edit changed something.
@@ -174,6 +188,15 @@ mod tests {
             ),
             r#"{"messages":[{"role":"user","content":{"type":"resource","resource":{"uri":"mpg+01:file:///a"}}}]}"#
         );
+    }
+
+    #[test]
+    fn a_task_holds_the_result_that_its_call_would_have_had() {
+        let over = r#"{"taskId":"1","result":{"content":[{"type":"resource_link","uri":"file:///a"}]}}"#;
+        let in_task = |task: &'static str| moved().in_task(&Bytes::from_static(task.as_bytes()));
+        assert_eq!(in_task(over), over.replace("file:///a", "mpg+01:file:///a"));
+        let working = r#"{ "taskId":"1", "content":[{"uri":"file:///a"}]}"#;
+        assert_eq!(in_task(working), working);
     }
 
     #[test]

@@ -184,11 +184,17 @@ impl Dispatch {
             },
         );
         let ours = params.get(Field::TaskId).unwrap_or_default();
-        match (answer.await?, verb.era) {
-            (Answer::Result(raw), Era::Modern) => Ok(Answer::Result(modern_result(raw, &ours))),
-            (answer, Era::Modern) => Ok(answer),
-            (answer, Era::Legacy) => Ok(legacy::answer(asked, verb.method, answer, &ours)),
-        }
+        Ok(match (answer.await?, verb.era) {
+            (Answer::Result(raw), Era::Modern) => {
+                let raw = asked.view.task_with_exposed_uris(upstream.id, &raw);
+                Answer::Result(modern_result(raw, &ours))
+            }
+            (Answer::Result(raw), Era::Legacy) => {
+                let raw = asked.view.with_exposed_uris(upstream.id, &raw);
+                Answer::Result(legacy::result(asked, verb.method, raw, &ours))
+            }
+            (error, _) => error,
+        })
     }
 
     /// A modern upstream's answer to a modern client's call: a task that it became gets an id of ours.

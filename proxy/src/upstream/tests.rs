@@ -1,5 +1,6 @@
 //! Whole upstreams against scripted peers: real sockets for HTTP, a scripted link for the states.
 
+mod acknowledgements;
 mod exchange;
 mod handshake;
 mod log_level;

@@ -28,6 +28,9 @@ const GATHER: Duration = Duration::from_millis(30);
 /// that there is room for what comes meanwhile. The oldest make room.
 const HELD_BACK_MAX: usize = 128;
 
+/// Bytes of them: many log messages, and no more than 1 GiB for all calls that may be parked.
+const HELD_BACK_BYTES_MAX: usize = 1024 * 1024;
+
 /// The modern era has done away with it: a client that wants to know comes back and sees (2026-07-28,
 /// elicitation in URL mode).
 const ELICITATION_COMPLETE: &str = "notifications/elicitation/complete";
@@ -42,8 +45,15 @@ pub(super) struct ParkedCall {
     cancel: CancellationToken,
     outbox: Option<Outbox>,
     answer: AnswerState,
-    held_back: VecDeque<(String, Option<Bytes>)>,
+    held_back: HeldBack,
     progress_token: Option<Bytes>,
+}
+
+/// What the client has yet to be told, in the order it came.
+#[derive(Default)]
+struct HeldBack {
+    notifications: VecDeque<(String, Option<Bytes>)>,
+    bytes: usize,
 }
 
 enum AnswerState {
@@ -79,15 +89,16 @@ impl ParkedCall {
             cancel: begun.cancel,
             outbox: Some(begun.outbox),
             answer: AnswerState::Awaited(begun.answer),
-            held_back: VecDeque::new(),
+            held_back: HeldBack::default(),
             progress_token,
         }
     }
 
     /// Lets the client follow the call until it is over or asks something.
     pub(super) async fn attend(&mut self, visit: &Visit<'_>) -> Attended {
-        if !self.held_back.is_empty() {
-            for (method, params) in std::mem::take(&mut self.held_back) {
+        let held_back = std::mem::take(&mut self.held_back).notifications;
+        if !held_back.is_empty() {
+            for (method, params) in held_back {
                 self.tell(visit, &method, params);
             }
             tokio::task::yield_now().await; // The client's queue is drained before it gets more.
@@ -151,14 +162,7 @@ impl ParkedCall {
         match message {
             Outbound::Ask(ask) => self.questions.add(ask),
             Outbound::Notification { method, params } => {
-                if self.held_back.len() >= HELD_BACK_MAX {
-                    tracing::debug!(
-                        queue.messages_max = HELD_BACK_MAX,
-                        "a notification of a parked call was dropped"
-                    );
-                    self.held_back.pop_front();
-                }
-                self.held_back.push_back((method.to_string(), params));
+                self.held_back.push(method.to_string(), params);
             }
         }
     }
@@ -187,6 +191,22 @@ impl ParkedCall {
     }
 }
 
+impl HeldBack {
+    fn push(&mut self, method: String, params: Option<Bytes>) {
+        self.bytes += bytes_of(params.as_ref());
+        self.notifications.push_back((method, params));
+        while self.notifications.len() > HELD_BACK_MAX || self.bytes > HELD_BACK_BYTES_MAX {
+            let Some((method, params)) = self.notifications.pop_front() else { return };
+            self.bytes -= bytes_of(params.as_ref());
+            tracing::debug!(mcp.method = %method, "a notification of a parked call was dropped");
+        }
+    }
+}
+
+fn bytes_of(params: Option<&Bytes>) -> usize {
+    params.map_or(0, Bytes::len)
+}
+
 impl AnswerState {
     /// The outcome, once. Dropping the future loses nothing.
     async fn outcome(&mut self) -> Outcome {
@@ -210,5 +230,27 @@ async fn next(outbox: &mut Option<Outbox>) -> Option<Outbound> {
     match outbox {
         Some(outbox) => outbox.next().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_make_room_for_the_newest_in_number_and_in_bytes() {
+        let mut held_back = HeldBack::default();
+        for count in 0..=HELD_BACK_MAX {
+            held_back.push(count.to_string(), None);
+        }
+        assert_eq!((held_back.notifications.len(), &*held_back.notifications[0].0), (HELD_BACK_MAX, "1"));
+        let half = Bytes::from(vec![b' '; HELD_BACK_BYTES_MAX / 2]);
+        for name in ["a", "b", "c"] {
+            held_back.push(name.to_owned(), Some(half.clone()));
+        }
+        let names: Vec<_> = held_back.notifications.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!((names, held_back.bytes), (vec!["b", "c"], HELD_BACK_BYTES_MAX));
+        held_back.push("too large".to_owned(), Some(Bytes::from(vec![b' '; HELD_BACK_BYTES_MAX + 1])));
+        assert_eq!((held_back.notifications.len(), held_back.bytes), (0, 0));
     }
 }

@@ -18,6 +18,7 @@ use crate::downstream::conversation::{self, Conversation};
 use crate::downstream::session::Session;
 use crate::downstream::tasks;
 use crate::downstream::verbs::{self, Subject, Verb};
+use crate::upstream::Peer;
 use crate::upstream::call::{Answer, Call, CallError};
 use crate::wire::edit::Object;
 use crate::wire::envelope::Field;
@@ -92,10 +93,8 @@ impl Dispatch {
         };
         match peer.era {
             Era::Legacy => {
-                let upstream = &route.item.upstream;
-                let conversation = self.relayed(asked, &peer, upstream, route.conversation.clone());
-                let sent = self.upstreams.call(upstream.id, call_of(route, params, conversation)).await;
-                sent.map(|answer| self.task_begun(wish, asked, upstream, answer))
+                let sent = self.send_relayed(route, asked, &peer, params).await;
+                sent.map(|answer| self.task_begun(wish, asked, &route.item.upstream, answer))
             }
             Era::Modern => self.rounds(route, session, params).await,
         }
@@ -133,7 +132,7 @@ impl Dispatch {
             }
             (Era::Legacy, Shown::Foreign) => Ok(Parking::unknown_state()),
             (Era::Legacy, _) if !route.verb.may_ask => {
-                let sent = self.send(route, modern_to_legacy::params(&params)).await;
+                let sent = self.send_relayed(route, asked, &peer, modern_to_legacy::params(&params)).await;
                 sent.map(|answer| modern_to_legacy::answer(answer, route.verb.method))
             }
             (Era::Legacy, shown) => {
@@ -192,6 +191,19 @@ impl Dispatch {
             };
         }
         Ok(legacy_to_modern::internal_error("the upstream asked for input again and again"))
+    }
+
+    /// To a legacy upstream, whose words may name another client's task.
+    async fn send_relayed(
+        &self,
+        route: &Route<'_>,
+        asked: &Asked,
+        peer: &Peer,
+        params: Bytes,
+    ) -> Result<Answer, CallError> {
+        let upstream = &route.item.upstream;
+        let conversation = self.relayed(asked, peer, upstream, route.conversation.clone());
+        self.upstreams.call(upstream.id, call_of(route, params, conversation)).await
     }
 
     async fn send(&self, route: &Route<'_>, params: Bytes) -> Result<Answer, CallError> {

@@ -233,7 +233,11 @@ impl Watch {
             if !is_shown {
                 continue;
             }
-            let params = self.open.face.tagged(update.params.clone());
+            let params = match &update.source.topic {
+                Topic::Resource(_) => update.params.clone(),
+                Topic::Task(_) => view.task_with_exposed_uris(update.source.upstream, &update.params),
+            };
+            let params = self.open.face.tagged(params);
             let message = compose::notification(update.source.topic.method(), Some(&params));
             if !self.open.offer(&message) {
                 self.open.inbox.give_back(std::iter::once(update).chain(updates));

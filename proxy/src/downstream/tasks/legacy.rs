@@ -165,17 +165,16 @@ impl Dispatch {
     }
 }
 
-/// An answer about a task under the id that the client knows.
-pub(super) fn answer(asked: &Asked, method: &str, answer: Answer, ours: &Bytes) -> Answer {
-    let Answer::Result(raw) = answer else { return answer };
+/// What is answered about a task, under the id that the client knows.
+pub(super) fn result(asked: &Asked, method: &str, raw: Bytes, ours: &Bytes) -> Bytes {
     if method != "tasks/result" {
-        return Answer::Result(under(raw, ours));
+        return under(raw, ours);
     }
     let ours = asked.request.params.as_ref().and_then(|params| params.text(Field::TaskId));
-    Answer::Result(match related::rename(&raw, |_| ours.map(|ours| ours.to_string())) {
+    match related::rename(&raw, |_| ours.map(|ours| ours.to_string())) {
         Renamed::Done(renamed) => renamed,
         Renamed::Unrelated | Renamed::Unknown => raw,
-    })
+    }
 }
 
 /// A task under the client's own id.

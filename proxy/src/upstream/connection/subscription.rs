@@ -89,6 +89,7 @@ struct Keeper {
 
 enum Turn {
     Acknowledged,
+    Unacknowledged,
     CurrentOver(Result<Answer, CallError>),
     NextOver(Result<Answer, CallError>),
     Changed,
@@ -108,7 +109,7 @@ impl Keeper {
                 Ok(()) = acknowledgements.changed() => Turn::Acknowledged,
                 outcome = over(&mut self.next) => Turn::NextOver(outcome),
                 outcome = over(&mut self.current) => Turn::CurrentOver(outcome),
-                () = until(patience) => Turn::Acknowledged,
+                () = until(patience) => Turn::Unacknowledged,
                 Ok(()) = changes.changed(), if !opening => Turn::Changed,
                 () = until(self.retry_at), if !opening => Turn::Retry,
             };
@@ -117,6 +118,8 @@ impl Keeper {
                     let honoured = acknowledgements.borrow_and_update().clone();
                     self.acknowledged(honoured.as_ref());
                 }
+                // What was last honoured was said of another stream.
+                Turn::Unacknowledged => self.acknowledged(None),
                 Turn::CurrentOver(outcome) => self.current_over(&outcome),
                 Turn::NextOver(outcome) => self.next_over(outcome),
                 Turn::Changed => {}
