@@ -24,6 +24,10 @@ const FORMER_UI_KEY: &str = "ui/resourceUri";
 /// About what an edited array grows by: a few marks.
 const EDITED_BYTES: usize = 64;
 
+/// Elements of a result whose URIs are looked at: more than a model reads, and few enough that a hostile result
+/// costs no more than a large honest one. The others stay as they came.
+const ELEMENTS_MAX: usize = 1000;
+
 /// What is said under another name, of one upstream.
 #[derive(Debug, Default)]
 pub(crate) struct MovedUris {
@@ -130,15 +134,15 @@ fn each(object: &mut Object, key: &str, mut edit: impl FnMut(&mut Object) -> boo
     let Ok(elements) = serde_json::from_slice::<Vec<&RawValue>>(&array) else { return false };
     let mut any_changed = false;
     let mut edited = Vec::with_capacity(array.len() + EDITED_BYTES);
-    for element in elements {
+    for (number, element) in elements.into_iter().enumerate() {
         edited.push(if edited.is_empty() { b'[' } else { b',' });
         let raw = array.slice_ref(element.get().as_bytes());
         match Object::parse(&raw) {
-            Ok(mut element) => {
+            Ok(mut element) if number < ELEMENTS_MAX => {
                 any_changed |= edit(&mut element);
                 edited.extend_from_slice(&element.into_bytes());
             }
-            Err(_) => edited.extend_from_slice(&raw),
+            _ => edited.extend_from_slice(&raw),
         }
     }
     if any_changed {
@@ -197,6 +201,14 @@ mod tests {
         assert_eq!(in_task(over), over.replace("file:///a", "mpg+01:file:///a"));
         let working = r#"{ "taskId":"1", "content":[{"uri":"file:///a"}]}"#;
         assert_eq!(in_task(working), working);
+    }
+
+    #[test]
+    fn no_more_than_so_many_elements_are_looked_at() {
+        let blocks = |uri: &str, count| vec![format!(r#"{{"uri":"{uri}"}}"#); count].join(",");
+        let text = format!(r#"{{"content":[{}]}}"#, blocks("file:///a", ELEMENTS_MAX + 1));
+        let (marked, kept) = (blocks("mpg+01:file:///a", ELEMENTS_MAX), blocks("file:///a", 1));
+        assert_eq!(moved().in_result(&text.into()), format!(r#"{{"content":[{marked},{kept}]}}"#));
     }
 
     #[test]

@@ -6,12 +6,16 @@
 /// A longer URI is an instance of no template: it is matched against every one of them.
 const URI_BYTES_MAX: usize = 4096;
 
+/// A template of more parts matches nothing: with the length of a URI they bound what a match costs, and those who
+/// write both may mean harm.
+const PARTS_MAX: usize = 64;
+
 /// Whether `uri` could be an expansion of `template`. A template that isn't well-formed matches nothing.
 pub(crate) fn matches(template: &str, uri: &str) -> bool {
     if uri.len() > URI_BYTES_MAX {
         return false;
     }
-    let Some(parts) = parse(template) else { return false };
+    let Some(parts) = parse(template).filter(|parts| parts.len() <= PARTS_MAX) else { return false };
     matches_parts(&parts, uri)
 }
 
@@ -101,6 +105,12 @@ mod tests {
         assert!(matches("x://{+a}-{b}.{c}", "x://1/2-3-4.5"));
         assert!(matches("x://{a}", "x://äöü"));
         assert!(!matches("x://{+a}/{b}", "x://a"));
+    }
+
+    #[test]
+    fn a_template_of_too_many_parts_matches_nothing() {
+        assert!(matches(&"{+a}".repeat(64), "x"));
+        assert!(!matches(&"{+a}".repeat(65), "x"));
     }
 
     #[test]
