@@ -39,6 +39,12 @@ const RENEWAL_WAIT: Duration = Duration::from_secs(5);
 /// A token is renewed when a quarter of its life is left, but no earlier than this before its end.
 const RENEW_AHEAD_MAX: Duration = Duration::from_mins(2);
 
+/// Between two renewals, however short the life of what an authorization server hands out.
+const RENEWALS_APART: Duration = Duration::from_secs(2);
+
+/// A token that was renewed so lately and is refused all the same isn't helped by another one.
+const REFUSED_AFTER_RENEWAL: Duration = Duration::from_mins(1);
+
 /// Why an upstream doesn't serve us: in words, what an admin can do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
@@ -116,6 +122,8 @@ pub(crate) struct Held {
     scopes: Vec<String>,
     expires_at: Option<Timestamp>,
     renew_at: Option<Timestamp>,
+    /// When it came in place of another one; `None`: an admin authorised it.
+    renewed_at: Option<Timestamp>,
     is_renewable: bool,
     /// Of the grant: when it was authorised, and its version.
     grant: (Timestamp, i64),
@@ -130,8 +138,9 @@ impl Held {
         let is_renewable = grant.refresh_token.is_some();
         let renew_at = grant.expires_at.filter(|_| is_renewable).map(|end| {
             let life = end.since(grant.received_at);
-            end.minus((life / 4).min(RENEW_AHEAD_MAX))
+            end.minus((life / 4).min(RENEW_AHEAD_MAX)).max(grant.received_at.plus(RENEWALS_APART))
         });
+        let renewed_at = Some(grant.received_at).filter(|at| *at != grant.authorized_at);
         Some(Self {
             header,
             origin: grant.origin.clone(),
@@ -139,6 +148,7 @@ impl Held {
             scopes: grant.scopes.clone(),
             expires_at: grant.expires_at,
             renew_at,
+            renewed_at,
             is_renewable,
             grant: (grant.authorized_at, grant.version),
             clock: clock.clone(),
@@ -147,6 +157,16 @@ impl Held {
 
     fn has_ended(&self) -> bool {
         self.expires_at.is_some_and(|end| end <= self.clock.now())
+    }
+
+    /// How long ago it was renewed.
+    fn age(&self) -> Duration {
+        self.renewed_at.map_or(Duration::MAX, |at| self.clock.now().since(at))
+    }
+
+    /// Whether another one may be taken, now that this one has ended or is refused.
+    fn can_be_replaced(&self) -> bool {
+        self.is_renewable && (self.has_ended() || self.age() >= REFUSED_AFTER_RENEWAL)
     }
 }
 
@@ -184,7 +204,7 @@ impl Pass {
         if self.stamp() != stamp {
             return self.is_held();
         }
-        if !self.held.load().as_ref().is_some_and(|held| held.is_renewable) {
+        if !self.held.load().as_ref().is_some_and(|held| held.can_be_replaced()) {
             return false;
         }
         self.wanted.store(true, Ordering::SeqCst);
@@ -193,9 +213,19 @@ impl Pass {
         self.stamp() != stamp && self.is_held()
     }
 
-    /// What is shown from now on.
+    /// The upstream refused what it was shown, and nobody waits for another one: it is renewed all the same,
+    /// if it can be.
+    pub(crate) fn refused(&self) {
+        if self.held.load().as_ref().is_some_and(|held| held.can_be_replaced()) {
+            self.wanted.store(true, Ordering::SeqCst);
+            self.bell.notify_one();
+        }
+    }
+
+    /// What is shown from now on. Whoever waited has what there is.
     fn put(&self, held: Option<Held>) {
         self.held.store(held.map(Arc::new));
+        self.wanted.store(false, Ordering::SeqCst);
         self.stamp.fetch_add(1, Ordering::SeqCst);
         self.over.send_modify(|count| *count += 1);
     }
@@ -245,4 +275,67 @@ pub fn origin_of(spec: &Upstream, egress: Egress) -> Option<String> {
         return None;
     }
     egress.check_url_for(spec.transport, url).ok().map(|url| url.origin().ascii_serialization())
+}
+
+#[cfg(test)]
+mod tests {
+    use sql::model::{OAuthClient, Secret};
+
+    use super::*;
+
+    /// A token of a life of so many seconds, that came so many after it was authorised.
+    fn held(life: u64, after: u64, clock: &Clock) -> Held {
+        let now = clock.now();
+        let client = OAuthClient {
+            client_id: "c".into(),
+            client_secret: None,
+            redirect_uri: "http://localhost".into(),
+        };
+        let grant = OAuthGrant {
+            upstream_id: UpstreamId::at(now),
+            issuer: "https://issuer".into(),
+            origin: "https://host".into(),
+            resource: "https://host/mcp".into(),
+            scopes: Vec::new(),
+            client,
+            metadata: "{}".into(),
+            access_token: Secret::from("token"),
+            refresh_token: Some(Secret::from("refresh")),
+            received_at: now,
+            expires_at: Some(now.plus(Duration::from_secs(life))),
+            authorized_at: now.minus(Duration::from_secs(after)),
+            version: 1,
+        };
+        Held::of(&grant, clock).expect("it can stand in a header")
+    }
+
+    #[test]
+    fn renewals_keep_a_distance_however_short_a_token_lives() {
+        let clock = Clock::manual(Timestamp::from_millis(1_750_000_000_000));
+        for (life, ahead) in [(0, 2), (1, 2), (4, 3), (3_600, 3_480)] {
+            let renew_at = held(life, 9, &clock).renew_at.expect("it is renewed");
+            assert_eq!(renew_at.since(clock.now()), Duration::from_secs(ahead), "{life}");
+        }
+    }
+
+    #[test]
+    fn what_was_just_renewed_is_not_renewed_because_it_is_refused() {
+        let clock = Clock::manual(Timestamp::from_millis(1_750_000_000_000));
+        let (first, renewed, ended) = (held(3_600, 0, &clock), held(3_600, 9, &clock), held(0, 9, &clock));
+        let replaced = || [&first, &renewed, &ended].map(Held::can_be_replaced);
+        assert_eq!(replaced(), [true, false, true]);
+        clock.advance(REFUSED_AFTER_RENEWAL);
+        assert_eq!(replaced(), [true, true, true]);
+    }
+
+    #[test]
+    fn what_another_replica_renewed_is_wanted_no_longer() {
+        let clock = Clock::manual(Timestamp::from_millis(1_750_000_000_000));
+        let pass = Pass::default();
+        pass.put(Some(held(3_600, 0, &clock)));
+        pass.refused();
+        assert!(pass.wanted.load(Ordering::SeqCst));
+        pass.put(Some(held(3_600, 9, &clock)));
+        assert!(!pass.wanted.load(Ordering::SeqCst));
+    }
 }

@@ -4,7 +4,7 @@ use futures::future::join_all;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::harness::{Admin, Authorization, GATEWAY_ERROR, Postgres, TestGateway, success_of};
+use crate::harness::{Admin, Authorization, GATEWAY_ERROR, PATIENCE, Postgres, TestGateway, success_of};
 
 fn is_authorized(upstream: &Value) -> bool {
     upstream["state"] == "available" && upstream["oauth"]["state"] == "authorized"
@@ -116,6 +116,42 @@ async fn an_upstream_that_waits_for_an_admin_is_not_asked_again_by_calls() {
     // The attempt that the loss of the token causes may still be under way; calls cause none.
     let after = peer.seen().await["refused"].as_u64().expect("a count");
     assert!(after <= before + 1, "{before} refused before, {after} after");
+    assert_eq!(peer.seen().await["refreshes"], 1);
+}
+
+#[tokio::test]
+async fn an_upstream_that_refuses_every_token_is_not_shown_one_after_another() {
+    let peer = Authorization::start(&[]);
+    let (gateway, admin, id) = authorized(&peer).await;
+    // The authorization server goes on renewing what its resource takes no longer.
+    peer.told(json!({"refusesTokens": true})).await;
+    assert_eq!(gateway.mcp().call("read", json!({})).await["isError"], true);
+    admin.upstream_becomes(&id, is_required).await;
+    let before = peer.seen().await["refused"].as_u64().expect("a count");
+    assert_eq!(admin.post(&format!("upstreams/{id}/reconnect"), &json!({})).await.0, StatusCode::ACCEPTED);
+    let tried = async { while peer.seen().await["refused"].as_u64().expect("a count") == before {} };
+    tokio::time::timeout(PATIENCE, tried).await.expect("it is tried once more");
+    for _ in 0..50 {
+        let refused = gateway.mcp().call("read", json!({})).await;
+        assert_eq!(refused["isError"], true, "{refused}");
+    }
+    assert_eq!(peer.seen().await["refreshes"], 1);
+}
+
+#[tokio::test]
+async fn a_token_that_a_stream_is_refused_with_is_renewed_without_an_admin() {
+    let peer = Authorization::start(&["--transport", "sse"]);
+    let gateway = TestGateway::start().with_upstream(peer.upstream("sse")).with_key().await;
+    let admin = gateway.admin().await;
+    let id = admin.upstream_id("protected").await;
+    admin.upstream_becomes(&id, is_required).await;
+    assert_eq!(peer.authorize(&gateway, &admin, &id).await, "authorized");
+    admin.upstream_becomes(&id, is_authorized).await;
+    gateway.mcp().lists(&["read"]).await;
+    peer.told(json!({"forgetAccess": true})).await;
+    assert_eq!(gateway.mcp().call("read", json!({})).await["isError"], true);
+    admin.upstream_becomes(&id, is_authorized).await;
+    assert_eq!(success_of(&gateway.mcp().call("read", json!({})).await), "did read");
     assert_eq!(peer.seen().await["refreshes"], 1);
 }
 

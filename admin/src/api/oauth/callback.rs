@@ -122,8 +122,12 @@ async fn complete(
         return failed(app, client, begun, outcome, None).await;
     }
     let (Some(state), Some(code)) = (query.state, query.code) else {
-        let declined = query.error.as_deref() == Some("access_denied");
-        let outcome = if declined { Ending::Declined } else { Ending::Failed };
+        // What another server says isn't listened to, be it an error.
+        let outcome = match (query.issuer, query.error.as_deref()) {
+            (Some(issuer), _) if issuer != begun.issuer => Ending::ForeignIssuer,
+            (_, Some("access_denied")) => Ending::Declined,
+            _ => Ending::Failed,
+        };
         return failed(app, client, begun, outcome, None).await;
     };
     let back = OAuthReturn { state, code, issuer: query.issuer };
@@ -273,6 +277,8 @@ mod tests {
     async fn what_does_not_fit_is_refused_and_used_up() {
         for (query, ending) in [
             ("state=state-1&code=code-1&iss=https%3A%2F%2Fevil.example", "foreign-issuer"),
+            ("state=state-1&error=access_denied&iss=https%3A%2F%2Fevil.example", "foreign-issuer"),
+            ("state=state-1&error=access_denied&iss=https%3A%2F%2Fissuer.example", "declined"),
             ("state=state-1&error=access_denied", "declined"),
             ("state=state-1&error=server_error", "failed"),
             ("state=state-1", "failed"),

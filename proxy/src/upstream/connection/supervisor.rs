@@ -154,6 +154,7 @@ impl Supervisor {
                 self.ended(Some(&live));
             } else if live.generation == denied {
                 self.lost(Event::Denied, &Denial::Unauthorized.to_string());
+                self.shared.pass.refused();
             } else if live.generation == expired {
                 self.lost(Event::Expired, "the upstream forgot its session");
             } else if suspect {
@@ -260,6 +261,8 @@ impl Supervisor {
         // It was authorised while the attempt ran without that.
         if self.shared.pass.stamp() != self.attempt_stamp {
             self.tell(Event::Reconnect);
+        } else if *denial == Denial::Unauthorized {
+            self.shared.pass.refused();
         }
     }
 
@@ -296,6 +299,9 @@ impl Supervisor {
             CallError::Denied(denial) => {
                 self.shared.denied(&denial);
                 self.lost(Event::Denied, &reason);
+                if denial == Denial::Unauthorized {
+                    self.shared.pass.refused();
+                }
             }
             // One that works on a call may be too busy to answer, and would lose it for nothing.
             CallError::TimedOut { .. } if self.shared.calls_in_flight() > 0 => self.shared.active(),

@@ -335,6 +335,8 @@ fn text<'a>(metadata: &'a AuthorizationMetadata, name: &str) -> Option<&'a str> 
 fn check_endpoints(upstream: &Url, metadata: &AuthorizationMetadata) -> Result<(), OAuthError> {
     check_endpoint(upstream, &metadata.authorization_endpoint)?;
     check_endpoint(upstream, &metadata.token_endpoint)?;
+    // What it publishes came from there.
+    metadata.issuer.iter().try_for_each(|issuer| check_endpoint(upstream, issuer))?;
     metadata.registration_endpoint.iter().try_for_each(|endpoint| check_endpoint(upstream, endpoint))
 }
 
@@ -410,4 +412,38 @@ fn failure(error: &AuthError) -> OAuthError {
         _ => "the authorization server can't be used",
     };
     OAuthError::failed(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_tokens_go_over_tls_where_the_upstream_has_it() {
+        let https = Url::parse("https://host/mcp").expect("a URL");
+        let http = Url::parse("http://host/mcp").expect("a URL");
+        let good = json!({
+            "issuer": "https://as",
+            "authorization_endpoint": "https://as/authorize",
+            "token_endpoint": "https://as/token",
+            "registration_endpoint": "https://as/register",
+        });
+        let checked = |upstream: &Url, metadata: &serde_json::Value| {
+            check_endpoints(upstream, &serde_json::from_value(metadata.clone()).expect("metadata")).is_ok()
+        };
+        assert!(checked(&https, &good));
+        for name in ["issuer", "authorization_endpoint", "token_endpoint", "registration_endpoint"] {
+            for (url, in_clear) in
+                [("http://as/x", true), ("javascript:alert(1)", false), ("file:///x", false)]
+            {
+                let mut metadata = good.clone();
+                metadata[name] = json!(url);
+                assert_eq!(
+                    (checked(&https, &metadata), checked(&http, &metadata)),
+                    (false, in_clear),
+                    "{name} {url}"
+                );
+            }
+        }
+    }
 }

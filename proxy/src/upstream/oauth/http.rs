@@ -4,6 +4,7 @@
 //! looks at each address that its name has. Redirects are answers like any other: rmcp follows those of
 //! discovery that stay at their origin, each a request of its own here, and no others.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,29 +20,36 @@ use crate::upstream::streamable_http::events::whole;
 
 /// One request, from the lookup of its name to the last byte of its answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Metadata and tokens are a few kilobytes.
-const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// Metadata and tokens are a few kilobytes; a list of servers in it is compared each with each.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Requests of one step: what is asked says where to ask next, which ends after a few, or never.
+const REQUESTS_MAX: usize = 32;
 
 /// Why a request came to nothing; in words for an admin, without the address.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Failed(pub(super) String);
 
-/// Sends what OAuth asks.
+/// Sends what one step of OAuth asks.
 pub(super) struct Http {
     pool: Pool,
     /// What token endpoints are told that the token is for, instead of what rmcp makes of it: a URL that
     /// is parsed and written again may end in another slash, and is another resource then.
     resource: Option<String>,
+    /// Requests so far.
+    sent: AtomicUsize,
 }
 
 impl Http {
     pub(super) fn new(pool: &Pool, resource: Option<&str>) -> Self {
-        Self { pool: pool.clone(), resource: resource.map(str::to_owned) }
+        Self { pool: pool.clone(), resource: resource.map(str::to_owned), sent: AtomicUsize::new(0) }
     }
 
     /// Sends one request.
     pub(super) async fn send(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Failed> {
+        if self.sent.fetch_add(1, Ordering::Relaxed) >= REQUESTS_MAX {
+            return Err(Failed("it leads to too many addresses".into()));
+        }
         let url = request.uri().to_string();
         self.pool.dialler().egress().check_url(&url).map_err(|error| Failed(error.to_string()))?;
         let (mut head, body) = request.into_parts();

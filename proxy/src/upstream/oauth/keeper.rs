@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use uuid::Uuid;
 
 use super::flow::{self, NotRenewed};
-use super::{Denial, Held, Pass};
+use super::{Denial, Held, Pass, RENEWALS_APART};
 use crate::tasks::Tasks;
 use crate::upstream::Upstreams;
 
@@ -128,6 +128,11 @@ impl Keeper {
             let ahead = held.renew_at.map_or(Duration::MAX, |at| at.since(now));
             if !wanted && !ahead.is_zero() {
                 next = next.min(Instant::now() + ahead.min(SLEEP_MAX));
+                continue;
+            }
+            let early = RENEWALS_APART.saturating_sub(held.age());
+            if !early.is_zero() {
+                next = next.min(Instant::now() + early);
                 continue;
             }
             if !pass.renewing.swap(true, Ordering::SeqCst) {

@@ -10,9 +10,10 @@ use tokio::time::{Instant, timeout};
 
 use super::peer::{Peer, Talk};
 use super::*;
+use crate::control::OAuthStart;
 use crate::upstream::link::{OpenError, Stage};
 use crate::upstream::oauth::keeper::Keeper;
-use crate::upstream::oauth::{Denial, Pass};
+use crate::upstream::oauth::{Denial, Pass, flow};
 use crate::upstream::{sse, websocket};
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -172,6 +173,40 @@ async fn a_renewal_that_fails_leaves_the_token_and_one_that_is_rejected_does_not
         let kept = oauth::grant(&mut store.read().await.expect("reads"), spec.id).await.expect("reads");
         assert_eq!(kept.is_some(), stays, "{status}");
     }
+}
+
+/// T27: who is asked for the metadata says where to look next, and may say so without end.
+#[tokio::test]
+async fn metadata_does_not_lead_from_one_server_to_the_next_without_end() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let server = Peer::start(move |mut talk: Talk| {
+        let counted = Arc::clone(&counted);
+        async move {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let origin = format!("http://{}", talk.seen.header("host"));
+            let servers: Vec<String> = (0..100).map(|number| format!("{origin}/server-{number}")).collect();
+            let body =
+                serde_json::json!({"resource": format!("{origin}/mcp"), "authorization_servers": servers});
+            match talk.seen.path.as_str() {
+                "/.well-known/oauth-protected-resource/mcp" => talk.json("200 OK", &body.to_string()).await,
+                _ => talk.json("404 Not Found", "{}").await,
+            }
+        }
+        .boxed()
+    })
+    .await;
+    let ask = OAuthStart {
+        upstream: record(&server.url, Protocol::Legacy),
+        redirect_uri: "http://127.0.0.1/api/auth/oauth/callback".into(),
+        client_metadata_url: None,
+        client: None,
+        known: Vec::new(),
+        scopes: Vec::new(),
+    };
+    let refused = flow::start(&pool(Egress::Private), None, ask).await.expect_err("none of them is one");
+    assert_eq!(refused.to_string(), "its OAuth metadata can't be fetched: it leads to too many addresses");
+    assert!(asked.load(Ordering::SeqCst) <= 32, "{asked:?} requests");
 }
 
 /// What a transport with a stream makes of a challenge, and what it shows once it is authorised.
