@@ -201,6 +201,34 @@ async fn a_task_belongs_to_the_key_that_began_it_t21() {
 }
 
 #[tokio::test]
+async fn a_task_whose_id_has_come_to_another_key_is_gone_t21() {
+    let gateway = gateway_before(over_stdio()).await;
+    let mine = gateway.mcp().initialize(LEGACY_LATEST).await;
+    let (other, _) = gateway.mcp_with("other", json!({})).await;
+    let other = other.initialize(LEGACY_LATEST).await;
+    let id = begin(&mine, "slow_compute", json!({"seconds": LONG})).await;
+    // The server begins anew, and counts from the start again.
+    let admin = gateway.admin().await;
+    let upstream = admin.upstream_id("reference").await;
+    let (status, body) = admin.post(&format!("upstreams/{upstream}/reconnect"), &json!({})).await;
+    assert!(status.is_success(), "{status} {body}");
+    let unknown = async || about(&mine, "tasks/get", &id).await.answer().await["error"]["code"] == -32602;
+    let look = async {
+        let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+        while !unknown().await {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, look).await.expect("the server forgets it in time");
+    let theirs = begin(&other, "slow_compute", json!({"seconds": LONG})).await;
+    for method in ["tasks/get", "tasks/result", "tasks/cancel"] {
+        assert_eq!(about(&mine, method, &id).await.refusal().await, (200, -32602), "{method}");
+    }
+    assert_eq!(about(&other, "tasks/get", &theirs).await.result().await["status"], "working");
+    assert_eq!(listed(&other).await, [theirs]);
+}
+
+#[tokio::test]
 async fn two_upstreams_with_equal_task_ids_run_each_its_own() {
     let first = Reference::start(&["--era", "legacy"]);
     let second = Reference::start(&["--era", "legacy"]);
