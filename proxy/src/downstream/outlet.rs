@@ -71,6 +71,15 @@ impl Outlet {
         }
     }
 
+    /// The same, but waits for room. Dropped before it has resolved, it has put nothing there.
+    pub async fn offer_in_turn(&self, message: &[u8]) -> bool {
+        match self {
+            Self::Events(events) => events.send(stream::event(message)).await.is_ok(),
+            Self::Log(log) => log.send(vec![Bytes::copy_from_slice(message)]).await,
+            Self::Shared(outgoing) => outgoing.send(vec![Bytes::copy_from_slice(message)]).await,
+        }
+    }
+
     /// Gives a sign of life, where that isn't the connection's own business. `false` as above.
     pub fn keep_alive(&self) -> bool {
         match self {

@@ -131,7 +131,12 @@ impl SessionLog {
     }
 
     fn take(&self, state: &SessionState, revision: i64) {
-        if state.expires_at <= self.store.clock().now() {
+        let is_expired = state.expires_at <= self.store.clock().now();
+        if state.ended || is_expired {
+            // Its level is of no use any more, so no old one can take the place of another.
+            self.said.remove_if(&state.rid, |_, said| said.writing == 0);
+        }
+        if is_expired {
             return;
         }
         if state.ended {
@@ -231,5 +236,15 @@ mod tests {
         let theirs = SessionState { log_level: Some("debug".to_owned()), ..own };
         log.take(&theirs, revision + 1);
         assert_eq!(log.live.level(SESSION), Some(LogLevel::Debug));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_what_a_session_said_that_has_ended() {
+        let log = session_log().await;
+        log.set_level(SESSION, LogLevel::Error, LATER).await;
+        log.end(SESSION, LATER).await;
+        let (ended, revision) = read(&log).await;
+        log.take(&ended, revision);
+        assert!(log.said.is_empty());
     }
 }

@@ -164,6 +164,11 @@ impl Dispatch {
         if peer.era != verb.era || (verb.era == Era::Legacy && !legacy::has_tasks(&peer)) {
             return Ok(unknown_task());
         }
+        // An upstream that began anew may have given the same id to another key.
+        let key = asked.caller.key().id;
+        if verb.era == Era::Legacy && self.tasks.given.is_anothers(upstream.id, &call.theirs, key) {
+            return Ok(unknown_task());
+        }
         let Some(params) = asked.request.params.as_ref() else { return Ok(unknown_task()) };
         // Before the upstream is asked: what it asks in return is for the session that asks now.
         self.hold(asked, upstream, &call.theirs);

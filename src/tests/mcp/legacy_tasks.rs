@@ -80,6 +80,22 @@ async fn listed(session: &Session) -> Vec<String> {
     }
 }
 
+/// Whether a message is word of a list. The lists of an upstream come one after the other, so there may be some
+/// on any stream of a session at any time.
+fn is_of_lists(message: &Value) -> bool {
+    message["method"].as_str().is_some_and(|method| method.ends_with("/list_changed"))
+}
+
+/// The next message on a session's stream that is no word of a list.
+async fn told(stream: &mut Exchange) -> Value {
+    loop {
+        let message = stream.expect().await;
+        if !is_of_lists(&message) {
+            return message;
+        }
+    }
+}
+
 async fn elicited(mcp: &Mcp) -> Session {
     mcp.initialize_with(LEGACY_LATEST, json!({"elicitation": {}})).await
 }
@@ -168,14 +184,48 @@ async fn a_task_belongs_to_the_key_that_began_it_t21() {
     assert_eq!(about(&other, "tasks/cancel", &theirs).await.result().await["status"], "cancelled");
     // The upstream told of both on its session with the gateway.
     for (stream, id) in [(&mut my_stream, &id), (&mut their_stream, &theirs)] {
-        let told = stream.expect().await;
+        let told = told(stream).await;
         assert_eq!((&told["method"], &told["params"]["taskId"]), (&json!(STATUS), &json!(id)), "{told}");
         assert_eq!(told["params"]["status"], "cancelled");
     }
     // The other session hears of the lists alone.
     mine.call("test_trigger_tool_change", json!({})).await;
-    assert_eq!(same_stream.expect().await["method"], "notifications/tools/list_changed");
+    loop {
+        let heard = same_stream.expect().await;
+        assert!(is_of_lists(&heard), "{heard}");
+        if heard["method"] == "notifications/tools/list_changed" {
+            break;
+        }
+    }
     assert_eq!(same_key.request("tasks/list", json!({"cursor": "x"})).await.refusal().await, (200, -32602));
+}
+
+#[tokio::test]
+async fn a_task_whose_id_has_come_to_another_key_is_gone_t21() {
+    let gateway = gateway_before(over_stdio()).await;
+    let mine = gateway.mcp().initialize(LEGACY_LATEST).await;
+    let (other, _) = gateway.mcp_with("other", json!({})).await;
+    let other = other.initialize(LEGACY_LATEST).await;
+    let id = begin(&mine, "slow_compute", json!({"seconds": LONG})).await;
+    // The server begins anew, and counts from the start again.
+    let admin = gateway.admin().await;
+    let upstream = admin.upstream_id("reference").await;
+    let (status, body) = admin.post(&format!("upstreams/{upstream}/reconnect"), &json!({})).await;
+    assert!(status.is_success(), "{status} {body}");
+    let unknown = async || about(&mine, "tasks/get", &id).await.answer().await["error"]["code"] == -32602;
+    let look = async {
+        let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+        while !unknown().await {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, look).await.expect("the server forgets it in time");
+    let theirs = begin(&other, "slow_compute", json!({"seconds": LONG})).await;
+    for method in ["tasks/get", "tasks/result", "tasks/cancel"] {
+        assert_eq!(about(&mine, method, &id).await.refusal().await, (200, -32602), "{method}");
+    }
+    assert_eq!(about(&other, "tasks/get", &theirs).await.result().await["status"], "working");
+    assert_eq!(listed(&other).await, [theirs]);
 }
 
 #[tokio::test]
@@ -249,6 +299,9 @@ async fn tasks_pass_on_every_transport_of_clients() {
         assert_eq!(success_of(&answer["result"]), "deleted f", "{transport}");
         while told.last() != Some(&json!("completed")) {
             let message = line.expect().await;
+            if is_of_lists(&message) {
+                continue;
+            }
             assert_eq!(message["params"]["taskId"], id, "{transport}: {message}");
             told.push(message["params"]["status"].clone());
         }
@@ -265,11 +318,7 @@ async fn a_status_reaches_its_session_from_an_upstream_session_of_its_own() {
         let mut stream = session.stream().await;
         let id = begin(&session, "slow_compute", json!({"seconds": LONG})).await;
         about(&session, "tasks/cancel", &id).await.result().await;
-        let mut told = stream.expect().await;
-        // The lists may still come in.
-        while told["method"].as_str().is_some_and(|method| method.ends_with("/list_changed")) {
-            told = stream.expect().await;
-        }
+        let told = told(&mut stream).await;
         assert_eq!((&told["method"], &told["params"]["taskId"]), (&json!(STATUS), &json!(id)), "{isolation}");
     }
 }

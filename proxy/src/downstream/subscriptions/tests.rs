@@ -258,3 +258,32 @@ async fn a_flood_of_log_messages_closes_no_stream() {
         last = stream.next().await.expect("it is open");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn more_updates_at_once_than_a_queue_holds_close_no_stream_that_is_read() {
+    let scene = scene();
+    let (session, upstream) = (scene.session(), scene.lists[0].upstream.id);
+    let mut events = Events::of(scene.get(&session));
+    let tell_all = || {
+        for n in 0..3 * EVENTS_MAX {
+            let topic = Topic::task(&n.to_string());
+            let params = Bytes::from(json!({"taskId": n.to_string()}).to_string());
+            scene.subscriptions.updates.updated(upstream, &topic, &params);
+        }
+    };
+    for n in 0..3 * EVENTS_MAX {
+        let source = Source { upstream, topic: Topic::task(&n.to_string()) };
+        let entered = scene.subscriptions.updates.subscribe(session.id, scene.key.id, &n.to_string(), source);
+        entered.expect("there is room").await.expect("it tells");
+    }
+    tell_all();
+    for n in 0..3 * EVENTS_MAX {
+        assert!(events.next().await.is_some(), "{n}");
+    }
+    // One that isn't read is closed all the same.
+    tell_all();
+    pass(KEEP_ALIVE).await;
+    assert_eq!(scene.subscriptions.streams.total(), 1);
+    pass(KEEP_ALIVE).await;
+    assert_eq!(scene.subscriptions.streams.total(), 0);
+}

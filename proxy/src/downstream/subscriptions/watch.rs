@@ -42,6 +42,10 @@ const RESTART: Duration = Duration::from_secs(5);
 /// How long the acknowledgement of a subscription waits for upstreams.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long updates wait for a client to read. There may be more of them at once than a queue holds, but who
+/// takes none for so long doesn't read.
+const READ_PATIENCE: Duration = KEEP_ALIVE;
+
 /// The kinds whose lists are announced, by the method that does so. A template belongs to the
 /// resources.
 pub(super) const ANNOUNCED: [(&str, [Kind; 2]); 3] = [
@@ -181,7 +185,7 @@ impl Watch {
                 () = self.open.over(&self.caller, &self.draining) => { self.farewell(); false }
                 Ok(()) = self.changes.changed() => self.announce(),
                 () = until(due) => self.announce(),
-                () = self.open.inbox.rung() => self.tell_updates(),
+                () = self.open.inbox.rung() => self.tell_updates().await,
                 message = next_log(&mut self.logs) => self.tell_log(&message),
                 _ = silence.tick() => self.open.outlet.keep_alive(),
             };
@@ -219,13 +223,14 @@ impl Watch {
 
     /// Says which subscribed resources and tasks changed, of those that the key still sees. `false`: the client
     /// doesn't read, or has another stream by now.
-    fn tell_updates(&self) -> bool {
+    async fn tell_updates(&self) -> bool {
         if self.open.ended.is_cancelled() {
             return false;
         }
-        let view = self.view();
         let mut updates = self.open.inbox.take().into_iter();
         while let Some(update) = updates.next() {
+            // Each time anew: it may have waited for the client.
+            let view = self.view();
             let is_shown = match &update.source.topic {
                 Topic::Resource(_) => view.route_uri(&update.subscribed).is_some(),
                 Topic::Task(_) => view.shows(update.source.upstream),
@@ -239,12 +244,29 @@ impl Watch {
             };
             let params = self.open.face.tagged(params);
             let message = compose::notification(update.source.topic.method(), Some(&params));
-            if !self.open.offer(&message) {
+            let taken = tokio::select! {
+                biased;
+                taken = timeout(READ_PATIENCE, self.open.outlet.offer_in_turn(&message)) => taken.unwrap_or(false),
+                () = self.open.over(&self.caller, &self.draining) => false,
+            };
+            if !taken {
                 self.open.inbox.give_back(std::iter::once(update).chain(updates));
-                return false;
+                // One that is over ends in its own way.
+                return self.is_ending();
             }
         }
         true
+    }
+
+    /// Whether the stream is to end for another reason than that its client doesn't read.
+    fn is_ending(&self) -> bool {
+        let Open { outlet, ended, .. } = &self.open;
+        let is_over =
+            self.draining.is_cancelled() || ended.is_cancelled() || self.caller.revoked().is_cancelled();
+        if !is_over && !outlet.is_closed() {
+            tracing::info!("a stream's client does not read, its stream is closed");
+        }
+        is_over
     }
 
     /// Says what an upstream logged outside of calls, if it is for this session. Log messages leave room

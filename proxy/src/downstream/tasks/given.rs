@@ -88,6 +88,11 @@ impl GivenTasks {
         self.state().tasks.get(task).map(|(given, _)| *given)
     }
 
+    /// Whether another key was the last to be given this id, as far as is remembered.
+    pub fn is_anothers(&self, upstream: UpstreamId, id: &str, key: ApiKeyId) -> bool {
+        self.get(&Theirs { upstream, id: id.into() }).is_some_and(|given| given.holder.key != key)
+    }
+
     /// The tasks of a key after a place, in the order in which they were given, at most `count`.
     pub fn of_key(&self, key: ApiKeyId, after: u64, count: usize) -> Vec<Listed> {
         let state = self.state();

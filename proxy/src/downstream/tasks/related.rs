@@ -16,6 +16,9 @@ use crate::wire::compose;
 use crate::wire::edit::Object;
 use crate::wire::meta::RELATED_TASK;
 
+/// What a key that names a task has in it however it is spelled, but for `\u`: its slash may be escaped, too.
+const TAIL: &[u8] = b"related-task";
+
 /// What stands between one call's client and its upstream.
 pub(super) struct Relay {
     tasks: Tasks,
@@ -84,8 +87,7 @@ pub(super) enum Renamed {
 /// Gives the task that an object's `_meta` names another id; every other byte stays.
 pub(super) fn rename(raw: &Bytes, id: impl FnOnce(&str) -> Option<String>) -> Renamed {
     // Most messages name no task; a key may be spelled with escapes, so those are looked into as well.
-    let may_name =
-        memmem::find(raw, RELATED_TASK.as_bytes()).is_some() || memmem::find(raw, b"\\u").is_some();
+    let may_name = memmem::find(raw, TAIL).is_some() || memmem::find(raw, b"\\u").is_some();
     if !may_name {
         return Renamed::Unrelated;
     }
@@ -150,8 +152,9 @@ mod tests {
             let raw = Bytes::from_static(raw.as_bytes());
             assert!(matches!(rename(&raw, |_| None), Renamed::Unrelated));
         }
-        let spelled =
-            Bytes::from_static(br#"{"_meta":{"io.modelcontextprotocol\/relate\u0064-task":{"taskId":"a"}}}"#);
-        assert!(matches!(rename(&spelled, |_| None), Renamed::Unknown));
+        for key in [r"io.modelcontextprotocol\/relate\u0064-task", r"io.modelcontextprotocol\/related-task"] {
+            let spelled = Bytes::from(format!(r#"{{"_meta":{{"{key}":{{"taskId":"a"}}}}}}"#));
+            assert!(matches!(rename(&spelled, |_| None), Renamed::Unknown), "{key}");
+        }
     }
 }
