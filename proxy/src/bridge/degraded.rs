@@ -1,13 +1,15 @@
 //! What no bridge can carry from one era to the other: named, counted, and said on the results it touched.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dashmap::DashMap;
 use serde::Serialize;
 use sql::model::UpstreamId;
+use tokio::time::Instant;
 
 use crate::wire::edit::Object;
 use crate::wire::meta;
@@ -129,19 +131,59 @@ fn named(counts: [u64; Reason::ALL.len()]) -> BTreeMap<Reason, u64> {
     Reason::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect()
 }
 
-/// What struck one call while it ran. Clones share it.
+/// What struck one call while it ran, and whether it waits for its client. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Marks(Arc<AtomicU16>);
+pub struct Marks(Arc<Noted>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    reasons: AtomicU16,
+    unanswered: AtomicU32,
+    /// When the client was asked last: milliseconds after [`EPOCH`].
+    asked_at_ms: AtomicU64,
+}
+
+/// What a server asks side by side comes within this time, even of a busy one.
+pub const SIDE_BY_SIDE: Duration = Duration::from_millis(100);
+
+/// Before everything whose time is noted.
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// A question that its client has yet to answer; dropped, it has, or never will.
+#[derive(Debug)]
+pub struct Unanswered(Marks);
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.0.0.unanswered.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Marks {
     /// Notes a reason.
     pub fn set(&self, reason: Reason) {
-        self.0.fetch_or(reason.bit(), Ordering::Relaxed);
+        self.0.reasons.fetch_or(reason.bit(), Ordering::Relaxed);
+    }
+
+    /// Notes that the client is asked something.
+    pub fn ask(&self) -> Unanswered {
+        let now_ms = u64::try_from(EPOCH.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.asked_at_ms.store(now_ms, Ordering::Relaxed);
+        self.0.unanswered.fetch_add(1, Ordering::Relaxed);
+        Unanswered(self.clone())
+    }
+
+    /// Whether the call waits for its client to answer, and has asked all it asks side by side.
+    pub fn waits_for_client(&self) -> bool {
+        self.0.unanswered.load(Ordering::Relaxed) > 0 && {
+            let asked_at = Duration::from_millis(self.0.asked_at_ms.load(Ordering::Relaxed));
+            EPOCH.elapsed() >= asked_at + SIDE_BY_SIDE
+        }
     }
 
     /// The reasons so far.
     pub fn reasons(&self) -> Vec<Reason> {
-        let bits = self.0.load(Ordering::Relaxed);
+        let bits = self.0.reasons.load(Ordering::Relaxed);
         Reason::ALL.into_iter().filter(|reason| bits & reason.bit() != 0).collect()
     }
 }

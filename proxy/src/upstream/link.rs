@@ -229,6 +229,13 @@ struct InFlightCall {
     progress_token: Option<Bytes>,
 }
 
+impl InFlightCall {
+    /// Whether it is a modern client's that has been asked and hasn't answered.
+    fn waits(&self) -> bool {
+        matches!(self.whose, Whose::Call(_)) && self.conversation.marks().waits_for_client()
+    }
+}
+
 impl InFlight {
     /// Enters a call; it leaves when the guard drops.
     pub(crate) fn enter(self: &Arc<Self>, id: u64, conversation: &Conversation) -> Entered {
@@ -268,6 +275,28 @@ impl InFlight {
         self.named(params).unwrap_or_else(|| self.sole())
     }
 
+    /// The same for a request of the upstream's own. A modern client's call that waits for answers asks nothing
+    /// meanwhile: what a server asks side by side comes together ([`SIDE_BY_SIDE`](crate::bridge::degraded::SIDE_BY_SIDE)). So it doesn't stand in the way of its key's other
+    /// calls, as it may wait for minutes, or for ever. In the way of another key's it does.
+    pub(crate) fn asker(&self, params: Option<&Params>) -> Attribution {
+        self.named(params).unwrap_or_else(|| {
+            let attribution = self.sole_of(|call| !call.waits());
+            match attribution {
+                Attribution::One(conversation) if !self.others_wait(&conversation) => {
+                    Attribution::One(conversation)
+                }
+                Attribution::One(_) | Attribution::Several => Attribution::Several,
+                Attribution::Nobody => self.sole(),
+            }
+        })
+    }
+
+    /// Whether a call of another key waits for its client.
+    fn others_wait(&self, conversation: &Conversation) -> bool {
+        let flights = self.lock();
+        flights.calls.values().any(|call| call.waits() && call.conversation.key() != conversation.key())
+    }
+
     /// The client that something names; nothing if it names nobody.
     fn named(&self, params: Option<&Params>) -> Option<Attribution> {
         let params = params?.raw();
@@ -286,12 +315,17 @@ impl InFlight {
 
     /// To whom something belongs that names nobody.
     pub(crate) fn sole(&self) -> Attribution {
+        self.sole_of(|_| true)
+    }
+
+    fn sole_of(&self, counts: impl Fn(&InFlightCall) -> bool) -> Attribution {
         let mut flights = self.lock();
         let now = Instant::now();
         while flights.given_up.front().is_some_and(|call| call.until <= now) {
             flights.given_up.pop_front();
         }
-        let mut clients = flights.calls.iter().filter(|(_, call)| call.conversation.owner() != GATEWAY);
+        let mut clients =
+            flights.calls.iter().filter(|(_, call)| call.conversation.owner() != GATEWAY && counts(call));
         let Some(mut newest) = clients.next() else {
             let is_over = flights.given_up.is_empty();
             return if is_over { Attribution::Nobody } else { Attribution::Several };
@@ -374,6 +408,7 @@ impl Drop for Entered {
 
 #[cfg(test)]
 mod tests {
+    use crate::bridge::degraded::SIDE_BY_SIDE;
     use sql::model::ApiKeyId;
     use uuid::Uuid;
 
@@ -395,6 +430,33 @@ mod tests {
         assert!(matches!(in_flight.sole(), Attribution::Several));
         first.ended();
         assert!(matches!(in_flight.sole(), Attribution::One(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_waits_for_its_client_asks_nothing_meanwhile() {
+        let in_flight = Arc::new(InFlight::default());
+        let modern = || conversation(Owner(Uuid::from_u128(99)));
+        let (first, second) = (modern(), modern());
+        let _first = in_flight.enter(1, &first);
+        let question = first.ask("roots/list", None);
+        assert!(matches!(in_flight.asker(None), Attribution::One(_)), "its own second question");
+        let entered = in_flight.enter(2, &second);
+        assert!(matches!(in_flight.asker(None), Attribution::Several), "it may ask side by side");
+        tokio::time::advance(SIDE_BY_SIDE).await;
+        let asker = in_flight.asker(None);
+        assert!(matches!(asker, Attribution::One(c) if !c.marks().waits_for_client()), "the other call's");
+        assert!(matches!(in_flight.whose(None), Attribution::Several), "a log message may be either's");
+        let aside = second.ask("roots/list", None);
+        assert!(matches!(in_flight.asker(None), Attribution::One(_)), "side by side with its first");
+        drop((question, aside));
+        assert!(matches!(in_flight.asker(None), Attribution::Several));
+        let _question = first.ask("roots/list", None);
+        tokio::time::advance(SIDE_BY_SIDE).await;
+        entered.ended();
+        let other_key = conversation::open(Owner(Uuid::from_u128(7)), CancellationToken::new()).0;
+        let other_key = other_key.of_key(ApiKeyId::from_uuid(Uuid::from_u128(7)));
+        let _other = in_flight.enter(3, &other_key);
+        assert!(matches!(in_flight.asker(None), Attribution::Several), "it may be another key's");
     }
 
     #[test]

@@ -178,7 +178,7 @@ impl Shared {
         if method == "roots/list" && self.wiring.roots == Roots::Undeclared {
             return self.reply(id, &Err(AskRefused::unsupported(method)));
         }
-        match self.in_flight.whose(params) {
+        match self.in_flight.asker(params) {
             Attribution::One(_) if questions.len() >= QUESTIONS_MAX => {
                 let message = format!("more than {QUESTIONS_MAX} requests wait for an answer");
                 self.reply(id, &Err(AskRefused { code: -32603, message }));

@@ -91,7 +91,7 @@ fn take(parts: &Arc<Parts>, asks: &mut Asks, message: Bytes) {
     match frame::read(message) {
         Ok(Incoming::Notification { method, params }) => notification(parts, asks, &method, params.as_ref()),
         Ok(Incoming::Request { id, method, params }) => {
-            let client = match parts.in_flight.whose(params.as_ref()) {
+            let client = match parts.in_flight.asker(params.as_ref()) {
                 Attribution::One(client) => Some(client),
                 Attribution::Nobody | Attribution::Several => None,
             };
