@@ -1,15 +1,13 @@
 //! What no bridge can carry from one era to the other: named, counted, and said on the results it touched.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use bytes::Bytes;
 use dashmap::DashMap;
 use serde::Serialize;
 use sql::model::UpstreamId;
-use tokio::time::Instant;
 
 use crate::wire::edit::Object;
 use crate::wire::meta;
@@ -138,25 +136,7 @@ pub struct Marks(Arc<Noted>);
 #[derive(Debug, Default)]
 struct Noted {
     reasons: AtomicU16,
-    unanswered: AtomicU32,
-    /// When the client was asked last: milliseconds after [`EPOCH`].
-    asked_at_ms: AtomicU64,
-}
-
-/// What a server asks side by side comes within this time, even of a busy one.
-pub const SIDE_BY_SIDE: Duration = Duration::from_millis(100);
-
-/// Before everything whose time is noted.
-static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
-
-/// A question that its client has yet to answer; dropped, it has, or never will.
-#[derive(Debug)]
-pub struct Unanswered(Marks);
-
-impl Drop for Unanswered {
-    fn drop(&mut self) {
-        self.0.0.unanswered.fetch_sub(1, Ordering::Relaxed);
-    }
+    is_parked: AtomicBool,
 }
 
 impl Marks {
@@ -165,20 +145,14 @@ impl Marks {
         self.0.reasons.fetch_or(reason.bit(), Ordering::Relaxed);
     }
 
-    /// Notes that the client is asked something.
-    pub fn ask(&self) -> Unanswered {
-        let now_ms = u64::try_from(EPOCH.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.asked_at_ms.store(now_ms, Ordering::Relaxed);
-        self.0.unanswered.fetch_add(1, Ordering::Relaxed);
-        Unanswered(self.clone())
+    /// Notes that the call waits for its client to come back with answers, or no longer does.
+    pub fn set_parked(&self, is_parked: bool) {
+        self.0.is_parked.store(is_parked, Ordering::Relaxed);
     }
 
-    /// Whether the call waits for its client to answer, and has asked all it asks side by side.
-    pub fn waits_for_client(&self) -> bool {
-        self.0.unanswered.load(Ordering::Relaxed) > 0 && {
-            let asked_at = Duration::from_millis(self.0.asked_at_ms.load(Ordering::Relaxed));
-            EPOCH.elapsed() >= asked_at + SIDE_BY_SIDE
-        }
+    /// Whether the call waits for its client to come back.
+    pub fn is_parked(&self) -> bool {
+        self.0.is_parked.load(Ordering::Relaxed)
     }
 
     /// The reasons so far.

@@ -200,9 +200,7 @@ impl Conversation {
             Err(refused) => Some(refused),
         };
         let relay = self.relay.clone();
-        let unanswered = self.marks.ask();
         async move {
-            let _unanswered = unanswered;
             if let Some(refused) = refused {
                 return Err(refused);
             }

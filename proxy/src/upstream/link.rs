@@ -230,9 +230,9 @@ struct InFlightCall {
 }
 
 impl InFlightCall {
-    /// Whether it is a modern client's that has been asked and hasn't answered.
-    fn waits(&self) -> bool {
-        matches!(self.whose, Whose::Call(_)) && self.conversation.marks().waits_for_client()
+    /// Whether it waits for its client to come back; only modern clients' calls do.
+    fn is_parked(&self) -> bool {
+        self.conversation.marks().is_parked()
     }
 }
 
@@ -275,14 +275,14 @@ impl InFlight {
         self.named(params).unwrap_or_else(|| self.sole())
     }
 
-    /// The same for a request of the upstream's own. A modern client's call that waits for answers asks nothing
-    /// meanwhile: what a server asks side by side comes together ([`SIDE_BY_SIDE`](crate::bridge::degraded::SIDE_BY_SIDE)). So it doesn't stand in the way of its key's other
-    /// calls, as it may wait for minutes, or for ever. In the way of another key's it does.
+    /// The same for a request of the upstream's own. A parked call has asked what it asks, and may wait for its
+    /// client for minutes, or for ever: it doesn't stand in the way of its key's other calls. In the way of another
+    /// key's it does.
     pub(crate) fn asker(&self, params: Option<&Params>) -> Attribution {
         self.named(params).unwrap_or_else(|| {
-            let attribution = self.sole_of(|call| !call.waits());
+            let attribution = self.sole_of(|call| !call.is_parked());
             match attribution {
-                Attribution::One(conversation) if !self.others_wait(&conversation) => {
+                Attribution::One(conversation) if !self.others_are_parked(&conversation) => {
                     Attribution::One(conversation)
                 }
                 Attribution::One(_) | Attribution::Several => Attribution::Several,
@@ -291,10 +291,10 @@ impl InFlight {
         })
     }
 
-    /// Whether a call of another key waits for its client.
-    fn others_wait(&self, conversation: &Conversation) -> bool {
+    /// Whether a call of another key is parked.
+    fn others_are_parked(&self, conversation: &Conversation) -> bool {
         let flights = self.lock();
-        flights.calls.values().any(|call| call.waits() && call.conversation.key() != conversation.key())
+        flights.calls.values().any(|call| call.is_parked() && call.conversation.key() != conversation.key())
     }
 
     /// The client that something names; nothing if it names nobody.
@@ -408,7 +408,6 @@ impl Drop for Entered {
 
 #[cfg(test)]
 mod tests {
-    use crate::bridge::degraded::SIDE_BY_SIDE;
     use sql::model::ApiKeyId;
     use uuid::Uuid;
 
@@ -432,26 +431,21 @@ mod tests {
         assert!(matches!(in_flight.sole(), Attribution::One(_)));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_call_that_waits_for_its_client_asks_nothing_meanwhile() {
+    #[test]
+    fn a_parked_call_stands_in_the_way_of_no_other_of_its_key() {
         let in_flight = Arc::new(InFlight::default());
         let modern = || conversation(Owner(Uuid::from_u128(99)));
         let (first, second) = (modern(), modern());
         let _first = in_flight.enter(1, &first);
-        let question = first.ask("roots/list", None);
-        assert!(matches!(in_flight.asker(None), Attribution::One(_)), "its own second question");
+        first.marks().set_parked(true);
+        assert!(matches!(in_flight.asker(None), Attribution::One(_)), "its own late question");
         let entered = in_flight.enter(2, &second);
-        assert!(matches!(in_flight.asker(None), Attribution::Several), "it may ask side by side");
-        tokio::time::advance(SIDE_BY_SIDE).await;
         let asker = in_flight.asker(None);
-        assert!(matches!(asker, Attribution::One(c) if !c.marks().waits_for_client()), "the other call's");
+        assert!(matches!(asker, Attribution::One(c) if !c.marks().is_parked()), "the other call's");
         assert!(matches!(in_flight.whose(None), Attribution::Several), "a log message may be either's");
-        let aside = second.ask("roots/list", None);
-        assert!(matches!(in_flight.asker(None), Attribution::One(_)), "side by side with its first");
-        drop((question, aside));
-        assert!(matches!(in_flight.asker(None), Attribution::Several));
-        let _question = first.ask("roots/list", None);
-        tokio::time::advance(SIDE_BY_SIDE).await;
+        first.marks().set_parked(false);
+        assert!(matches!(in_flight.asker(None), Attribution::Several), "it has come back");
+        first.marks().set_parked(true);
         entered.ended();
         let other_key = conversation::open(Owner(Uuid::from_u128(7)), CancellationToken::new()).0;
         let other_key = other_key.of_key(ApiKeyId::from_uuid(Uuid::from_u128(7)));

@@ -96,6 +96,7 @@ impl ParkedCall {
 
     /// Lets the client follow the call until it is over or asks something.
     pub(super) async fn attend(&mut self, visit: &Visit<'_>) -> Attended {
+        self.marks.set_parked(false);
         let held_back = std::mem::take(&mut self.held_back).notifications;
         if !held_back.is_empty() {
             for (method, params) in held_back {
@@ -124,6 +125,7 @@ impl ParkedCall {
                 () = visit.cancel.cancelled(), if !self.cancel.is_cancelled() => self.cancel.cancel(),
                 () = sleep_until(ask_at), if !self.questions.is_empty() => {
                     if self.questions.wait_for(visit.abilities) {
+                        self.marks.set_parked(true);
                         return Attended::Asks;
                     }
                 }
