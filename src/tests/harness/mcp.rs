@@ -165,23 +165,39 @@ impl Mcp {
         self.resources_become(|uris| uris.iter().any(|one| one == uri)).await;
     }
 
+    /// Waits until the template is listed, which comes last.
+    pub(crate) async fn has_template(&self, template: &str) {
+        let place = ("resources/templates/list", "resourceTemplates", "uriTemplate");
+        self.first_page_becomes(place, |templates| templates.iter().any(|one| one == template)).await;
+    }
+
     /// Waits until the resources on the first page are as they should be: their URIs.
     pub(crate) async fn resources_become(&self, is_right: impl Fn(&[String]) -> bool) -> Vec<String> {
+        self.first_page_becomes(("resources/list", "resources", "uri"), is_right).await
+    }
+
+    /// Waits until the first page of a list is as it should be. Its place: the method, the list in the result, and
+    /// the member that names an item.
+    async fn first_page_becomes(
+        &self,
+        (method, list, member): (&str, &str, &str),
+        is_right: impl Fn(&[String]) -> bool,
+    ) -> Vec<String> {
         let mut last = Vec::new();
         let look = async {
             let mut ticks = tokio::time::interval(LOOK_INTERVAL);
             loop {
                 ticks.tick().await;
-                let listed = self.modern("resources/list", json!({})).await.result().await;
-                let resources = listed["resources"].as_array().expect("a list of resources");
-                last = resources.iter().map(|one| one["uri"].as_str().expect("a URI").to_owned()).collect();
+                let listed = self.modern(method, json!({})).await.result().await;
+                let items = listed[list].as_array().expect("a list");
+                last = items.iter().map(|one| one[member].as_str().expect("a text").to_owned()).collect();
                 if is_right(&last) {
                     return;
                 }
             }
         };
         let looked = tokio::time::timeout(PATIENCE, look).await;
-        assert!(looked.is_ok(), "the resources have become {last:?}");
+        assert!(looked.is_ok(), "{method} has become {last:?}");
         last
     }
 

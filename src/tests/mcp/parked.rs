@@ -234,7 +234,8 @@ async fn a_revoked_key_ends_its_parked_calls_and_the_server_is_told() {
 async fn prompts_ask_too_and_a_completion_never_does() {
     let reference = Reference::start(&["--era", "legacy"]);
     let gateway = TestGateway::start().with_http_upstream("reference", &reference.url()).with_key().await;
-    gateway.mcp().lists(&["echo", "test_changing_tool"]).await;
+    // The lists of an upstream come one after the other, resources after prompts.
+    gateway.mcp().has_resource("test://watched-resource").await;
     let mcp = able(&gateway);
     let name = "test_input_required_result_prompt";
     let required = mcp.modern("prompts/get", json!({"name": name})).await.result().await;

@@ -17,7 +17,7 @@ async fn gateway_before(era: &str) -> (Reference, TestGateway) {
     let reference = Reference::start(&["--era", era]);
     let gateway = TestGateway::start().with_http_upstream("reference", &reference.url()).with_key().await;
     gateway.mcp().lists(&["echo", "test_changing_tool"]).await;
-    gateway.mcp().has_resource(WATCHED).await;
+    gateway.mcp().has_template("test://template/{id}/data").await;
     (reference, gateway)
 }
 
@@ -90,8 +90,11 @@ async fn completions_of_two_upstreams_with_one_prompt_reach_each_its_own() {
         .with_key()
         .await;
     let name = "test_prompt_with_arguments";
-    gateway.mcp().lists_become(|names| names.iter().filter(|one| one.starts_with("echo")).count() == 2).await;
-    gateway.mcp().has_resource(WATCHED).await;
+    // The lists of an upstream come one after the other, resources after prompts.
+    gateway
+        .mcp()
+        .resources_become(|uris| uris.iter().filter(|uri| uri.ends_with(WATCHED)).count() == 2)
+        .await;
     let listed = gateway.mcp().modern("prompts/list", json!({})).await.result().await;
     let names: Vec<_> =
         listed["prompts"].as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
