@@ -7,6 +7,7 @@
 mod bulkhead;
 mod log_level;
 mod shared;
+mod shown;
 mod subscribe;
 mod subscription;
 mod supervisor;
