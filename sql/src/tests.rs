@@ -6,6 +6,7 @@ mod harness;
 mod admin_users;
 mod api_keys;
 mod audit_log;
+mod call_records;
 mod changes;
 mod leases;
 mod lists;

@@ -3,6 +3,7 @@
 mod apps;
 mod asking;
 mod bad_upstreams;
+mod call_records;
 mod cancellation;
 mod changes;
 mod connect;
