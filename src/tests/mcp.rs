@@ -8,6 +8,8 @@ mod cancellation;
 mod changes;
 mod connect;
 mod connections;
+mod damaged_rows;
+mod database_away;
 mod during_calls;
 mod envelope;
 mod eras;
