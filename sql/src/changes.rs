@@ -38,6 +38,8 @@ closed_set! {
         Session = "session",
         /// What authorises the gateway at an upstream; the id is the upstream's.
         OAuth = "oauth",
+        /// The rules of one owner; the id is the upstream's or the key's, and nil for those of all.
+        Rules = "rules",
     }
 }
 
@@ -142,7 +144,7 @@ pub struct Written {
     /// The last that changed a key.
     pub keys: i64,
     /// The last that changed what the catalog is made of, or what comes with it: upstreams, their lists and
-    /// authorisations, settings.
+    /// authorisations, rules, settings.
     pub catalog: i64,
 }
 
@@ -156,7 +158,11 @@ impl Ledger {
         for (kind, _) in changed {
             match kind {
                 ChangeKind::ApiKey => written.keys = written.keys.max(head),
-                ChangeKind::Upstream | ChangeKind::List | ChangeKind::Settings | ChangeKind::OAuth => {
+                ChangeKind::Upstream
+                | ChangeKind::List
+                | ChangeKind::Settings
+                | ChangeKind::OAuth
+                | ChangeKind::Rules => {
                     written.catalog = written.catalog.max(head);
                 }
                 // Who changes a session's state applies it here at once.

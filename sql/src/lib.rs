@@ -15,6 +15,7 @@ pub mod audit_log;
 pub mod lists;
 pub mod names;
 pub mod oauth;
+pub mod rules;
 pub mod sessions;
 pub mod settings;
 pub mod upstreams;

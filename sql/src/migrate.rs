@@ -25,6 +25,11 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/sqlite/0002_oauth.sql"),
         postgres: include_str!("../migrations/postgres/0002_oauth.sql"),
     },
+    Migration {
+        name: "0003_rules",
+        sqlite: include_str!("../migrations/sqlite/0003_rules.sql"),
+        postgres: include_str!("../migrations/postgres/0003_rules.sql"),
+    },
 ];
 
 impl Migration {

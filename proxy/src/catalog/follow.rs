@@ -392,6 +392,8 @@ impl Newer {
             match kind {
                 // They have a follower of their own.
                 ChangeKind::ApiKey => {}
+                // No view looks at rules yet.
+                ChangeKind::Rules => {}
                 ChangeKind::Upstream | ChangeKind::List => {
                     newer.upstreams.insert(id);
                 }
