@@ -141,7 +141,7 @@ pub(crate) fn placeholders(rows: usize, columns: usize) -> String {
 /// 0: none yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Written {
-    /// The last that changed a key.
+    /// The last that changed a key, or rules.
     pub keys: i64,
     /// The last that changed what the catalog is made of, or what comes with it: upstreams, their lists and
     /// authorisations, rules, settings.
@@ -158,11 +158,12 @@ impl Ledger {
         for (kind, _) in changed {
             match kind {
                 ChangeKind::ApiKey => written.keys = written.keys.max(head),
-                ChangeKind::Upstream
-                | ChangeKind::List
-                | ChangeKind::Settings
-                | ChangeKind::OAuth
-                | ChangeKind::Rules => {
+                ChangeKind::Upstream | ChangeKind::List | ChangeKind::Settings | ChangeKind::OAuth => {
+                    written.catalog = written.catalog.max(head);
+                }
+                // Those of a key are followed with the keys.
+                ChangeKind::Rules => {
+                    written.keys = written.keys.max(head);
                     written.catalog = written.catalog.max(head);
                 }
                 // Who changes a session's state applies it here at once.

@@ -62,7 +62,9 @@ where
     let clock = Clock::system();
     let secret = PlaintextKey::generate();
     let keys = Keys::default();
-    keys.upsert(ApiKey::create(ApiKeyId::new(&clock), "test", &secret, clock.now()));
+    let key = ApiKey::create(ApiKeyId::new(&clock), "test", &secret, clock.now());
+    let policy = Policy::of(&key, OwnerRules::default());
+    keys.upsert(key, policy);
     let (began, requests) = mpsc::channel();
     let admin = tower::service_fn(|_| async { Ok(http::Response::new(Empty::<Bytes>::new())) });
     let gateway = Gateway::new(GatewayOptions::default(), clock);

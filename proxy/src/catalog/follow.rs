@@ -1,25 +1,32 @@
 //! How a change reaches the data plane.
 //!
 //! The revision in the database is the truth, a notification is a hint, and a poll is the net. The
-//! follower applies what is newer: one upstream's lists, one session; a gap, or a start, is a full load
-//! of one consistent snapshot. The catalog is built here, off the request path, and published whole; one
-//! that can't be read is refused and the old one stays. Keys have a follower of their own: revoking one
-//! waits for no list.
+//! follower applies what is newer: one upstream's lists or rules, one session; a gap, or a start, is a full load
+//! of one consistent snapshot. The catalog is built here, off the request path, with the views that are in use,
+//! and published whole; one that can't be read or built is refused and the old one stays. Keys have a follower
+//! of their own, with their rules: revoking one waits for no list.
 
-use std::collections::{BTreeSet, HashMap};
+mod build;
+mod keys;
+
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sql::changes::{self, Change, ChangeKind, Entries, Written};
 use sql::clock::Clock;
-use sql::model::{ApiKeyId, Kind, ListState, Settings, UpstreamId};
-use sql::{Store, StoreError, Tx, api_keys, lists, settings, upstreams};
+use sql::model::{DamagedRule, Kind, ListState, RuleOwner, Settings, UpstreamId};
+use sql::{Store, StoreError, Tx, lists, names, rules, settings, upstreams};
 use tokio::sync::watch;
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Catalog, Snapshot, UpstreamLists};
+use self::build::{Known, News};
+pub use self::keys::KeyFollower;
+use super::snapshot::SWEEP_INTERVAL;
+use super::{Catalog, Snapshot, Source};
 use crate::access::Keys;
 use crate::downstream::session_log::SessionLog;
 use crate::upstream::Upstreams;
@@ -28,15 +35,12 @@ use crate::upstream::oauth::keeper::Keeper;
 /// The net under the hints: a change that no hint announced is seen within this time.
 const POLL: Duration = Duration::from_secs(5);
 
-/// A revision that lies behind every change that is kept: what follows is a gap, and so a full load.
-const REVISION_UNKNOWN: i64 = -1;
-
 /// Between two publications, so that a burst of changes is folded into few builds.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Between two looks for changed keys, so that a burst of changes costs few reads. An admin who makes keys one
-/// after the other waits about as long for each.
-const KEYS_INTERVAL: Duration = Duration::from_millis(5);
+/// How long a new catalog waits for the views that are in use, so that their callers don't; those that it has no
+/// time for are made after it is published, and the first who needs one waits for it.
+const PREPARE_MAX: Duration = Duration::from_millis(300);
 
 /// The catalog in force. Requests take it once, at their start; streams are told of a new one.
 #[derive(Clone)]
@@ -90,9 +94,15 @@ impl Published {
         self.0.changes.send_modify(|_| {});
     }
 
+    /// Publishes a catalog whose views are made when they are needed.
+    #[cfg(test)]
     pub(crate) fn publish(&self, catalog: Catalog) {
-        let revision = catalog.revision;
-        self.0.current.store(Arc::new(Snapshot::new(catalog, self.0.clock.now())));
+        self.put(Snapshot::after(&self.current(), catalog, self.0.clock.now()));
+    }
+
+    fn put(&self, snapshot: Snapshot) {
+        let revision = snapshot.catalog.revision;
+        self.0.current.store(Arc::new(snapshot));
         self.0.changes.send_replace(revision);
     }
 }
@@ -107,6 +117,18 @@ pub struct Follower {
     keeper: Keeper,
     settings: SettingsFollower,
     known: Known,
+    /// Whether every view in use is made.
+    is_prepared: bool,
+}
+
+/// Why the catalog stays as it is.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A bug of ours: it is in the log as a panic.
+    #[error("the catalog could not be built")]
+    Build(#[source] JoinError),
 }
 
 /// Takes settings as the store has them and makes of them those in force (overrides by the environment).
@@ -115,13 +137,6 @@ pub struct SettingsFollower {
     pub overlay: Box<dyn Fn(Settings) -> Settings + Send + Sync>,
     /// Where the settings in force are told.
     pub in_force: watch::Sender<Arc<Settings>>,
-}
-
-/// What was read so far.
-#[derive(Default)]
-struct Known {
-    revision: i64,
-    upstreams: HashMap<UpstreamId, Arc<UpstreamLists>>,
 }
 
 impl Follower {
@@ -135,41 +150,42 @@ impl Follower {
         keeper: Keeper,
         settings: SettingsFollower,
     ) -> Self {
-        Self { store, published, keys, upstreams, session_log, keeper, settings, known: Known::default() }
+        let known = Known::default();
+        Self { store, published, keys, upstreams, session_log, keeper, settings, known, is_prepared: true }
     }
 
     /// Reads everything and publishes the first catalog. The answer follows the keys from then on; they
     /// are served for `stale_max` without the store.
     pub async fn load(&mut self, stale_max: Duration) -> Result<KeyFollower, StoreError> {
-        let mut keys = KeyFollower {
-            store: self.store.clone(),
-            keys: self.keys.clone(),
-            published: self.published.clone(),
-            revision: 0,
-            read_at: Instant::now(),
-            stale_max,
-        };
+        let mut keys =
+            KeyFollower::new(self.store.clone(), self.keys.clone(), self.published.clone(), stale_max);
         keys.load(&mut self.store.read().await?).await?;
-        self.load_catalog().await?;
-        Ok(keys)
+        match self.load_catalog().await {
+            Ok(()) => Ok(keys),
+            Err(Trouble::Store(error)) => Err(error),
+            Err(Trouble::Build(error)) => std::panic::resume_unwind(error.into_panic()),
+        }
     }
 
-    async fn load_catalog(&mut self) -> Result<(), StoreError> {
+    async fn load_catalog(&mut self) -> Result<(), Trouble> {
         let mut tx = self.store.read().await?;
         let revision = changes::revision(&mut tx).await?;
         self.load_settings(&mut tx).await?;
         let states = lists::states(&mut tx).await?;
-        let mut known = HashMap::new();
+        let mut news = News::default();
+        let loaded = rules::all(&mut tx).await?;
+        note_damaged(&loaded.damaged);
+        let ours = loaded.owners.into_iter().filter(|(owner, _)| !matches!(owner, RuleOwner::Key(_)));
+        news.rules.extend(ours);
         for upstream in upstreams::list(&mut tx).await? {
             let id = upstream.id;
-            known.insert(id, Arc::new(read_lists(&mut tx, upstream, &states).await?));
+            news.upstreams.insert(id, Some(read_source(&mut tx, upstream, &states).await?));
         }
         // Before the upstreams are connected, so that they are shown it from the start.
         self.keeper.load(&mut tx).await?;
         drop(tx);
         self.session_log.load().await?;
-        self.known = Known { revision, upstreams: known };
-        self.publish();
+        self.publish(Known { revision, ..Known::default() }, news).await?;
         self.published.0.applied.send_modify(|applied| applied.catalog = revision);
         Ok(())
     }
@@ -178,9 +194,11 @@ impl Follower {
     /// what was published last stays in force meanwhile.
     pub async fn run(mut self, stopping: tokio_util::sync::CancellationToken) {
         let mut hints = self.store.changes();
+        let mut sweep_at = Instant::now() + SWEEP_INTERVAL;
         loop {
+            let patience = if self.is_prepared { POLL } else { Duration::ZERO };
             tokio::select! {
-                _ = hints.wait(POLL) => {}
+                _ = hints.wait(patience) => {}
                 () = stopping.cancelled() => return,
             }
             let published_at = Instant::now();
@@ -195,24 +213,44 @@ impl Follower {
                 );
             }
             self.published.set_problem(caught_up.err().map(|error| error.to_string()));
+            self.prepare_more().await;
+            if Instant::now() >= sweep_at {
+                self.published.current().sweep();
+                sweep_at = Instant::now() + SWEEP_INTERVAL;
+            }
             // What comes meanwhile is folded into the next round.
             tokio::time::sleep_until(published_at + PUBLISH_INTERVAL).await;
         }
     }
 
-    async fn catch_up(&mut self) -> Result<(), StoreError> {
+    async fn catch_up(&mut self) -> Result<(), Trouble> {
         let mut tx = self.store.read().await?;
         let since = changes::since(&mut tx, self.known.revision).await?;
         let Entries::All(entries) = since.entries else {
             drop(tx);
+            tracing::info!("changes have been missed, everything is read anew");
             return self.load_catalog().await;
         };
         let newer = Newer::fold(&entries);
+        let mut news = News::default();
         if !newer.upstreams.is_empty() {
             let states = lists::states(&mut tx).await?;
             for id in newer.upstreams {
-                self.follow_upstream(&mut tx, UpstreamId::from_uuid(id), &states).await?;
+                let id = UpstreamId::from_uuid(id);
+                let source = match upstreams::get(&mut tx, id).await? {
+                    Some(upstream) => Some(read_source(&mut tx, upstream, &states).await?),
+                    None => None,
+                };
+                news.upstreams.insert(id, source);
             }
+        }
+        for id in newer.rules {
+            let owner =
+                if id.is_nil() { RuleOwner::All } else { RuleOwner::Upstream(UpstreamId::from_uuid(id)) };
+            let mut loaded = rules::of_owner_id(&mut tx, id).await?;
+            note_damaged(&loaded.damaged);
+            // Those of a key, or none any more: then there is nothing that they could be taken for.
+            news.rules.push((owner, loaded.owners.remove(&owner).unwrap_or_default()));
         }
         if newer.settings {
             self.load_settings(&mut tx).await?;
@@ -224,29 +262,13 @@ impl Follower {
             self.session_log.follow(&mut tx, session, since.revision).await?;
         }
         drop(tx);
-        self.known.revision = since.revision;
-        if newer.catalog {
-            self.publish();
+        let known = Known { revision: since.revision, ..self.known.clone() };
+        if newer.settings || known.is_concerned_by(&news) {
+            self.publish(known, news).await?;
+        } else {
+            self.known = known;
         }
         self.published.0.applied.send_modify(|applied| applied.catalog = since.revision);
-        Ok(())
-    }
-
-    async fn follow_upstream(
-        &mut self,
-        tx: &mut Tx,
-        id: UpstreamId,
-        states: &[ListState],
-    ) -> Result<(), StoreError> {
-        match upstreams::get(tx, id).await? {
-            Some(upstream) => {
-                let lists = read_lists(tx, upstream, states).await?;
-                self.known.upstreams.insert(id, Arc::new(lists));
-            }
-            None => {
-                self.known.upstreams.remove(&id);
-            }
-        }
         Ok(())
     }
 
@@ -261,118 +283,57 @@ impl Follower {
         Ok(())
     }
 
-    fn publish(&self) {
+    /// Builds what follows from the news, and publishes it. Should that fail, everything stays as it was.
+    async fn publish(&mut self, known: Known, news: News) -> Result<(), Trouble> {
         let settings = Arc::clone(&self.settings.in_force.borrow());
-        let all: Vec<_> = self.known.upstreams.values().cloned().collect();
-        let specs: Vec<_> = all.iter().map(|lists| Arc::clone(&lists.upstream)).collect();
-        self.published.publish(Catalog::new(self.known.revision, settings, all));
+        let (former, now) = (self.published.current(), self.store.clock().now());
+        let built = spawn_blocking(move || {
+            let known = known.with(news);
+            let snapshot = Snapshot::after(&former, known.catalog(settings), now);
+            let is_prepared = snapshot.prepare(std::time::Instant::now() + PREPARE_MAX);
+            (known, snapshot, is_prepared)
+        });
+        let (known, snapshot, is_prepared) = built.await.map_err(Trouble::Build)?;
+        let specs = known.upstreams();
+        (self.known, self.is_prepared) = (known, is_prepared);
+        self.published.put(snapshot);
         self.upstreams.apply(&specs);
-    }
-}
-
-/// Keeps the keys at the newest revision, apart from the catalog: reading the lists of many upstreams
-/// takes a while, and what a revoked key has opened ends within a second all the same.
-pub struct KeyFollower {
-    store: Store,
-    keys: Keys,
-    published: Published,
-    revision: i64,
-    read_at: Instant,
-    stale_max: Duration,
-}
-
-impl KeyFollower {
-    /// Follows until the task group stops. Keys that can't be read stay as they are until the next poll.
-    pub async fn run(mut self, stopping: tokio_util::sync::CancellationToken) {
-        let mut hints = self.store.changes();
-        loop {
-            // At first too: the keys were loaded before there was anybody to take a hint.
-            let caught_up = tokio::select! {
-                caught_up = self.catch_up() => caught_up,
-                () = stopping.cancelled() => return,
-            };
-            match caught_up {
-                Ok(()) => self.read_at = Instant::now(),
-                Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "changes of keys could not be read"
-                    );
-                    self.close_if_stale();
-                }
-            }
-            tokio::time::sleep(KEYS_INTERVAL).await;
-            tokio::select! {
-                _ = hints.wait(POLL) => {}
-                () = stopping.cancelled() => return,
-            }
-        }
+        Ok(())
     }
 
-    /// Keys that nobody could revoke for so long are taken as revoked. They are read anew, as after a
-    /// gap, when the store is back.
-    fn close_if_stale(&mut self) {
-        if self.read_at.elapsed() < self.stale_max || self.keys.is_empty() {
+    /// Makes some more of the views that a new catalog had no time for.
+    async fn prepare_more(&mut self) {
+        if self.is_prepared {
             return;
         }
-        tracing::error!(
-            stale_max_s = self.stale_max.as_secs(),
-            "the store has been out of reach for longer than MPG_STALE_MAX, no key is served until it is back"
-        );
-        self.keys.replace_all(Vec::new());
-        self.revision = REVISION_UNKNOWN;
-    }
-
-    async fn load(&mut self, tx: &mut Tx) -> Result<(), StoreError> {
-        let revision = changes::revision(tx).await?;
-        self.keys.replace_all(api_keys::list(tx).await?);
-        self.caught_up(revision);
-        Ok(())
-    }
-
-    fn caught_up(&mut self, revision: i64) {
-        self.revision = revision;
-        self.published.0.applied.send_modify(|applied| applied.keys = revision);
-    }
-
-    async fn catch_up(&mut self) -> Result<(), StoreError> {
-        let mut tx = self.store.read().await?;
-        let since = changes::since(&mut tx, self.revision).await?;
-        let Entries::All(entries) = since.entries else {
-            self.load(&mut tx).await?;
-            self.published.remind();
-            return Ok(());
-        };
-        let is_key = |change: &&Change| change.kind == ChangeKind::ApiKey;
-        let changed: BTreeSet<Uuid> = entries.iter().filter(is_key).map(|change| change.id).collect();
-        for id in &changed {
-            let id = ApiKeyId::from_uuid(*id);
-            match api_keys::get(&mut tx, id).await? {
-                Some(key) => self.keys.upsert(key),
-                None => self.keys.remove(id),
-            }
-        }
-        self.caught_up(since.revision);
-        if !changed.is_empty() {
-            self.published.remind();
-        }
-        Ok(())
+        let snapshot = self.published.current();
+        let made = spawn_blocking(move || snapshot.prepare(std::time::Instant::now() + PREPARE_MAX));
+        // What can't be made is made by the one who needs it, who is told then.
+        self.is_prepared = made.await.unwrap_or(true);
     }
 }
 
-async fn read_lists(
+async fn read_source(
     tx: &mut Tx,
     upstream: sql::model::Upstream,
     states: &[ListState],
-) -> Result<UpstreamLists, StoreError> {
+) -> Result<Source, StoreError> {
     let id = upstream.id;
     let info = upstreams::info(tx, id).await?;
     let mut definitions = Vec::new();
     for kind in Kind::ALL {
-        definitions.extend(lists::of_upstream(tx, id, *kind).await?);
+        definitions.extend(lists::of_upstream(tx, id, *kind).await?.into_iter().map(Arc::new));
     }
+    let claims = names::of_upstream(tx, id).await?;
     let states = states.iter().filter(|state| state.upstream_id == id).cloned().collect();
-    Ok(UpstreamLists::new(Arc::new(upstream), info, definitions, states))
+    Ok(Source { upstream: Arc::new(upstream), info, definitions, states, claims })
+}
+
+/// Rows that can't be read are passed over; whoever looks after the gateway has to know.
+fn note_damaged(damaged: &[DamagedRule]) {
+    for rule in damaged {
+        tracing::error!("{rule}: the rule is left out");
+    }
 }
 
 /// Changes by what they touch; many changes of one thing are one.
@@ -381,8 +342,8 @@ struct Newer {
     upstreams: BTreeSet<Uuid>,
     sessions: BTreeSet<Uuid>,
     grants: BTreeSet<Uuid>,
+    rules: BTreeSet<Uuid>,
     settings: bool,
-    catalog: bool,
 }
 
 impl Newer {
@@ -392,8 +353,9 @@ impl Newer {
             match kind {
                 // They have a follower of their own.
                 ChangeKind::ApiKey => {}
-                // No view looks at rules yet.
-                ChangeKind::Rules => {}
+                ChangeKind::Rules => {
+                    newer.rules.insert(id);
+                }
                 ChangeKind::Upstream | ChangeKind::List => {
                     newer.upstreams.insert(id);
                 }
@@ -405,68 +367,7 @@ impl Newer {
                     newer.sessions.insert(id);
                 }
             }
-            newer.catalog |= matches!(kind, ChangeKind::Upstream | ChangeKind::List | ChangeKind::Settings);
         }
         newer
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use sql::clock::Clock;
-    use sql::model::{ApiKey, PlaintextKey};
-    use sql::seal::MasterKey;
-    use sql::{Database, StoreOptions};
-
-    use super::*;
-
-    async fn store() -> Store {
-        let key = MasterKey::from_env_text(MasterKey::generate_hex().expose()).expect("a fresh key").0;
-        let options = StoreOptions {
-            database: Database::SqliteMemory,
-            master_key: key,
-            clock: Clock::system(),
-            start_timeout: Duration::from_secs(1),
-        };
-        Store::open(options).await.expect("a store in memory")
-    }
-
-    async fn follower(store: &Store, stale_max: Duration) -> KeyFollower {
-        let clock = store.clock().clone();
-        let mut tx = store.begin().await.unwrap();
-        let key = ApiKey::create(ApiKeyId::new(&clock), "a", &PlaintextKey::generate(), clock.now());
-        api_keys::insert(&mut tx, &key).await.unwrap();
-        tx.commit().await.unwrap();
-        let mut follower = KeyFollower {
-            store: store.clone(),
-            keys: Keys::default(),
-            published: Published::new(clock),
-            revision: 0,
-            read_at: Instant::now(),
-            stale_max,
-        };
-        follower.catch_up().await.unwrap();
-        assert_eq!(follower.keys.len(), 1);
-        follower
-    }
-
-    #[tokio::test]
-    async fn without_the_store_keys_are_served_for_a_while() {
-        let store = store().await;
-        let mut follower = follower(&store, Duration::from_hours(1)).await;
-        store.close().await;
-        follower.catch_up().await.expect_err("the store is closed");
-        follower.close_if_stale();
-        assert_eq!(follower.keys.len(), 1);
-    }
-
-    #[tokio::test]
-    async fn keys_that_nobody_can_revoke_any_more_are_not_served_until_the_store_is_back() {
-        let store = store().await;
-        let mut follower = follower(&store, Duration::ZERO).await;
-        follower.close_if_stale();
-        assert!(follower.keys.is_empty());
-        follower.catch_up().await.unwrap();
-        assert_eq!(follower.keys.len(), 1, "they are read whole again");
     }
 }

@@ -94,13 +94,14 @@ impl Cursor {
 mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
+    use sql::model::OwnerRules;
 
     use super::*;
     use crate::catalog::testing::{catalog, upstream_with};
     use crate::catalog::{Catalog, Policy, Snapshot, UpstreamLists};
 
     fn view(catalog: Catalog) -> Arc<View> {
-        let everything = Policy { upstream_ids: None };
+        let everything = Policy::new(None, OwnerRules::default());
         Snapshot::new(catalog, crate::catalog::testing::NOW).view(&everything)
     }
 

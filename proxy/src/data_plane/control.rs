@@ -63,7 +63,6 @@ impl ControlPlane for Parts {
         let mut rows: Vec<ToolRow> = snapshot
             .catalog
             .items(Kind::Tool)
-            .iter()
             .map(|item| self.row(&item.upstream, &item.definition))
             .collect();
         rows.sort_by(|a, b| a.exposed_name.cmp(&b.exposed_name));
@@ -110,7 +109,7 @@ impl ControlPlane for Parts {
             revision: snapshot.catalog.revision,
             published_at: Some(snapshot.published_at),
             problem: self.published.problem(),
-            tools: snapshot.catalog.items(Kind::Tool).len() as u64,
+            tools: snapshot.catalog.count(Kind::Tool) as u64,
             calls_in_flight: statuses.values().map(|status| status.calls_in_flight as u64).sum(),
             streams: self.streams.total(),
             parked_calls: self.parking.len() as u64,

@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::keys::tests::open;
 use crate::access::Keys;
 use crate::access::client_address::TrustedProxies;
 use crate::context::ClientContext;
@@ -87,7 +88,7 @@ impl Scene {
         let secret = PlaintextKey::generate();
         let key = ApiKey::create(ApiKeyId::new(&clock), "test", &secret, clock.now());
         let keys = Keys::default();
-        keys.upsert(key.clone());
+        keys.upsert(key.clone(), open(&key));
         let options = GatewayOptions {
             proxies: TrustedProxies::new(wishes.trusted_proxies.clone()),
             deadlines: wishes.deadlines,
@@ -106,7 +107,7 @@ impl Scene {
 
     pub(super) fn change_key(&mut self, change: impl FnOnce(&mut ApiKey)) {
         change(&mut self.key);
-        self.keys.upsert(self.key.clone());
+        self.keys.upsert(self.key.clone(), open(&self.key));
     }
 
     /// A connection to the gateway.
