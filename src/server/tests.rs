@@ -10,10 +10,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::Empty;
 use proxy::access::Keys;
+use proxy::catalog::Policy;
 use proxy::gateway::{Gateway, GatewayOptions, Phase, Serving};
 use proxy::http_bridge::{McpRequest, McpService, Reply, ReplyBody, admin_service};
 use sql::clock::Clock;
-use sql::model::{ApiKey, ApiKeyId, PlaintextKey, Settings};
+use sql::model::{ApiKey, ApiKeyId, OwnerRules, PlaintextKey, Settings};
 
 use super::{DataPlane, Order, Orders, ServeError, Server, ServerOptions};
 

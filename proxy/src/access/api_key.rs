@@ -63,7 +63,7 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
-    use crate::access::keys::tests::{NOW, key, open};
+    use crate::access::keys::tests::{NOW, key, policy_of};
 
     struct Scene {
         keys: Keys,
@@ -73,7 +73,7 @@ mod tests {
     fn scene() -> Scene {
         let (key, secret) = key();
         let keys = Keys::default();
-        let policy = open(&key);
+        let policy = policy_of(&key);
         keys.upsert(key, policy);
         Scene { keys, secret: secret.expose().clone() }
     }

@@ -255,7 +255,7 @@ pub(crate) mod tests {
     }
 
     /// The policy of a key without rules.
-    pub(crate) fn open(key: &ApiKey) -> Policy {
+    pub(crate) fn policy_of(key: &ApiKey) -> Policy {
         Policy::of(key, sql::model::OwnerRules::default())
     }
 
@@ -273,7 +273,7 @@ pub(crate) mod tests {
         let secret = PlaintextKey::generate();
         let key = ApiKey::create(ApiKeyId::at(NOW), "test", &secret, NOW);
         let keys = Keys::default();
-        keys.upsert(key.clone(), open(&key));
+        keys.upsert(key.clone(), policy_of(&key));
         Scene { keys, key, secret }
     }
 
@@ -284,7 +284,7 @@ pub(crate) mod tests {
 
         fn change(&mut self, change: impl FnOnce(&mut ApiKey)) {
             change(&mut self.key);
-            self.keys.upsert(self.key.clone(), open(&self.key));
+            self.keys.upsert(self.key.clone(), policy_of(&self.key));
         }
     }
 
@@ -295,7 +295,7 @@ pub(crate) mod tests {
         scene.change(|key| key.name = "renamed".into());
         assert!(!open.revoked().is_cancelled());
         assert_eq!(scene.caller().unwrap().key().name, "renamed");
-        scene.keys.replace_all(vec![(scene.key.clone(), open(&scene.key))]);
+        scene.keys.replace_all(vec![(scene.key.clone(), policy_of(&scene.key))]);
         assert!(!open.revoked().is_cancelled());
     }
 
@@ -306,7 +306,7 @@ pub(crate) mod tests {
         scene.keys.remove(scene.key.id);
         assert!(open.revoked().is_cancelled());
         assert_eq!(scene.caller().unwrap_err(), Refusal::UnknownKey);
-        scene.keys.upsert(scene.key.clone(), open(&scene.key));
+        scene.keys.upsert(scene.key.clone(), policy_of(&scene.key));
         let open = scene.caller().unwrap();
         scene.keys.replace_all(vec![]);
         assert!(open.revoked().is_cancelled());

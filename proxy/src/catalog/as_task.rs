@@ -60,7 +60,7 @@ mod tests {
     /// What an audience is shown of a tool with this body, at an upstream of a version with tasks.
     fn shown(version: &str, body: &'static str, audience: Audience) -> Option<String> {
         let known = upstream_with(&["t".into()]);
-        let mut definition = Definition::clone(&known.items[&Kind::Tool][0].definition);
+        let mut definition = Definition::clone(&known.items.get(Kind::Tool)[0].definition);
         definition.exposed_name = "renamed".into();
         definition.body = Bytes::from_static(body.as_bytes());
         let upstream: Arc<Upstream> = Arc::clone(&known.upstream);

@@ -185,7 +185,7 @@ impl Follower {
         self.keeper.load(&mut tx).await?;
         drop(tx);
         self.session_log.load().await?;
-        self.publish(Known { revision, ..Known::default() }, news).await?;
+        self.publish(Known::default().at(revision), news).await?;
         self.published.0.applied.send_modify(|applied| applied.catalog = revision);
         Ok(())
     }
@@ -262,7 +262,7 @@ impl Follower {
             self.session_log.follow(&mut tx, session, since.revision).await?;
         }
         drop(tx);
-        let known = Known { revision: since.revision, ..self.known.clone() };
+        let known = self.known.clone().at(since.revision);
         if newer.settings || known.is_concerned_by(&news) {
             self.publish(known, news).await?;
         } else {

@@ -35,6 +35,11 @@ pub(super) struct News {
 }
 
 impl Known {
+    /// The same at another revision.
+    pub(super) fn at(self, revision: i64) -> Self {
+        Self { revision, ..self }
+    }
+
     /// Whether something follows from the news.
     pub(super) fn is_concerned_by(&self, news: &News) -> bool {
         let concerns = |owner: &RuleOwner| match owner {

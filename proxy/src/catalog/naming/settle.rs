@@ -116,7 +116,7 @@ pub async fn release(tx: &mut Tx, definition: &Definition, length_max: u32) -> R
         claims.let_go(&item);
         // One that nobody meets any more holds the name only against this one.
         let holder = claims.holder(&former.wanted).filter(|holder| !there.contains_key(holder)).cloned();
-        for gone in holder {
+        if let Some(gone) = holder {
             claims.let_go(&gone);
             given_up.push(gone);
         }

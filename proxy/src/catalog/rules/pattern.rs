@@ -6,8 +6,7 @@
 
 use regex::{Captures, Regex, RegexBuilder};
 
-/// A longer pattern is a list of names that should be rules of their own. Bytes.
-pub const PATTERN_BYTES_MAX: usize = 1024;
+pub use sql::model::rule::PATTERN_BYTES_MAX;
 
 /// What one compiled expression may take, and its cache as much again. Bytes: `[a-z_]{1,64}` takes 20 thousand,
 /// and an owner may have hundreds of rules.
