@@ -286,7 +286,7 @@ impl Follower {
     /// Builds what follows from the news, and publishes it. Should that fail, everything stays as it was.
     async fn publish(&mut self, known: Known, news: News) -> Result<(), Trouble> {
         let settings = Arc::clone(&self.settings.in_force.borrow());
-        let (former, now) = (self.published.current(), self.store.clock().now());
+        let (former, now) = (self.published.current(), self.published.0.clock.now());
         let built = spawn_blocking(move || {
             let known = known.with(news);
             let snapshot = Snapshot::after(&former, known.catalog(settings), now);

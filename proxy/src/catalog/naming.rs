@@ -184,7 +184,7 @@ impl Claims {
     ) {
         for (name, wanted) in wishes {
             let item = (upstream, name.to_owned());
-            if self.held.get(&item).is_some_and(|claim| claim.wanted != wanted) {
+            if self.held.get(&item).is_some_and(|claim| !self.lasts(claim, wanted)) {
                 self.let_go(&item);
             }
         }
@@ -195,7 +195,7 @@ impl Claims {
     pub fn settle(&mut self, upstream: UpstreamId, upstream_name: &str, wanted: &str) -> Settled {
         let item = (upstream, upstream_name.to_owned());
         match self.held.get(&item) {
-            Some(claim) if claim.wanted == wanted => return Settled::Kept(claim.exposed_name.clone()),
+            Some(claim) if self.lasts(claim, wanted) => return Settled::Kept(claim.exposed_name.clone()),
             Some(_) => self.let_go(&item),
             None => {}
         }
@@ -223,6 +223,12 @@ impl Claims {
     /// Every claim, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &Claim> {
         self.held.values()
+    }
+
+    /// Whether a claim goes on: it is for the name that is wanted, and what came of that isn't too long by now.
+    fn lasts(&self, claim: &Claim, wanted: &str) -> bool {
+        let is_uri = matches!(self.kind, Kind::Resource | Kind::ResourceTemplate);
+        claim.wanted == wanted && (is_uri || claim.exposed_name.len() <= self.length_max)
     }
 
     fn free_name(&self, wanted: &str, upstream: UpstreamId, upstream_name: &str) -> String {

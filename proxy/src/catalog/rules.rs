@@ -21,7 +21,7 @@ pub mod explain;
 mod pattern;
 mod target;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 

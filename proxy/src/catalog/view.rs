@@ -240,3 +240,6 @@ impl View {
         &self.catalog.settings
     }
 }
+
+#[cfg(test)]
+mod tests;

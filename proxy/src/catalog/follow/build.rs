@@ -102,3 +102,6 @@ impl Known {
         self.upstreams.values().map(|known| Arc::clone(&known.source.upstream)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -200,3 +200,6 @@ impl Settled {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

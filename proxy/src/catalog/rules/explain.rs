@@ -166,7 +166,12 @@ fn of_list(scene: &Scene, upstream: UpstreamId, kind: Kind) -> Vec<&Definition> 
 }
 
 /// The claims of a kind, settled by the rules as they would be in the store.
-fn settled(scene: &Scene, kind: Kind, upstreams: &[&Upstream], shared: &[SharedRules]) -> Claims {
+pub(in crate::catalog) fn settled(
+    scene: &Scene,
+    kind: Kind,
+    upstreams: &[&Upstream],
+    shared: &[SharedRules],
+) -> Claims {
     let length_max = scene.length_max as usize;
     let stored = scene.claims.iter().filter(|claim| claim.kind == kind).cloned();
     let mut claims = Claims::new(kind, length_max, stored);
