@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use sql::clock::Clock;
 use sql::model::{
-    Actor, ConnParams, FilterAction, MatchOn, OwnerRules, PageRequest, RuleOwner, Timestamp, Transport, Upstream,
-    UpstreamId,
+    Actor, ConnParams, FilterAction, MatchOn, OwnerRules, PageRequest, RuleOwner, Timestamp, Transport,
+    Upstream, UpstreamId,
 };
 use sql::seal::MasterKey;
 use sql::{Database, Store, StoreOptions, api_keys, audit_log, changes, upstreams};
@@ -192,7 +192,10 @@ async fn rules_belong_to_whom_the_file_names() {
     assert_eq!(of_all.aliases[0].target_description.as_deref(), Some("Says it again."));
     let key = api_keys::by_name(&mut store.read().await.unwrap(), "laptop").await.unwrap().unwrap();
     let of_key = stored_rules(&store, RuleOwner::Key(key.id)).await;
-    assert_eq!((of_key.filters[0].action, of_key.filters[0].match_on), (FilterAction::Deny, MatchOn::Exposed));
+    assert_eq!(
+        (of_key.filters[0].action, of_key.filters[0].match_on),
+        (FilterAction::Deny, MatchOn::Exposed)
+    );
 }
 
 #[tokio::test]
@@ -221,7 +224,8 @@ async fn a_rule_is_known_again_by_its_pattern_and_keeps_what_the_file_does_not_s
 async fn a_rule_of_nobody_is_refused() {
     let store = store().await;
     let told = async |text: &str| {
-        let error = parse(text).unwrap().apply(&store, |_| Vec::new(), |settings| settings).await.unwrap_err();
+        let error =
+            parse(text).unwrap().apply(&store, |_| Vec::new(), |settings| settings).await.unwrap_err();
         let BootstrapError::Refused(problems) = error else { panic!("{error:?}") };
         problems.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
@@ -257,7 +261,10 @@ fn everything_wrong_with_rules_is_told_by_its_line() {
             "gateway.yaml:10: rules.filter: is not a known group",
         ]
     );
-    assert_eq!(refused("rules: []\n"), ["gateway.yaml:1: rules: must be a mapping of `aliases:` and `filters:`"]);
+    assert_eq!(
+        refused("rules: []\n"),
+        ["gateway.yaml:1: rules: must be a mapping of `aliases:` and `filters:`"]
+    );
 }
 
 #[tokio::test]

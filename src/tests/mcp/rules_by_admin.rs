@@ -107,7 +107,10 @@ async fn a_tool_that_is_switched_off_is_gone_for_clients_and_stays_for_the_admin
     assert_sees(&gateway.mcp(), &["get_a", "delete_a"], &["get_b"]).await;
     assert_eq!(admin.get("tools").await.1["total"], 3);
     let (_, explained) = admin.get(&format!("{path}/explain")).await;
-    assert_eq!((&explained["visible"], &explained["steps"][0]["step"]), (&json!(false), &json!("switchedOff")));
+    assert_eq!(
+        (&explained["visible"], &explained["steps"][0]["step"]),
+        (&json!(false), &json!("switchedOff"))
+    );
 
     // And back, at another place.
     let body = json!({"enabled": true, "sortOrder": -1});
