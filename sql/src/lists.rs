@@ -57,6 +57,12 @@ pub async fn names_of_upstream(tx: &mut Tx, id: UpstreamId, kind: Kind) -> Resul
     rows.iter().map(named).collect()
 }
 
+/// Every list of a kind, of every upstream.
+pub async fn of_kind(tx: &mut Tx, kind: Kind) -> Result<Vec<Definition>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM definitions WHERE kind = $1 ORDER BY upstream_id, position, id");
+    tx.query(TABLE, &sql, cells![kind.as_str()]).await?.iter().map(read).collect()
+}
+
 /// Every list of every upstream, each in its own order.
 pub async fn all(tx: &mut Tx) -> Result<Vec<Definition>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM definitions ORDER BY upstream_id, kind, position, id");

@@ -13,6 +13,7 @@ mod oauth;
 mod opening;
 mod pages;
 mod postgres;
+mod rules;
 mod schema;
 mod sealing;
 mod sessions;
