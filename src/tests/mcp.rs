@@ -31,6 +31,7 @@ mod parked;
 mod renamed;
 mod replicas;
 mod resumption;
+mod rules_by_admin;
 mod sessions;
 mod shutdown;
 mod sse;
