@@ -151,7 +151,8 @@ impl Keys {
 
     fn put(&self, index: &mut Index, key: ApiKey, policy: Policy) {
         let key = Arc::new(key);
-        let known = Known { key: Arc::clone(&key), policy: policy.clone() };
+        let shown = policy.clone();
+        let known = Known { key: Arc::clone(&key), policy };
         let old = index.keys.insert(key.id, known).map(|old| old.key);
         let limiter = self.limiter_for(&key, old.as_deref());
         let keeps = old.as_ref().is_some_and(|old| {
@@ -172,7 +173,7 @@ impl Keys {
             index.ends.extend(until.map(|until| (until, hash)));
             let caller = Caller {
                 key: Arc::clone(&key),
-                policy: policy.clone(),
+                policy: shown.clone(),
                 secret: hash,
                 revoked,
                 limiter: limiter.clone(),

@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn each_kind_has_its_own() {
-        let words = PerKind::of(|kind| kind.as_str());
+        let words = PerKind::of(Kind::as_str);
         assert_eq!(Kind::ALL.len(), KINDS);
         assert!(words.iter().all(|(kind, word)| *word == kind.as_str() && words.get(kind) == word));
     }

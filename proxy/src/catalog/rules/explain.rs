@@ -133,7 +133,7 @@ pub fn preview(scene: &Scene) -> Vec<Explained> {
             let mut items = of_list(scene, upstream.id, *kind);
             items.sort_by_key(|item| order(item));
             for item in items {
-                let mut steps = Steps { kind: *kind, item, steps: Vec::new(), description: None };
+                let mut steps = Telling { kind: *kind, item, steps: Vec::new(), description: None };
                 let name = steps.shared(upstream, rules, &claims);
                 let name = match (&key, name) {
                     (Some((key, rules)), Some(name)) => {
@@ -193,14 +193,14 @@ pub(in crate::catalog) fn settled(
     claims
 }
 
-struct Steps<'a> {
+struct Telling<'a> {
     kind: Kind,
     item: &'a Definition,
     steps: Vec<Step>,
     description: Option<Arc<str>>,
 }
 
-impl Steps<'_> {
+impl Telling<'_> {
     /// What the catalog has of it: its exposed name, unless it is hidden from everybody.
     fn shared(&mut self, upstream: &Upstream, rules: &SharedRules, claims: &Claims) -> Option<String> {
         if !upstream.enabled {
