@@ -30,7 +30,7 @@ mod view;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use sql::model::{Kind, Settings, Upstream};
+use sql::model::{Finding, Kind, Settings, Upstream, UpstreamId};
 
 pub use self::as_task::{AsTask, Audience};
 pub use self::item::Item;
@@ -112,6 +112,12 @@ impl Catalog {
     /// The enabled upstreams, in order.
     pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         self.upstreams.iter().map(|lists| &lists.upstream)
+    }
+
+    /// What is wrong with what the store has of an upstream, if that is enabled.
+    pub fn findings(&self, upstream: UpstreamId) -> &[Finding] {
+        let lists = self.upstreams.iter().find(|lists| lists.upstream.id == upstream);
+        lists.map_or(&[], |lists| lists.findings())
     }
 
     /// All items of a kind, in order.

@@ -62,6 +62,10 @@ pub trait ControlPlane: Send + Sync {
     /// The last attempts and probes, oldest first.
     fn checks(&self, id: UpstreamId) -> Vec<Check>;
 
+    /// What the store has of an upstream that can't be read, and is left out: definitions, and rules of its own
+    /// or of all.
+    fn findings(&self, id: UpstreamId) -> Vec<Finding>;
+
     /// What forbids this configuration: the stdio policy, the egress policy. Looks nothing up.
     fn check_spec(&self, upstream: &Upstream) -> Vec<FieldError>;
 

@@ -31,15 +31,15 @@ pub struct Loaded {
 
 /// Every rule of every owner.
 pub async fn all(tx: &mut Tx) -> Result<Loaded, StoreError> {
-    load(tx, "1 = 1", &cells![]).await
+    load(tx, "1 = 1", &[]).await
 }
 
 /// The rules of the owner with this id, as [`ChangeKind::Rules`] names it: at most one owner.
 pub async fn of_owner_id(tx: &mut Tx, id: Uuid) -> Result<Loaded, StoreError> {
     if id.is_nil() {
-        load(tx, "owner = 'all'", &cells![]).await
+        load(tx, "owner = 'all'", &[]).await
     } else {
-        load(tx, "(upstream_id = $1 OR key_id = $1)", &cells![id]).await
+        load(tx, "(upstream_id = $1 OR key_id = $1)", &[id.into()]).await
     }
 }
 

@@ -10,7 +10,6 @@ use sql::model::{
     AliasRule, ApiKeyId, FieldError, FilterRule, OwnerRules, RuleId, RuleOwner, Timestamp, UpstreamId,
 };
 use sql::rules::Rule;
-use uuid::Uuid;
 
 use super::{below, bodies, items, refuse_second};
 
@@ -49,8 +48,8 @@ impl OwnerName {
     fn stand_in(&self) -> RuleOwner {
         match self {
             Self::All => RuleOwner::All,
-            Self::Upstream(_) => RuleOwner::Upstream(UpstreamId::from_uuid(Uuid::nil())),
-            Self::Key(_) => RuleOwner::Key(ApiKeyId::from_uuid(Uuid::nil())),
+            Self::Upstream(_) => RuleOwner::Upstream(UpstreamId::at(Timestamp::from_millis(0))),
+            Self::Key(_) => RuleOwner::Key(ApiKeyId::at(Timestamp::from_millis(0))),
         }
     }
 }
@@ -86,7 +85,7 @@ pub(super) trait Declared: Rule + Clone + PartialEq {
 
 /// What no rule has yet.
 fn blank() -> (RuleId, Timestamp) {
-    (RuleId::from_uuid(Uuid::nil()), Timestamp::from_millis(0))
+    (RuleId::at(Timestamp::from_millis(0)), Timestamp::from_millis(0))
 }
 
 impl Declared for AliasRule {

@@ -8,8 +8,8 @@ use proxy::control::{
     SyncError, SyncReport, TestReport, UpstreamStatus,
 };
 use sql::model::{
-    ConnParams, FieldError, OAuthAuthorization, OAuthClient, OAuthGrant, Secret, Timestamp, Upstream,
-    UpstreamId,
+    ConnParams, FieldError, Finding, Kind, OAuthAuthorization, OAuthClient, OAuthGrant, Secret, Timestamp,
+    Upstream, UpstreamId,
 };
 
 /// The authorization server of the scripted data plane.
@@ -104,6 +104,15 @@ impl ControlPlane for ScriptedPlane {
 
     fn checks(&self, _: UpstreamId) -> Vec<Check> {
         vec![Check { at: Timestamp::from_millis(0), ok: true, ms: 7, reason: None }]
+    }
+
+    fn findings(&self, _: UpstreamId) -> Vec<Finding> {
+        vec![Finding {
+            kind: Kind::Tool,
+            upstream_name: "torn".into(),
+            code: "DAMAGED".into(),
+            message: "can't be read".into(),
+        }]
     }
 
     fn check_spec(&self, _: &Upstream) -> Vec<FieldError> {

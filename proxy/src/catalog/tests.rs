@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use sql::clock::Clock;
-use sql::model::{Definition, DefinitionId, OwnerRules, Timestamp, UpstreamId};
+use sql::model::{Definition, DefinitionId, OwnerRules, Timestamp};
 
 use super::item::Look;
 use super::moved_uris::MovedUris;
@@ -60,4 +60,19 @@ fn a_tool_goes_out_as_it_came_but_for_its_name_and_how_it_is_run_as_a_task() {
     // Elsewhere the word means nothing.
     let prompt = r#"{"name":"t","execution":1}"#;
     assert_eq!(rendered(Kind::Prompt, "t", prompt), prompt);
+}
+
+#[test]
+fn a_definition_that_can_not_be_read_is_a_finding_and_spoils_no_other() {
+    let upstream = crate::catalog::testing::upstream();
+    let mut damaged = crate::catalog::testing::tool(&upstream, "damaged", 0);
+    damaged.body = Bytes::from_static(b"{\"name\":");
+    let (id, good) = (upstream.id, crate::catalog::testing::tool(&upstream, "good", 1));
+    let lists = UpstreamLists::new(Arc::new(upstream), None, vec![damaged, good], Vec::new());
+    let catalog = catalog(&[Arc::new(lists)]);
+    assert_eq!(catalog.items(Kind::Tool).map(|item| &*item.exposed_name).collect::<Vec<_>>(), ["good"]);
+    let found: Vec<_> =
+        catalog.findings(id).iter().map(|found| (&*found.code, &*found.upstream_name)).collect();
+    assert_eq!(found, [("DAMAGED", "damaged")]);
+    assert!(catalog.holds(Kind::Tool, "damaged"), "it keeps its name");
 }

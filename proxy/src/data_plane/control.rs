@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::value::RawValue;
-use sql::model::{ConnParams, FieldError, Kind, OAuthAuthorization, OAuthGrant, Upstream, UpstreamId};
+use sql::model::{
+    ConnParams, FieldError, Finding, Kind, OAuthAuthorization, OAuthGrant, Upstream, UpstreamId,
+};
 use tokio::time::timeout;
 
 use super::Parts;
@@ -53,6 +55,10 @@ impl ControlPlane for Parts {
     fn checks(&self, id: UpstreamId) -> Vec<Check> {
         let checks = self.upstreams.checks(id).into_iter();
         checks.map(|check| Check { at: check.at, ok: check.ok, ms: check.ms, reason: check.reason }).collect()
+    }
+
+    fn findings(&self, id: UpstreamId) -> Vec<Finding> {
+        self.published.current().catalog.findings(id).to_vec()
     }
 
     fn check_spec(&self, upstream: &Upstream) -> Vec<FieldError> {

@@ -40,7 +40,7 @@ pub(crate) trait Noun: Rule + Clone + PartialEq {
     /// Puts it at this place.
     fn placed(self, sort_order: i64) -> Self;
     /// The same as another version.
-    fn as_version(self, stamp: Stamp) -> Self;
+    fn stamped(self, stamp: Stamp) -> Self;
     /// Reads what only this kind has.
     fn read(common: Common, stamp: Stamp, fields: &mut Fields, problems: &mut Problems) -> Option<Self>;
     /// All of one owner, in order.
@@ -90,7 +90,7 @@ impl Noun for AliasRule {
         Self { sort_order, ..self }
     }
 
-    fn as_version(self, stamp: Stamp) -> Self {
+    fn stamped(self, stamp: Stamp) -> Self {
         let Stamp { id, version, created_at, updated_at } = stamp;
         Self { id, version, created_at, updated_at, ..self }
     }
@@ -166,7 +166,7 @@ impl Noun for FilterRule {
         Self { sort_order, ..self }
     }
 
-    fn as_version(self, stamp: Stamp) -> Self {
+    fn stamped(self, stamp: Stamp) -> Self {
         let Stamp { id, version, created_at, updated_at } = stamp;
         Self { id, version, created_at, updated_at, ..self }
     }

@@ -64,7 +64,7 @@ async fn update<R: Noun>(
         return Ok(super::answer(&before));
     }
     let stamp = Stamp { version: before.version() + 1, updated_at: now, ..before.stamp() };
-    let after = after.as_version(stamp);
+    let after = after.stamped(stamp);
     if !rules::update(&mut tx, &after, before.version()).await? {
         return Err(ApiError::PreconditionFailed);
     }
