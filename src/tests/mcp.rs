@@ -1,5 +1,6 @@
 //! The MCP endpoint of a real gateway, between real clients and real servers.
 
+mod abilities;
 mod apps;
 mod asking;
 mod bad_upstreams;

@@ -138,6 +138,7 @@ impl Dispatch {
                 let cancel = CancellationToken::new();
                 let (inner, outbox) = conversation::open(route.conversation.owner(), cancel.clone());
                 let inner = inner.of_key(asked.caller.key().id).hearing(route.conversation.log_level());
+                let inner = inner.able_to(client.abilities());
                 // A word of another client's task isn't for this one.
                 let inner = self.relayed(asked, &peer, &route.item.upstream, inner);
                 let (upstreams, id) = (self.upstreams.clone(), route.item.upstream.id);
