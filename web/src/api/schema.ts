@@ -1221,6 +1221,29 @@ export interface components {
             /** @description The gateway's version. */
             version: string;
         };
+        /** @description What became of the records of calls. */
+        CallRecordsView: {
+            /**
+             * Format: int64
+             * @description Waiting in memory for the store.
+             */
+            buffered: number;
+            /**
+             * Format: int64
+             * @description Lost: more came than could be queued, or kept while the store was away.
+             */
+            lost: number;
+            /**
+             * Format: int64
+             * @description Dropped from the store, the oldest, since there were more than are kept.
+             */
+            surplus: number;
+            /**
+             * Format: int64
+             * @description Written to the store.
+             */
+            written: number;
+        };
         /** @description What clients of each era get of an upstream: by feature, those that it has. */
         CapabilityMatrix: {
             /** @description Clients of 2024-11-05 to 2025-11-25. */
@@ -1388,6 +1411,8 @@ export interface components {
         };
         /** @description How the gateway fares. */
         HealthView: {
+            /** @description What became of the records of calls, since this process started. */
+            callRecords: components["schemas"]["CallRecordsView"];
             /**
              * Format: int64
              * @description Calls that wait for an upstream.
@@ -1432,6 +1457,11 @@ export interface components {
              * @description Tools in the catalog.
              */
             tools: number;
+            /**
+             * @description Stored rows that can't be read and are passed over, at most 100 of them: altered, or sealed with
+             *     another key. The rest is served.
+             */
+            unreadable: components["schemas"]["UnreadableView"][];
             /** @description Upstreams by the state of their connection. */
             upstreams: {
                 [key: string]: number;
@@ -2407,6 +2437,15 @@ export interface components {
             reason?: string | null;
             /** @description `resolve`, `connect`, `tls`, `start`, `initialize` or `list`. */
             stage: string;
+        };
+        /** @description A stored row that can't be read. */
+        UnreadableView: {
+            /** @description The first of its columns that can't be read. */
+            column: string;
+            /** @description Its id, or what else tells it apart. */
+            id: string;
+            /** @description Its table. */
+            table: string;
         };
         /** @description An upstream and how it fares. */
         Upstream: {
