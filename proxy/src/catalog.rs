@@ -12,6 +12,7 @@ mod item;
 pub mod lists;
 mod moved_uris;
 pub mod naming;
+pub mod search;
 #[cfg(test)]
 pub(crate) mod testing;
 mod uri_template;

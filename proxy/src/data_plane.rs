@@ -24,6 +24,7 @@ use url::Url;
 use crate::access::Keys;
 use crate::bridge::parked::Parking;
 use crate::catalog::follow::{Follower, Published, SettingsFollower};
+use crate::catalog::search::indexes::Indexes;
 use crate::control::Control;
 use crate::downstream::connection::Connections;
 use crate::downstream::dispatch::Dispatch;
@@ -203,6 +204,7 @@ impl DataPlane {
             in_flight: CallsInFlight::default(),
             parking: parts.parking.clone(),
             tasks: parts.task_status.tasks.clone(),
+            indexes: Indexes::default(),
         });
         let subscriptions = Subscriptions {
             published: parts.published.clone(),

@@ -29,6 +29,7 @@ mod replicas;
 mod resumption;
 mod sessions;
 mod shutdown;
+mod smart;
 mod sse;
 mod surface;
 mod tasks;

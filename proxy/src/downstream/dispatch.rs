@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::StatusCode;
-use sql::model::Kind;
+use sql::model::{Kind, Mode};
 use tokio_util::sync::CancellationToken;
 
 use self::answers::{list_head, list_tail};
@@ -30,6 +30,7 @@ use super::verbs::{CALL_TOOL, COMPLETE, GET_PROMPT, READ_RESOURCE, Verb};
 use crate::access::Caller;
 use crate::bridge::parked::Parking;
 use crate::catalog::follow::Published;
+use crate::catalog::search::indexes::Indexes;
 use crate::catalog::{Policy, View, lists};
 use crate::upstream::Upstreams;
 use crate::wire::envelope::{Field, Params, Request};
@@ -37,7 +38,7 @@ use crate::wire::ids::Id;
 use crate::wire::meta::{LogLevel, RequestMeta};
 
 pub(crate) use self::answers::response;
-pub(super) use self::answers::{answered, done_error, done_result, failed, unknown};
+pub(super) use self::answers::{answered, done_error, done_result, failed, own_result, unknown};
 
 const METHOD_NOT_FOUND: i64 = -32601;
 const INVALID_PARAMS: i64 = -32602;
@@ -61,6 +62,8 @@ pub struct Dispatch {
     pub parking: Parking,
     /// What is needed to know tasks again.
     pub tasks: Tasks,
+    /// What smart mode searches.
+    pub indexes: Indexes,
 }
 
 /// Who asks, in the terms of its era.
@@ -73,7 +76,7 @@ pub enum Client {
 }
 
 /// What a modern request says of its client.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ModernClient {
     /// The least severe log message wanted; absent: none.
     pub log_level: Option<LogLevel>,
@@ -81,15 +84,18 @@ pub struct ModernClient {
     pub capabilities: Option<Bytes>,
     /// The token that it wants progress under.
     pub progress_token: Option<Id>,
+    /// The mode that is in force for it.
+    pub mode: Mode,
 }
 
 impl ModernClient {
-    /// What `_meta` says.
-    pub fn of(meta: RequestMeta) -> Self {
+    /// What `_meta` says, of a client that is in this mode.
+    pub fn of(meta: RequestMeta, mode: Mode) -> Self {
         Self {
             log_level: meta.log_level,
             capabilities: meta.client_capabilities,
             progress_token: meta.progress_token,
+            mode,
         }
     }
 
@@ -100,8 +106,15 @@ impl ModernClient {
 }
 
 impl Client {
-    fn is_modern(&self) -> bool {
+    pub(super) fn is_modern(&self) -> bool {
         matches!(self, Self::Modern(_))
+    }
+
+    fn mode(&self) -> Mode {
+        match self {
+            Self::Legacy(session) => session.mode,
+            Self::Modern(client) => client.mode,
+        }
     }
 }
 
@@ -177,12 +190,14 @@ impl Dispatch {
 
     /// Answers a request, or starts its call.
     pub fn request(self: &Arc<Self>, asked: Asked) -> Outcome {
-        let modern = asked.client.is_modern();
+        let (modern, mode) = (asked.client.is_modern(), asked.client.mode());
         match asked.request.method.as_str() {
+            "tools/list" if mode == Mode::Smart => self.smart_list(&asked),
             "tools/list" => Self::list(&asked, Kind::Tool),
             "prompts/list" => Self::list(&asked, Kind::Prompt),
             "resources/list" => Self::list(&asked, Kind::Resource),
             "resources/templates/list" => Self::list(&asked, Kind::ResourceTemplate),
+            "tools/call" if mode == Mode::Smart => self.smart_call(asked),
             "tools/call" => self.call(asked, &CALL_TOOL),
             "prompts/get" => self.call(asked, &GET_PROMPT),
             "resources/read" => self.call(asked, &READ_RESOURCE),
@@ -194,7 +209,7 @@ impl Dispatch {
             "resources/unsubscribe" if !modern => self.unsubscribe(&asked),
             "ping" if !modern => done_result(&asked, Bytes::from_static(b"{}")),
             "logging/setLevel" if !modern => self.set_level(&asked),
-            "server/discover" if modern => done_result(&asked, initialize::discover(&asked.view)),
+            "server/discover" if modern => done_result(&asked, initialize::discover(&asked.view, mode)),
             method if method.starts_with("tasks/") => self.task(asked),
             method => done_error(&asked, METHOD_NOT_FOUND, &format!("Method not found: {method}")),
         }
@@ -240,7 +255,7 @@ impl Dispatch {
         }
     }
 
-    fn call(self: &Arc<Self>, asked: Asked, verb: &'static Verb) -> Outcome {
+    pub(super) fn call(self: &Arc<Self>, asked: Asked, verb: &'static Verb) -> Outcome {
         let Some(subject) = asked.request.params.as_ref().and_then(|params| (verb.subject)(params)) else {
             return done_error(&asked, INVALID_PARAMS, verb.needs);
         };

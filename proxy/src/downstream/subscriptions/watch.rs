@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
-use sql::model::Kind;
+use sql::model::{Kind, Mode};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ use crate::downstream::connection::jittered;
 use crate::downstream::in_flight::Permit;
 use crate::downstream::live::{Live, LiveSessions};
 use crate::downstream::log_feed::{self, LogMessage};
+use crate::downstream::mode::ModeOf;
 use crate::downstream::outlet::Outlet;
 use crate::downstream::resource_updates::Attached;
 use crate::downstream::stream::KEEP_ALIVE;
@@ -92,6 +93,7 @@ pub(super) struct Watch {
     changes: watch::Receiver<i64>,
     draining: CancellationToken,
     caller: Caller,
+    mode: ModeOf,
     open: Open,
     /// What upstreams log outside of calls; the legacy era alone has that.
     logs: Option<log_feed::Follower>,
@@ -103,6 +105,7 @@ impl Watch {
     pub(super) fn new(
         subscriptions: &Subscriptions,
         caller: Caller,
+        mode: ModeOf,
         open: Open,
         methods: &[&'static str],
     ) -> Self {
@@ -110,11 +113,13 @@ impl Watch {
         // Before the view is taken, so that no change falls between the two.
         let changes = published.changes();
         let view = published.current().view(&Policy::of(caller.key()));
+        let mode_now = mode.now(caller.key(), view.settings());
         let lists = ANNOUNCED
             .iter()
             .filter(|(method, _)| methods.contains(method))
             .map(|(method, kinds)| {
-                (*method, Announced { kinds: *kinds, seen: fingerprint(&view, *kinds), quiet_until: None })
+                let seen = fingerprint(&view, *kinds, mode_now);
+                (*method, Announced { kinds: *kinds, seen, quiet_until: None })
             })
             .collect();
         let logs = matches!(open.face, Face::Get { .. }).then(|| logs.follow());
@@ -124,6 +129,7 @@ impl Watch {
             changes,
             draining: draining.clone(),
             caller,
+            mode,
             open,
             logs,
             lists,
@@ -198,16 +204,24 @@ impl Watch {
     /// What the key sees now. The caller has the key as it was when the stream was opened; what it may
     /// see can have changed since. One that is gone sees nothing new: its stream is ending.
     fn view(&self) -> Arc<View> {
+        self.sees().0
+    }
+
+    /// The same, and the mode that it is shown in.
+    fn sees(&self) -> (Arc<View>, Mode) {
         let now = self.keys.get(self.caller.key().id);
-        self.published.current().view(&Policy::of(now.as_ref().unwrap_or(self.caller.key())))
+        let key = now.as_ref().unwrap_or(self.caller.key());
+        let view = self.published.current().view(&Policy::of(key));
+        let mode = self.mode.now(key, view.settings());
+        (view, mode)
     }
 
     /// Says which lists changed since they were last announced. `false`: the client doesn't read.
     fn announce(&mut self) -> bool {
-        let view = self.view();
+        let (view, mode) = self.sees();
         let now = Instant::now();
         for (method, list) in &mut self.lists {
-            let seen = fingerprint(&view, list.kinds);
+            let seen = fingerprint(&view, list.kinds, mode);
             if seen == list.seen || list.quiet_until.is_some_and(|until| until > now) {
                 continue;
             }
@@ -283,10 +297,10 @@ impl Watch {
 
     /// When a change that was held back may be announced.
     fn next_due(&self) -> Option<Instant> {
-        let view = self.view();
+        let (view, mode) = self.sees();
         self.lists
             .values()
-            .filter(|list| fingerprint(&view, list.kinds) != list.seen)
+            .filter(|list| fingerprint(&view, list.kinds, mode) != list.seen)
             .filter_map(|list| list.quiet_until)
             .min()
     }
@@ -367,6 +381,8 @@ async fn until(due: Option<Instant>) {
     }
 }
 
-fn fingerprint(view: &View, kinds: [Kind; 2]) -> [[u8; 32]; 2] {
-    kinds.map(|kind| view.fingerprint(kind))
+/// What tells one list from another. The four tools of smart mode are always the same, whatever becomes of
+/// those behind them: nobody has to read that list again, unless the mode itself changes.
+fn fingerprint(view: &View, kinds: [Kind; 2], mode: Mode) -> [[u8; 32]; 2] {
+    kinds.map(|kind| if kind == Kind::Tool && mode == Mode::Smart { [0; 32] } else { view.fingerprint(kind) })
 }
