@@ -199,7 +199,7 @@ impl Connection {
         }
         let view = self.shared.dispatch.view(caller);
         let mode = ModeOf::Path(self.path.mode).now(caller.key(), view.settings());
-        let client = Client::Modern(ModernClient::of(meta, mode));
+        let client = Client::Modern(ModernClient::of(meta, self.path.full_path, mode));
         self.request(caller, client, view, request).await;
     }
 

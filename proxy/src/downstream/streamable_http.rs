@@ -98,7 +98,7 @@ impl StreamableHttp {
         if request.method.as_str() == "subscriptions/listen" {
             return self.subscriptions.listen(&request, caller, http.path.mode, &http.context.request_id);
         }
-        let client = Client::Modern(ModernClient::of(meta, mode));
+        let client = Client::Modern(ModernClient::of(meta, http.path.full_path, mode));
         self.request(Asked { request, client, caller, view }, http).await
     }
 

@@ -76,7 +76,7 @@ fn legacy(capabilities: &serde_json::Value, version: Version) -> Client {
 
 fn modern(log_level: Option<LogLevel>) -> Client {
     let meta = RequestMeta { log_level, ..RequestMeta::default() };
-    Client::Modern(ModernClient::of(meta, Mode::Full))
+    Client::Modern(ModernClient::of(meta, "/mcp/http", Mode::Full))
 }
 
 fn answered() -> Answered {
