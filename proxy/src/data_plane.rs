@@ -25,6 +25,7 @@ use crate::access::Keys;
 use crate::bridge::parked::Parking;
 use crate::call_log::CallLog;
 use crate::catalog::follow::{Follower, Published, SettingsFollower};
+use crate::catalog::search::indexes::Indexes;
 use crate::control::Control;
 use crate::downstream::connection::Connections;
 use crate::downstream::dispatch::Dispatch;
@@ -207,6 +208,7 @@ impl DataPlane {
             in_flight: CallsInFlight::default(),
             parking: parts.parking.clone(),
             tasks: parts.task_status.tasks.clone(),
+            indexes: Indexes::default(),
             call_log: parts.call_log.clone(),
         });
         let subscriptions = Subscriptions {

@@ -35,6 +35,7 @@ mod resumption;
 mod rules_by_admin;
 mod sessions;
 mod shutdown;
+mod smart;
 mod sse;
 mod surface;
 mod tasks;

@@ -12,10 +12,12 @@ use super::conversation::Owner;
 use super::dispatch::{Asked, Client, Dispatch, Outcome, Running, response};
 use super::initialize::{self, InitializeParams};
 use super::live::LiveSessions;
+use super::mode::ModeOf;
 use super::outlet::Pieces;
 use super::session::Session;
 use super::session_log::SessionLog;
 use crate::access::Caller;
+use crate::facet::McpPath;
 use crate::tasks::Tasks;
 use crate::upstream::call::Answer;
 use crate::wire::compose;
@@ -32,7 +34,7 @@ const ROOTS_CHANGED: &str = "notifications/roots/list_changed";
 pub async fn initialize(
     dispatch: &Dispatch,
     caller: &Caller,
-    face: &'static str,
+    path: McpPath,
     now: Timestamp,
     request: &Request,
 ) -> Result<(Session, Pieces), Pieces> {
@@ -46,10 +48,11 @@ pub async fn initialize(
         return Err(vec![compose::error(Some(&request.id), INVALID_PARAMS, text, None)]);
     };
     let version = initialize::negotiate(&params.protocol_version);
-    let session =
-        Session::new(caller.key().id, face.into(), version, now, params.capabilities, params.client_info);
     let view = dispatch.view(caller).await;
-    let result = Answer::Result(initialize::initialize(&view, version));
+    let (key, face) = (caller.key().id, path.full_path.into());
+    let session = Session::new(key, face, version, now, params.capabilities, params.client_info);
+    let session = Session { mode: ModeOf::Path(path.mode).now(caller.key(), view.settings()), ..session };
+    let result = Answer::Result(initialize::initialize(&view, version, session.mode));
     Ok((session, response(&request.id, result)))
 }
 
