@@ -19,6 +19,7 @@ use sql::model::{
 pub use self::oauth::{OAuthError, OAuthReturn, OAuthStart, OAuthStarted, OAuthState, OAuthStatus};
 
 use crate::bridge::degraded::Reason;
+use crate::cache::CacheHealth;
 
 /// The handle. Cheap to clone.
 #[derive(Clone)]
@@ -284,4 +285,6 @@ pub struct Health {
     pub parked_calls: u64,
     /// What clients could not be given, of all upstreams, by reason.
     pub degraded: BTreeMap<Reason, u64>,
+    /// How Redis fares, where there is one.
+    pub redis: Option<CacheHealth>,
 }

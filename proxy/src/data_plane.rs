@@ -23,6 +23,7 @@ use url::Url;
 
 use crate::access::Keys;
 use crate::bridge::parked::Parking;
+use crate::cache::Cache;
 use crate::catalog::follow::{Follower, Published, SettingsFollower};
 use crate::control::Control;
 use crate::downstream::connection::Connections;
@@ -79,6 +80,8 @@ pub struct Options {
     pub tasks: Tasks,
     /// How long keys are served while the store is out of reach.
     pub stale_max: Duration,
+    /// What is shared with other replicas beside the store.
+    pub cache: Cache,
     /// Cancelled when no more requests are accepted: streams end in the way their era asks.
     pub draining: CancellationToken,
 }
@@ -89,6 +92,7 @@ pub struct DataPlane(Arc<Parts>);
 
 struct Parts {
     store: Store,
+    cache: Cache,
     published: Published,
     keys: Keys,
     upstreams: Upstreams,
@@ -109,7 +113,7 @@ struct Parts {
 impl DataPlane {
     /// Reads the store, publishes the first catalog and sets everything going.
     pub async fn start(options: Options) -> Result<Self, StoreError> {
-        let Options { store, overlay, egress, launcher, tasks, stale_max, draining } = options;
+        let Options { store, overlay, egress, launcher, tasks, stale_max, cache, draining } = options;
         let in_force = watch::Sender::new(Arc::new(Settings::default()));
         let settings = in_force.subscribe();
         let (events, reported) = mpsc::channel(EVENTS_MAX);
@@ -155,6 +159,7 @@ impl DataPlane {
                 upstreams.degraded().clone(),
             ),
             store,
+            cache,
             published,
             keys,
             upstreams,

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use proxy::cache::CacheHealth;
 use proxy::control::{
     Check, ConnectionState, ControlPlane, Health, OAuthError, OAuthReturn, OAuthStart, OAuthStarted, Stage,
     SyncError, SyncReport, TestReport, ToolRow, UpstreamStatus,
@@ -31,11 +32,16 @@ struct Script {
     oauth_error: Option<OAuthError>,
     revoked: Vec<UpstreamId>,
     broken: bool,
+    redis: Option<CacheHealth>,
 }
 
 impl ScriptedPlane {
     pub(crate) fn set_status(&self, status: UpstreamStatus) {
         self.0.lock().unwrap().statuses.push(status);
+    }
+
+    pub(crate) fn set_redis(&self, health: CacheHealth) {
+        self.0.lock().unwrap().redis = Some(health);
     }
 
     pub(crate) fn forbid(&self, pointer: &str, message: &str) {
@@ -194,6 +200,7 @@ impl ControlPlane for ScriptedPlane {
             streams: 0,
             parked_calls: 0,
             degraded: std::collections::BTreeMap::new(),
+            redis: self.0.lock().unwrap().redis.clone(),
         }
     }
 }

@@ -115,6 +115,7 @@ impl ControlPlane for Parts {
             streams: self.streams.total(),
             parked_calls: self.parking.len() as u64,
             degraded: self.upstreams.degraded().totals(),
+            redis: self.cache.health(),
         }
     }
 }
