@@ -12,6 +12,7 @@ pub mod tx;
 pub mod admin_users;
 pub mod api_keys;
 pub mod audit_log;
+pub mod key_usage;
 pub mod lists;
 pub mod names;
 pub mod oauth;

@@ -25,6 +25,11 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/sqlite/0002_oauth.sql"),
         postgres: include_str!("../migrations/postgres/0002_oauth.sql"),
     },
+    Migration {
+        name: "0005_quotas",
+        sqlite: include_str!("../migrations/sqlite/0005_quotas.sql"),
+        postgres: include_str!("../migrations/postgres/0005_quotas.sql"),
+    },
 ];
 
 impl Migration {

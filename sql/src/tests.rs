@@ -7,6 +7,7 @@ mod admin_users;
 mod api_keys;
 mod audit_log;
 mod changes;
+mod key_usage;
 mod leases;
 mod lists;
 mod oauth;

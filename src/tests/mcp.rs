@@ -16,6 +16,7 @@ mod hostile_volumes;
 mod isolation;
 mod keys;
 mod legacy_tasks;
+mod limits;
 mod lists;
 mod long_calls;
 mod matrix;
