@@ -25,6 +25,7 @@ use url::Url;
 use crate::access::{Keys, Sharing};
 use crate::bridge::parked::Parking;
 use crate::cache::Cache;
+use crate::call_log::CallLog;
 use crate::catalog::follow::{Follower, Published, SettingsFollower};
 use crate::control::Control;
 use crate::downstream::connection::Connections;
@@ -106,6 +107,7 @@ struct Parts {
     log_levels: LogLevels,
     streams: CallsInFlight,
     parking: Parking,
+    call_log: CallLog,
     settings: watch::Receiver<Arc<Settings>>,
     tasks: Tasks,
     draining: CancellationToken,
@@ -161,6 +163,7 @@ impl DataPlane {
                 tasks.clone(),
                 upstreams.degraded().clone(),
             ),
+            call_log: CallLog::new(store.clone()),
             store,
             cache,
             published,
@@ -184,6 +187,7 @@ impl DataPlane {
         tasks.spawn("expired keys", Arc::clone(&parts).end_expired_keys());
         tasks.spawn("streamless sessions", updates.sweep(tasks.stopping().clone()));
         tasks.spawn("expired sessions", Arc::clone(&parts).sweep_sessions());
+        parts.call_log.run(&tasks, parts.settings.clone());
         Ok(Self(parts))
     }
 
@@ -212,6 +216,7 @@ impl DataPlane {
             in_flight: CallsInFlight::default(),
             parking: parts.parking.clone(),
             tasks: parts.task_status.tasks.clone(),
+            call_log: parts.call_log.clone(),
         });
         let subscriptions = Subscriptions {
             published: parts.published.clone(),
@@ -259,6 +264,7 @@ impl DataPlane {
         self.0.upstreams.shutdown().await;
         self.0.write_last_used().await;
         self.0.write_usage().await;
+        self.0.call_log.flush().await;
         self.0.tasks.stop().await;
     }
 }

@@ -4,7 +4,8 @@
 //! [`access`] holds the checks; [`wire`] is JSON-RPC on bytes; [`downstream`] speaks to clients;
 //! [`catalog`] says what a caller sees; [`upstream`] speaks to MCP servers; [`bridge`] joins two
 //! eras of the protocol; [`sync`] keeps the lists; [`cache`] is what replicas share beside the database;
-//! [`control`] is what the control plane may ask; [`connect`] is the other end: a gateway as a stdio server, for clients that only start commands.
+//! [`call_log`] keeps what became of calls; [`control`] is what the control plane may ask; [`connect`] is
+//! the other end: a gateway as a stdio server, for clients that only start commands.
 
 pub mod gateway;
 
@@ -33,6 +34,8 @@ pub mod upstream;
 pub mod sync;
 
 pub mod cache;
+
+pub mod call_log;
 
 pub mod connect;
 

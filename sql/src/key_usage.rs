@@ -1,7 +1,6 @@
 //! How many messages keys sent in each day and month: added up over all replicas.
 
-use crate::changes::placeholders;
-use crate::db::{Cell, Row, cells};
+use crate::db::{Cell, Row, cells, placeholders};
 use crate::error::StoreError;
 use crate::model::key_usage::{KeyUsage, QuotaSpan};
 use crate::model::time::Timestamp;
