@@ -5,10 +5,13 @@
 //! `/readyz` turns 200. Upstreams connect after that, so that a dead one delays nothing.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use admin::first_admin::{self, FirstAdminError};
 use proxy::access::client_address::TrustedProxies;
 use proxy::access::origin::OriginRules;
+use proxy::cache::Cache;
+use proxy::cache::redis::Redis;
 use proxy::data_plane::{DataPlane, Options};
 use proxy::gateway::{Gateway, GatewayOptions, Phase, Serving};
 use proxy::guard::Tls;
@@ -25,6 +28,9 @@ use crate::config::{self, Allowed, Config};
 use crate::database;
 use crate::failure::Failure;
 use crate::server::{self, ServeError, Server, ServerOptions};
+
+/// How long a start waits for Redis: longer than it takes to connect, shorter than anybody notices.
+const REDIS_AT_START_MAX: Duration = Duration::from_secs(1);
 
 /// Serves until told to stop.
 pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
@@ -62,6 +68,7 @@ async fn run(
 ) -> Result<(), Failure> {
     let store = database::open(&config, clock).await?;
     let tasks = Tasks::new(plane.runtime.clone());
+    let cache = cache(&config, &store, &tasks).await?;
     let launcher = launcher(&config)?;
     let egress = egress(&config);
     let overrides = config.overrides.clone();
@@ -81,6 +88,7 @@ async fn run(
         launcher,
         tasks,
         stale_max: config.stale_max,
+        cache,
         draining: plane.draining.clone(),
     })
     .await
@@ -195,6 +203,16 @@ fn server_options(config: &Config) -> ServerOptions {
         drain_delay: config.drain_delay,
         drain_timeout: config.drain_timeout,
     }
+}
+
+/// Gives Redis a moment, so that limits are shared from the first call on; a start doesn't hang on it.
+async fn cache(config: &Config, store: &Store, tasks: &Tasks) -> Result<Cache, Failure> {
+    let Some(address) = &config.redis else { return Ok(Cache::default()) };
+    let redis = Redis::start(address, store.instance_id(), store.clock().clone(), tasks)
+        .map_err(|error| Failure::Internal(error.into()))?;
+    // What is wrong is in the log, and in the health that is shown.
+    let _ = redis.found_within(REDIS_AT_START_MAX).await;
+    Ok(Cache::Redis(redis))
 }
 
 fn launcher(config: &Config) -> Result<Launcher, Failure> {

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use proxy::cache::RedisAddress;
 use proxy::guard::{TlsError, TlsFiles};
 use sql::model::Secret;
 use url::Url;
@@ -53,6 +54,9 @@ pub(crate) struct Config {
     pub(crate) public_url: Option<Url>,
     /// `MPG_TLS_CERT` and `MPG_TLS_KEY`: the listener speaks TLS with these, and in clear without.
     pub(crate) tls: Option<TlsFiles>,
+    /// `MPG_REDIS_ADDR`, `MPG_REDIS_PASSWORD`, `MPG_REDIS_TLS`: what replicas share beside the database;
+    /// without it each is alone.
+    pub(crate) redis: Option<RedisAddress>,
     /// `MPG_TRUSTED_PROXIES`: whose `X-Forwarded-For` is believed.
     pub(crate) trusted_proxies: Vec<IpNet>,
     /// `MPG_ALLOWED_HOSTS`: names let through beside those that always are.
@@ -153,6 +157,7 @@ impl Config {
             listen: reader.parsed("MPG_LISTEN", SocketAddr::from(([127, 0, 0, 1], 8080)), listen_address),
             public_url: reader.parsed("MPG_PUBLIC_URL", None, |text| public_url(text).map(Some)),
             tls: tls(&mut reader),
+            redis: redis(&mut reader),
             trusted_proxies: reader.list("MPG_TRUSTED_PROXIES", network).unwrap_or_default(),
             allowed_hosts: allowed(&mut reader, "MPG_ALLOWED_HOSTS", host_name),
             allowed_origins: allowed(&mut reader, "MPG_ALLOWED_ORIGINS", origin),
@@ -258,6 +263,32 @@ fn tls(reader: &mut Reader<'_>) -> Option<TlsFiles> {
         reader.problem(variable, error.to_string());
     }
     Some(files)
+}
+
+/// Only the shape: whether somebody answers there is found out while serving.
+fn redis(reader: &mut Reader<'_>) -> Option<RedisAddress> {
+    let address = reader.parsed("MPG_REDIS_ADDR", None, |text| RedisAddress::parse(text).map(Some));
+    let password = reader.secret("MPG_REDIS_PASSWORD");
+    let tls = reader.restriction("MPG_REDIS_TLS");
+    let is_given = reader.origins().contains_key("MPG_REDIS_ADDR");
+    for name in ["MPG_REDIS_PASSWORD", "MPG_REDIS_TLS"] {
+        if !is_given && reader.origins().contains_key(name) {
+            reader.problem(name, "means nothing without MPG_REDIS_ADDR");
+        }
+    }
+    let address = address?.with_password(password);
+    match tls.as_deref() {
+        Some("true") => Some(address.with_tls()),
+        Some("false") if address.is_tls() => {
+            reader.problem("MPG_REDIS_TLS", "false, but MPG_REDIS_ADDR is a rediss:// URL");
+            None
+        }
+        None | Some("false") => Some(address),
+        Some(_) => {
+            reader.problem("MPG_REDIS_TLS", "not true or false");
+            None
+        }
+    }
 }
 
 fn allowed(

@@ -12,11 +12,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Serialize;
-use sql::model::{Era, FieldError, Finding, OAuthAuthorization, OAuthGrant, Timestamp, Upstream, UpstreamId};
+use sql::model::{
+    ApiKeyId, Era, FieldError, Finding, OAuthAuthorization, OAuthGrant, Timestamp, Upstream, UpstreamId,
+};
 
 pub use self::oauth::{OAuthError, OAuthReturn, OAuthStart, OAuthStarted, OAuthState, OAuthStatus};
 
+use crate::access::quota::Used;
 use crate::bridge::degraded::Reason;
+use crate::cache::CacheHealth;
 use crate::call_log::CallLogCounts;
 
 /// The handle. Cheap to clone.
@@ -88,6 +92,9 @@ pub trait ControlPlane: Send + Sync {
 
     /// Where the requests to an upstream go, which is where its token goes; `None` for one without a URL.
     fn origin_of(&self, upstream: &Upstream) -> Option<String>;
+
+    /// What a key used of its quotas; `None` for one that the data plane doesn't know (yet).
+    fn used(&self, id: ApiKeyId) -> Option<Used>;
 
     /// How the data plane as a whole fares.
     fn health(&self) -> Health;
@@ -276,4 +283,6 @@ pub struct Health {
     pub parked_calls: u64,
     /// What clients could not be given, of all upstreams, by reason.
     pub degraded: BTreeMap<Reason, u64>,
+    /// How Redis fares, where there is one.
+    pub redis: Option<CacheHealth>,
 }

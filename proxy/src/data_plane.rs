@@ -8,6 +8,7 @@
 mod control;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use self::control::check_spec;
 
@@ -21,8 +22,9 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::access::Keys;
+use crate::access::{Keys, Sharing};
 use crate::bridge::parked::Parking;
+use crate::cache::Cache;
 use crate::call_log::CallLog;
 use crate::catalog::follow::{Follower, Published, SettingsFollower};
 use crate::catalog::search::indexes::Indexes;
@@ -81,6 +83,8 @@ pub struct Options {
     pub tasks: Tasks,
     /// How long keys are served while the store is out of reach.
     pub stale_max: Duration,
+    /// What is shared with other replicas beside the store.
+    pub cache: Cache,
     /// Cancelled when no more requests are accepted: streams end in the way their era asks.
     pub draining: CancellationToken,
 }
@@ -91,6 +95,7 @@ pub struct DataPlane(Arc<Parts>);
 
 struct Parts {
     store: Store,
+    cache: Cache,
     published: Published,
     keys: Keys,
     upstreams: Upstreams,
@@ -112,7 +117,7 @@ struct Parts {
 impl DataPlane {
     /// Reads the store, publishes the first catalog and sets everything going.
     pub async fn start(options: Options) -> Result<Self, StoreError> {
-        let Options { store, overlay, egress, launcher, tasks, stale_max, draining } = options;
+        let Options { store, overlay, egress, launcher, tasks, stale_max, cache, draining } = options;
         let in_force = watch::Sender::new(Arc::new(Settings::default()));
         let settings = in_force.subscribe();
         let (events, reported) = mpsc::channel(EVENTS_MAX);
@@ -125,7 +130,8 @@ impl DataPlane {
             tasks: tasks.clone(),
             events,
         });
-        let (published, keys) = (Published::new(store.clock().clone()), Keys::default());
+        let sharing = cache.redis().map(|redis| Sharing::start(redis.clone(), settings.clone(), &tasks));
+        let (published, keys) = (Published::new(store.clock().clone()), Keys::sharing(sharing));
         let live = LiveSessions::default();
         let updates = ResourceUpdates::new(Arc::new(upstreams.clone()));
         let session_log = SessionLog::new(live.clone(), updates.clone(), store.clone());
@@ -140,6 +146,7 @@ impl DataPlane {
             SettingsFollower { overlay, in_force },
         );
         let key_follower = follower.load(stale_max).await?;
+        usage::load(&store, &keys).await?;
         let task_status = TaskStatus {
             tasks: ClientTasks { ids: TaskIds::new(store.sealer().clone()), given: GivenTasks::default() },
             published: published.clone(),
@@ -159,6 +166,7 @@ impl DataPlane {
             ),
             call_log: CallLog::new(store.clone()),
             store,
+            cache,
             published,
             keys,
             upstreams,
@@ -176,6 +184,7 @@ impl DataPlane {
         tasks.spawn("names", Arc::clone(&parts).follow_naming());
         tasks.spawn("upstream events", Arc::clone(&parts).handle_events(reported));
         tasks.spawn("last use of keys", Arc::clone(&parts).flush_last_used());
+        tasks.spawn("use of quotas", Arc::clone(&parts).write_usage_regularly());
         tasks.spawn("expired keys", Arc::clone(&parts).end_expired_keys());
         tasks.spawn("streamless sessions", updates.sweep(tasks.stopping().clone()));
         tasks.spawn("expired sessions", Arc::clone(&parts).sweep_sessions());
@@ -256,6 +265,7 @@ impl DataPlane {
         self.0.tasks.stopping().cancel();
         self.0.upstreams.shutdown().await;
         self.0.write_last_used().await;
+        self.0.write_usage().await;
         self.0.call_log.flush().await;
         self.0.tasks.stop().await;
     }

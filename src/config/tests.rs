@@ -129,7 +129,15 @@ fn each_bad_value_is_one_line_that_names_the_variable_and_not_the_value() {
         ("MPG_LOG", "proxy=canary", "not a level or directives like info,proxy=debug"),
         ("MPG_LOG_FORMAT", "canary", "not json or text"),
         ("MPG_SETUP_TOKEN", "change-me", "a placeholder; give a random value"),
-        ("MPG_REDIS_ADDR", "canary:6379", "not supported yet"),
+        (
+            "MPG_REDIS_ADDR",
+            "canary:x",
+            "not an address like redis:6379, redis://redis:6379/0 or rediss://redis:6379",
+        ),
+        ("MPG_REDIS_ADDR", "redis://:canary@h", "must hold no password; use MPG_REDIS_PASSWORD"),
+        ("MPG_REDIS_PASSWORD", "canary", "means nothing without MPG_REDIS_ADDR"),
+        ("MPG_REDIS_TLS", "canary", "means nothing without MPG_REDIS_ADDR"),
+        ("MPG_REDIS_TLS", "", "given but empty; give a value or remove it"),
         ("MPG_TLS_KEY_FILE", "canary", "only a secret may come from a file; set MPG_TLS_KEY"),
         ("MPG_KEY", "canary", "only `connect` reads it"),
         ("MPG_METRICS_ADDR", "canary", "not supported yet"),
@@ -151,6 +159,22 @@ fn each_bad_value_is_one_line_that_names_the_variable_and_not_the_value() {
         assert_eq!(told, [format!("{name}: {message}")], "{name}={value}");
         assert!(!told[0].to_lowercase().contains("canary"));
     }
+}
+
+#[test]
+fn redis_is_an_address_a_password_and_whether_to_encrypt() {
+    let config = load(&[
+        ("MPG_REDIS_ADDR", "gateway@redis:6380"),
+        ("MPG_REDIS_PASSWORD", "canary"),
+        ("MPG_REDIS_TLS", "true"),
+    ])
+    .unwrap();
+    assert_eq!(config.redis.as_ref().unwrap().to_string(), "rediss://gateway@redis:6380/0");
+    assert!(!format!("{config:?}{}", config.show()).contains("canary"));
+    assert!(load(&[]).unwrap().redis.is_none());
+    let told = |tls: &str| problems(&[("MPG_REDIS_ADDR", "rediss://h"), ("MPG_REDIS_TLS", tls)]);
+    assert_eq!(told("false"), ["MPG_REDIS_TLS: false, but MPG_REDIS_ADDR is a rediss:// URL"]);
+    assert_eq!(told("yes"), ["MPG_REDIS_TLS: not true or false"]);
 }
 
 #[test]

@@ -28,6 +28,9 @@ const VARIABLES: &[(&str, Kind)] = &[
     ("MPG_LOG_FORMAT", Kind::Plain),
     ("MPG_PG_DSN", Kind::Secret),
     ("MPG_PUBLIC_URL", Kind::Plain),
+    ("MPG_REDIS_ADDR", Kind::Plain),
+    ("MPG_REDIS_PASSWORD", Kind::Secret),
+    ("MPG_REDIS_TLS", Kind::Plain),
     ("MPG_SETUP_TOKEN", Kind::Secret),
     ("MPG_STALE_MAX", Kind::Plain),
     ("MPG_STDIO_COMMANDS", Kind::Plain),
@@ -39,14 +42,7 @@ const VARIABLES: &[(&str, Kind)] = &[
 
 /// Known, but of a later release: ignoring one would leave an operator believing in a protection
 /// that isn't there.
-const NOT_YET_SUPPORTED: &[&str] = &[
-    "MPG_METRICS_ADDR",
-    "MPG_PEER_ADDR",
-    "MPG_REDIS_ADDR",
-    "MPG_REDIS_PASSWORD",
-    "MPG_REDIS_PASSWORD_FILE",
-    "MPG_REDIS_TLS",
-];
+const NOT_YET_SUPPORTED: &[&str] = &["MPG_METRICS_ADDR", "MPG_PEER_ADDR"];
 
 /// Those of `connect`, which stands on another machine than the gateway: it reads these and no other.
 const CONNECT_VARIABLES: &[(&str, Kind)] =

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use proxy::bridge::degraded::Reason;
+use proxy::cache::CacheHealth;
 use serde::Serialize;
 use sql::model::Timestamp;
 use utoipa::ToSchema;
@@ -54,6 +55,31 @@ pub(crate) struct HealthView {
     /// What clients could not be given: how often, by the letter of the reason, of all upstreams.
     #[schema(value_type = BTreeMap<String, u64>)]
     degraded: BTreeMap<Reason, u64>,
+    /// The Redis that replicas share; null where there is none.
+    redis: Option<RedisView>,
+}
+
+/// How Redis fares, as this replica sees it.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = RedisHealth)]
+pub(crate) struct RedisView {
+    /// Whether it serves. Without it each replica goes on by itself.
+    up: bool,
+    /// Since when it does or doesn't.
+    #[schema(value_type = String, format = DateTime)]
+    since: Timestamp,
+    /// Why it doesn't.
+    problem: Option<String>,
+    /// The replicas known to be running.
+    replicas: u32,
+}
+
+impl From<CacheHealth> for RedisView {
+    fn from(health: CacheHealth) -> Self {
+        let CacheHealth { up, since, problem, replicas } = health;
+        Self { up, since, problem, replicas }
+    }
 }
 
 /// A stored row that can't be read.
@@ -97,7 +123,8 @@ pub(crate) async fn health(_admin: Admin, State(app): State<App>) -> Json<Health
         .collect();
     let records = data_plane.call_records;
     // An upstream that is away is its own matter, and shown; it degrades nothing else.
-    let well = store && data_plane.ready && data_plane.problem.is_none() && unreadable.is_empty();
+    let redis = data_plane.redis.as_ref().is_none_or(|redis| redis.up);
+    let well = store && redis && data_plane.ready && data_plane.problem.is_none() && unreadable.is_empty();
     Json(HealthView {
         status: if well { "ok" } else { "degraded" },
         version: app.version,
@@ -120,6 +147,7 @@ pub(crate) async fn health(_admin: Admin, State(app): State<App>) -> Json<Health
         streams: data_plane.streams,
         parked_calls: data_plane.parked_calls,
         degraded: data_plane.degraded,
+        redis: data_plane.redis.map(RedisView::from),
     })
 }
 
@@ -127,6 +155,7 @@ pub(crate) async fn health(_admin: Admin, State(app): State<App>) -> Json<Health
 mod tests {
     use serde_json::json;
 
+    use super::*;
     use crate::testing::{Scene, status};
 
     #[tokio::test]
@@ -138,5 +167,23 @@ mod tests {
         assert_eq!((answer.status, &answer.json["status"]), (200, &json!("ok")));
         assert_eq!(answer.json["upstreams"], json!({"unavailable": 1}));
         assert_eq!(answer.json["store"], true);
+        assert_eq!(answer.json["redis"], json!(null));
+    }
+
+    #[tokio::test]
+    async fn a_lost_redis_is_shown_and_degrades() {
+        let scene = Scene::logged_in().await;
+        scene.plane.set_redis(CacheHealth {
+            up: false,
+            since: Timestamp::from_millis(0),
+            problem: Some("not reachable".into()),
+            replicas: 3,
+        });
+        let answer = scene.get("/api/admin/health").await;
+        assert_eq!(answer.json["status"], "degraded");
+        let redis = json!({
+            "up": false, "since": "1970-01-01T00:00:00.000Z", "problem": "not reachable", "replicas": 3
+        });
+        assert_eq!(answer.json["redis"], redis);
     }
 }

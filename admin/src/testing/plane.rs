@@ -3,13 +3,15 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use proxy::access::quota::Used;
+use proxy::cache::CacheHealth;
 use proxy::control::{
     Check, ConnectionState, ControlPlane, Health, OAuthError, OAuthReturn, OAuthStart, OAuthStarted, Stage,
     SyncError, SyncReport, TestReport, UpstreamStatus,
 };
 use sql::model::{
-    ConnParams, FieldError, Finding, Kind, OAuthAuthorization, OAuthClient, OAuthGrant, Secret, Timestamp,
-    Upstream, UpstreamId,
+    ApiKeyId, ConnParams, FieldError, Finding, Kind, OAuthAuthorization, OAuthClient, OAuthGrant, Secret,
+    Timestamp, Upstream, UpstreamId,
 };
 
 /// The authorization server of the scripted data plane.
@@ -30,11 +32,21 @@ struct Script {
     oauth_error: Option<OAuthError>,
     revoked: Vec<UpstreamId>,
     broken: bool,
+    redis: Option<CacheHealth>,
+    used: Option<Used>,
 }
 
 impl ScriptedPlane {
     pub(crate) fn set_status(&self, status: UpstreamStatus) {
         self.0.lock().unwrap().statuses.push(status);
+    }
+
+    pub(crate) fn set_used(&self, used: Used) {
+        self.0.lock().unwrap().used = Some(used);
+    }
+
+    pub(crate) fn set_redis(&self, health: CacheHealth) {
+        self.0.lock().unwrap().redis = Some(health);
     }
 
     pub(crate) fn forbid(&self, pointer: &str, message: &str) {
@@ -181,6 +193,10 @@ impl ControlPlane for ScriptedPlane {
         url::Url::parse(url).ok().map(|url| url.origin().ascii_serialization())
     }
 
+    fn used(&self, _id: ApiKeyId) -> Option<Used> {
+        self.0.lock().unwrap().used
+    }
+
     fn health(&self) -> Health {
         let broken = std::mem::take(&mut self.0.lock().unwrap().broken);
         assert!(!broken, "CANARY: the data plane broke down");
@@ -196,6 +212,7 @@ impl ControlPlane for ScriptedPlane {
             streams: 0,
             parked_calls: 0,
             degraded: std::collections::BTreeMap::new(),
+            redis: self.0.lock().unwrap().redis.clone(),
         }
     }
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::value::RawValue;
 use sql::model::{
-    ConnParams, FieldError, Finding, Kind, OAuthAuthorization, OAuthGrant, Upstream, UpstreamId,
+    ApiKeyId, ConnParams, FieldError, Finding, Kind, OAuthAuthorization, OAuthGrant, Upstream, UpstreamId,
 };
 use tokio::time::timeout;
 
 use super::Parts;
+use crate::access::quota::Used;
 use crate::control::{
     Check, ConnectionState, ControlPlane, Health, OAuthError, OAuthReturn, OAuthStart, OAuthStarted,
     OAuthState, OAuthStatus, Stage, SyncError, SyncReport, TestReport, UnreadableRow, UpstreamStatus,
@@ -93,6 +94,10 @@ impl ControlPlane for Parts {
         oauth::origin_of(upstream, self.upstreams.egress())
     }
 
+    fn used(&self, id: ApiKeyId) -> Option<Used> {
+        self.keys.used(id, self.store.clock().now())
+    }
+
     fn health(&self) -> Health {
         let snapshot = self.published.current();
         let statuses = self.upstreams.statuses();
@@ -108,6 +113,7 @@ impl ControlPlane for Parts {
             streams: self.streams.total(),
             parked_calls: self.parking.len() as u64,
             degraded: self.upstreams.degraded().totals(),
+            redis: self.cache.health(),
         }
     }
 }

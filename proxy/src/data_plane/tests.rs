@@ -46,6 +46,7 @@ async fn scene() -> Scene {
         launcher: Launcher::new("/nonexistent".into(), policy, BaseEnvironment::from_lookup(|_| None)),
         tasks,
         stale_max: Duration::from_hours(1),
+        cache: Cache::default(),
         draining: CancellationToken::new(),
     });
     Scene { plane: plane.await.unwrap(), store, tools, address }
