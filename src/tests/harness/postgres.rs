@@ -30,6 +30,29 @@ impl Postgres {
         Some(Self { dsn: format!("{server}/{name}"), key: format!("hex:{random}") })
     }
 
+    /// A new database for gateways that also share a Redis; none where there is no server of either.
+    pub(crate) fn create_with_redis() -> Option<Self> {
+        let redis = std::env::var("MPG_TEST_REDIS_ADDR").is_ok_and(|address| !address.is_empty());
+        let postgres = redis.then(Self::create).flatten();
+        if postgres.is_none() {
+            eprintln!(
+                "no MPG_TEST_PG_DSN or no MPG_TEST_REDIS_ADDR: nothing was tested; `.ci/run` sets both"
+            );
+        }
+        postgres
+    }
+
+    /// Ends the connections by which gateways hear of changes.
+    pub(crate) fn cut_hints(&self) {
+        let hints = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND query LIKE 'LISTEN%'";
+        let output = Command::new("psql")
+            .args(["--no-psqlrc", "--quiet", "--command", hints, &self.dsn])
+            .output()
+            .expect("psql is installed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// What a gateway's environment says of it.
     pub(super) fn environment(&self) -> [(String, String); 2] {
         [("MPG_PG_DSN".into(), self.dsn.clone()), ("MPG_ENCRYPTION_KEY".into(), self.key.clone())]
