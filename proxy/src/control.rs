@@ -20,6 +20,7 @@ pub use self::oauth::{OAuthError, OAuthReturn, OAuthStart, OAuthStarted, OAuthSt
 
 use crate::bridge::degraded::Reason;
 use crate::cache::CacheHealth;
+use crate::relay::RelayReach;
 
 /// The handle. Cheap to clone.
 #[derive(Clone)]
@@ -287,4 +288,6 @@ pub struct Health {
     pub degraded: BTreeMap<Reason, u64>,
     /// How Redis fares, where there is one.
     pub redis: Option<CacheHealth>,
+    /// How far streams and waiting calls are reached at other replicas.
+    pub relay: RelayReach,
 }

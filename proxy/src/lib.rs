@@ -3,7 +3,8 @@
 //! Reading order: [`gateway`] takes a request from the listener and names every step it passes;
 //! [`access`] holds the checks; [`wire`] is JSON-RPC on bytes; [`downstream`] speaks to clients;
 //! [`catalog`] says what a caller sees; [`upstream`] speaks to MCP servers; [`bridge`] joins two
-//! eras of the protocol; [`sync`] keeps the lists; [`cache`] is what replicas share beside the database;
+//! eras of the protocol; [`sync`] keeps the lists; [`cache`] is what replicas share beside the database, and
+//! [`relay`] how one hands to another what is the other's;
 //! [`control`] is what the control plane may ask; [`connect`] is the other end: a gateway as a stdio server, for clients that only start commands.
 
 pub mod gateway;
@@ -33,6 +34,8 @@ pub mod upstream;
 pub mod sync;
 
 pub mod cache;
+
+pub mod relay;
 
 pub mod connect;
 

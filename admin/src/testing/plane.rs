@@ -8,6 +8,7 @@ use proxy::control::{
     Check, ConnectionState, ControlPlane, Health, OAuthError, OAuthReturn, OAuthStart, OAuthStarted, Stage,
     SyncError, SyncReport, TestReport, ToolRow, UpstreamStatus,
 };
+use proxy::relay::RelayReach;
 use sql::model::{
     ConnParams, DefinitionId, FieldError, OAuthAuthorization, OAuthClient, OAuthGrant, Secret, Timestamp,
     Upstream, UpstreamId,
@@ -201,6 +202,7 @@ impl ControlPlane for ScriptedPlane {
             parked_calls: 0,
             degraded: std::collections::BTreeMap::new(),
             redis: self.0.lock().unwrap().redis.clone(),
+            relay: RelayReach::Here,
         }
     }
 }
