@@ -22,7 +22,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bytes::Bytes;
 use ring::digest::{Context, SHA256};
 use sql::model::{
-    ApiKey, Definition, Kind, ListState, Settings, Timestamp, Upstream, UpstreamId, UpstreamInfo,
+    ApiKey, Definition, DefinitionId, Kind, ListState, Settings, Timestamp, Upstream, UpstreamId,
+    UpstreamInfo,
 };
 
 pub use self::as_task::{AsTask, Audience};
@@ -45,6 +46,8 @@ pub struct UpstreamLists {
     items: BTreeMap<Kind, Vec<Arc<Item>>>,
     moved_uris: Arc<MovedUris>,
     states: Vec<ListState>,
+    /// The definitions that can't be read, and so are left out.
+    pub left_out: Vec<DefinitionId>,
 }
 
 impl UpstreamLists {
@@ -61,6 +64,7 @@ impl UpstreamLists {
         let offers = offers.unwrap_or_default();
         let moved_uris = Arc::new(MovedUris::of(&definitions));
         let mut items: BTreeMap<Kind, Vec<Arc<Item>>> = BTreeMap::new();
+        let mut left_out = Vec::new();
         for definition in definitions.into_iter().filter(|definition| definition.enabled) {
             let (kind, id) = (definition.kind, definition.id);
             if let Some(mut item) = Item::new(&upstream, Arc::new(definition), &moved_uris) {
@@ -70,9 +74,10 @@ impl UpstreamLists {
                 items.entry(kind).or_default().push(Arc::new(item));
             } else {
                 tracing::error!(definition.id = %id, "stored definition can't be read, left out");
+                left_out.push(id);
             }
         }
-        Self { upstream, info, offers, items, moved_uris, states }
+        Self { upstream, info, offers, items, moved_uris, states, left_out }
     }
 
     /// How long the list of `kind` stays fresh, and whether anybody may share it: what a modern

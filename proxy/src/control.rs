@@ -20,6 +20,7 @@ pub use self::oauth::{OAuthError, OAuthReturn, OAuthStart, OAuthStarted, OAuthSt
 
 use crate::bridge::degraded::Reason;
 use crate::cache::CacheHealth;
+use crate::call_log::CallLogCounts;
 use crate::relay::RelayReach;
 
 /// The handle. Cheap to clone.
@@ -264,6 +265,18 @@ pub struct ToolRow {
     pub stale: bool,
 }
 
+/// A stored row that can't be read: it was altered, or sealed elsewhere. Never what it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnreadableRow {
+    /// Which table.
+    pub table: &'static str,
+    /// Which row.
+    pub id: String,
+    /// The first of its columns that can't be read.
+    pub column: String,
+}
+
 /// How the data plane fares.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -276,6 +289,10 @@ pub struct Health {
     pub published_at: Option<Timestamp>,
     /// Why the newest configuration isn't served, if it isn't.
     pub problem: Option<String>,
+    /// Stored rows that can't be read, and are passed over.
+    pub unreadable: Vec<UnreadableRow>,
+    /// What became of call records.
+    pub call_records: CallLogCounts,
     /// Tools in the catalog.
     pub tools: u64,
     /// Calls that wait for an upstream.

@@ -25,6 +25,7 @@ use url::Url;
 use crate::access::Keys;
 use crate::bridge::parked::Parking;
 use crate::cache::Cache;
+use crate::call_log::CallLog;
 use crate::catalog::follow::{Follower, Published, SettingsFollower};
 use crate::control::Control;
 use crate::downstream::connection::Connections;
@@ -118,6 +119,7 @@ struct Parts {
     log_levels: LogLevels,
     streams: CallsInFlight,
     parking: Parking,
+    call_log: CallLog,
     settings: watch::Receiver<Arc<Settings>>,
     tasks: Tasks,
     draining: CancellationToken,
@@ -192,6 +194,7 @@ impl DataPlane {
                 upstreams.degraded().clone(),
                 replica,
             ),
+            call_log: CallLog::new(store.clone()),
             store,
             cache,
             published,
@@ -217,6 +220,7 @@ impl DataPlane {
         tasks.spawn("expired keys", Arc::clone(&parts).end_expired_keys());
         tasks.spawn("streamless sessions", updates.sweep(tasks.stopping().clone()));
         tasks.spawn("expired sessions", Arc::clone(&parts).sweep_sessions());
+        parts.call_log.run(&tasks, parts.settings.clone());
         Ok(Self(parts))
     }
 
@@ -246,6 +250,7 @@ impl DataPlane {
             parking: parts.parking.clone(),
             tasks: parts.task_status.tasks.clone(),
             relay: parts.relay.clone(),
+            call_log: parts.call_log.clone(),
         });
         let subscriptions = Subscriptions {
             published: parts.published.clone(),
@@ -297,6 +302,7 @@ impl DataPlane {
         self.0.tasks.stopping().cancel();
         self.0.upstreams.shutdown().await;
         self.0.write_last_used().await;
+        self.0.call_log.flush().await;
         self.0.tasks.stop().await;
     }
 }

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use sql::model::{
-    Claim, Definition, Era, Finding, Kind, ListDiff, ListState, Settings, Timestamp, Upstream, UpstreamId,
+    Claim, Definition, DefinitionId, Era, Finding, Kind, ListDiff, ListState, Settings, Timestamp, Upstream,
+    UpstreamId,
 };
 use sql::{Store, StoreError, Tx, leases, lists, names, upstreams};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -306,6 +307,7 @@ impl Shared {
     ) -> Result<Option<Written>, SyncError> {
         let mut tx = self.store.begin().await?;
         let stored = lists::of_upstream(&mut tx, upstream.id, kind).await?;
+        let unreadable = tx.take_unreadable();
         let claimed = names::claims(&mut tx, kind).await?;
         let mut claims = Claims::new(kind, settings.naming.length_max as usize, claimed);
         // Names that are wanted no longer are free for the other definitions of the same list.
@@ -313,13 +315,15 @@ impl Shared {
         claims.let_go_of_unwanted(&upstream.name_prefix, upstream.id, items);
         let mut new_claims = Vec::new();
         let source = diff::Source { upstream_id: upstream.id, kind, clock: self.store.clock() };
-        let difference = diff::diff(&source, &stored, fetched.items.clone(), |name| {
+        let mut difference = diff::diff(&source, &stored, fetched.items.clone(), |name| {
             let settled = claims.settle(&upstream.name_prefix, upstream.id, name);
             if let Settled::New(claim) = &settled {
                 new_claims.push(claim.clone());
             }
             settled.exposed_name().to_owned()
         });
+        // A row that can't be read gives way to what was fetched.
+        difference.removed.extend(unreadable.iter().filter_map(|bad| bad.row.parse::<DefinitionId>().ok()));
         let state = ListState {
             upstream_id: upstream.id,
             kind,

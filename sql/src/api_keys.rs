@@ -94,10 +94,11 @@ pub async fn by_name(tx: &mut Tx, name: &str) -> Result<Option<ApiKey>, StoreErr
     tx.query_opt(TABLE, &sql, cells![name]).await?.as_ref().map(read).transpose()
 }
 
-/// Every key, by id.
+/// Every key that can be read, by id.
 pub async fn list(tx: &mut Tx) -> Result<Vec<ApiKey>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM api_keys ORDER BY id");
-    tx.query(TABLE, &sql, cells![]).await?.iter().map(read).collect()
+    let rows = tx.query(TABLE, &sql, cells![]).await?;
+    tx.readable(&rows, read)
 }
 
 /// One page, by `name` unless the request says `createdAt`, `updatedAt` or `lastUsedAt`.

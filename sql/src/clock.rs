@@ -28,6 +28,11 @@ impl Clock {
         Self(Source::Manual(Arc::new(AtomicI64::new(start.millis()))))
     }
 
+    /// Whether this is the system's clock, which the system's administrator may set at any time.
+    pub(crate) fn is_system(&self) -> bool {
+        matches!(self.0, Source::System)
+    }
+
     /// The time.
     pub fn now(&self) -> Timestamp {
         match &self.0 {

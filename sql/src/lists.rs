@@ -1,7 +1,7 @@
 //! The lists of upstreams: each definition as it came, and the state of each list.
 
-use crate::changes::{ChangeKind, placeholders};
-use crate::db::{Cell, Row, cells};
+use crate::changes::ChangeKind;
+use crate::db::{Cell, Row, cells, placeholders};
 use crate::error::StoreError;
 use crate::model::definition::{Definition, Kind, ListDiff, ListState, is_storable_name};
 use crate::model::ids::{DefinitionId, UpstreamId};
@@ -28,13 +28,15 @@ pub async fn of_upstream(tx: &mut Tx, id: UpstreamId, kind: Kind) -> Result<Vec<
     let sql = format!(
         "SELECT {COLUMNS} FROM definitions WHERE upstream_id = $1 AND kind = $2 ORDER BY position, id"
     );
-    tx.query(TABLE, &sql, cells![id, kind.as_str()]).await?.iter().map(read).collect()
+    let rows = tx.query(TABLE, &sql, cells![id, kind.as_str()]).await?;
+    tx.readable(&rows, read)
 }
 
 /// Every list of every upstream, each in its own order.
 pub async fn all(tx: &mut Tx) -> Result<Vec<Definition>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM definitions ORDER BY upstream_id, kind, position, id");
-    tx.query(TABLE, &sql, cells![]).await?.iter().map(read).collect()
+    let rows = tx.query(TABLE, &sql, cells![]).await?;
+    tx.readable(&rows, read)
 }
 
 /// Writes how a list differs, and its new state. Followers are told only if something they show
@@ -78,14 +80,16 @@ pub async fn apply(tx: &mut Tx, diff: &ListDiff, state: &ListState) -> Result<()
 pub async fn states(tx: &mut Tx) -> Result<Vec<ListState>, StoreError> {
     let sql = "SELECT upstream_id, kind, synced_at, ttl_ms, cache_scope_public, findings
         FROM list_states ORDER BY upstream_id, kind";
-    tx.query(STATES, sql, cells![]).await?.iter().map(read_state).collect()
+    let rows = tx.query(STATES, sql, cells![]).await?;
+    tx.readable(&rows, read_state)
 }
 
 /// The states of one upstream's lists.
 pub async fn states_of(tx: &mut Tx, id: UpstreamId) -> Result<Vec<ListState>, StoreError> {
     let sql = "SELECT upstream_id, kind, synced_at, ttl_ms, cache_scope_public, findings
         FROM list_states WHERE upstream_id = $1 ORDER BY kind";
-    tx.query(STATES, sql, cells![id]).await?.iter().map(read_state).collect()
+    let rows = tx.query(STATES, sql, cells![id]).await?;
+    tx.readable(&rows, read_state)
 }
 
 /// Switches an item on or off. False: there is none.

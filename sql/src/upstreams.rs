@@ -106,12 +106,12 @@ pub async fn by_name(tx: &mut Tx, name: &str) -> Result<Option<Upstream>, StoreE
     row.map(|row| read(&tx.sealer(), &row)).transpose()
 }
 
-/// Every upstream, by `sort_order`, then by id.
+/// Every upstream that can be read, by `sort_order`, then by id.
 pub async fn list(tx: &mut Tx) -> Result<Vec<Upstream>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM upstreams ORDER BY sort_order, id");
     let rows = tx.query(TABLE, &sql, cells![]).await?;
     let sealer = tx.sealer();
-    rows.iter().map(|row| read(&sealer, row)).collect()
+    tx.readable(&rows, |row| read(&sealer, row))
 }
 
 /// One page, by `sortOrder` unless the request says `name`, `createdAt` or `updatedAt`.
@@ -181,7 +181,8 @@ pub async fn info(tx: &mut Tx, id: UpstreamId) -> Result<Option<UpstreamInfo>, S
 pub async fn infos(tx: &mut Tx) -> Result<Vec<UpstreamInfo>, StoreError> {
     let sql = "SELECT upstream_id, era, protocol_version, server_info, capabilities, instructions, seen_at
         FROM upstream_info ORDER BY upstream_id";
-    tx.query(INFO, sql, cells![]).await?.iter().map(read_info).collect()
+    let rows = tx.query(INFO, sql, cells![]).await?;
+    tx.readable(&rows, read_info)
 }
 
 /// The columns that both insert and update write, from `id` to `updated_at`.

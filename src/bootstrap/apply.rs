@@ -7,7 +7,7 @@ use sql::model::{
     Actor, ApiKey, ApiKeyId, AuditEvent, AuditEventId, FieldError, Outcome, Settings, Timestamp, Upstream,
     UpstreamId,
 };
-use sql::{Store, StoreError, Tx, api_keys, audit_log, oauth, settings, upstreams};
+use sql::{Store, StoreError, Tx, UnreadableRow, api_keys, audit_log, oauth, settings, upstreams};
 
 use super::{Bootstrap, FileProblem, KeyItem, UpstreamItem, below, bodies, told};
 
@@ -71,13 +71,13 @@ impl Bootstrap {
             problems: Vec::new(),
         };
         for item in &self.upstreams {
-            attempt.upstream(item, check).await?;
+            unless_unreadable(attempt.upstream(item, check).await)?;
         }
         for item in &self.keys {
-            attempt.key(item).await?;
+            unless_unreadable(attempt.key(item).await)?;
         }
         if let Some(patch) = &self.settings {
-            attempt.settings(patch).await?;
+            unless_unreadable(attempt.settings(patch).await)?;
         }
         let Attempt { tx, applied, problems, .. } = attempt;
         if !problems.is_empty() {
@@ -98,6 +98,20 @@ struct Attempt<'a> {
     now: Timestamp,
     applied: Applied,
     problems: Vec<FieldError>,
+}
+
+/// A stored row that can't be read stays as it is, for an admin to look at. It must keep neither the rest of
+/// the file from coming about nor the gateway from starting.
+fn unless_unreadable(applied: Result<(), BootstrapError>) -> Result<(), BootstrapError> {
+    let Err(BootstrapError::Store(error)) = &applied else { return applied };
+    let Some(bad) = UnreadableRow::of(error) else { return applied };
+    tracing::error!(
+        table = bad.table,
+        row = bad.row,
+        column = bad.column,
+        "what the bootstrap file says of a stored row that can't be read is passed over"
+    );
+    Ok(())
 }
 
 /// Somebody else wrote the row between our read and our write.

@@ -1,12 +1,16 @@
 //! The MCP endpoint of a real gateway, between real clients and real servers.
 
+mod abilities;
 mod apps;
 mod asking;
 mod bad_upstreams;
+mod call_records;
 mod cancellation;
 mod changes;
 mod connect;
 mod connections;
+mod damaged_rows;
+mod database_away;
 mod during_calls;
 mod envelope;
 mod eras;

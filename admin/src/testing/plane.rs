@@ -196,6 +196,8 @@ impl ControlPlane for ScriptedPlane {
             revision: 7,
             published_at: Some(Timestamp::from_millis(0)),
             problem: None,
+            unreadable: Vec::new(),
+            call_records: proxy::call_log::CallLogCounts::default(),
             tools: 1,
             calls_in_flight: 0,
             streams: 0,

@@ -6,6 +6,9 @@
 //! that can't be read is refused and the old one stays. Keys have a follower of their own: revoking one
 //! waits for no list.
 
+mod keys;
+mod unreadable;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,12 +16,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use sql::changes::{self, Change, ChangeKind, Entries, Written};
 use sql::clock::Clock;
-use sql::model::{ApiKeyId, Kind, ListState, Settings, UpstreamId};
-use sql::{Store, StoreError, Tx, api_keys, lists, settings, upstreams};
+use sql::model::{Kind, ListState, Settings, UpstreamId};
+use sql::{Store, StoreError, Tx, UnreadableRow, lists, settings, upstreams};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+pub use self::keys::KeyFollower;
+use self::unreadable::{Part, Unreadable, unless_unreadable};
 use super::{Catalog, Snapshot, UpstreamLists};
 use crate::access::Keys;
 use crate::downstream::session_log::SessionLog;
@@ -28,15 +33,8 @@ use crate::upstream::oauth::keeper::Keeper;
 /// The net under the hints: a change that no hint announced is seen within this time.
 const POLL: Duration = Duration::from_secs(5);
 
-/// A revision that lies behind every change that is kept: what follows is a gap, and so a full load.
-const REVISION_UNKNOWN: i64 = -1;
-
 /// Between two publications, so that a burst of changes is folded into few builds.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
-
-/// Between two looks for changed keys, so that a burst of changes costs few reads. An admin who makes keys one
-/// after the other waits about as long for each.
-const KEYS_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The catalog in force. Requests take it once, at their start; streams are told of a new one.
 #[derive(Clone)]
@@ -47,6 +45,7 @@ struct Shared {
     changes: watch::Sender<i64>,
     applied: watch::Sender<Written>,
     problem: Mutex<Option<String>>,
+    unreadable: Unreadable,
     clock: Clock,
 }
 
@@ -55,12 +54,22 @@ impl Published {
     pub fn new(clock: Clock) -> Self {
         let current = ArcSwap::from_pointee(Snapshot::new(Catalog::empty(), clock.now()));
         let (changes, applied) = (watch::Sender::new(0), watch::Sender::default());
-        Self(Arc::new(Shared { current, changes, applied, problem: Mutex::default(), clock }))
+        let (problem, unreadable) = (Mutex::default(), Unreadable::default());
+        Self(Arc::new(Shared { current, changes, applied, problem, unreadable, clock }))
     }
 
     /// Why the newest configuration isn't served, if it isn't: in words for an admin.
     pub fn problem(&self) -> Option<String> {
         self.0.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The stored rows that can't be read and are passed over.
+    pub fn unreadable_rows(&self) -> Vec<UnreadableRow> {
+        self.0.unreadable.all()
+    }
+
+    fn unreadable(&self) -> &Unreadable {
+        &self.0.unreadable
     }
 
     fn set_problem(&self, problem: Option<String>) {
@@ -157,16 +166,22 @@ impl Follower {
     async fn load_catalog(&mut self) -> Result<(), StoreError> {
         let mut tx = self.store.read().await?;
         let revision = changes::revision(&mut tx).await?;
-        self.load_settings(&mut tx).await?;
+        let mut unreadable = vec![(Part::Settings, self.load_settings(&mut tx).await?)];
         let states = lists::states(&mut tx).await?;
+        let all = upstreams::list(&mut tx).await?;
+        unreadable.push((Part::Upstreams, tx.take_unreadable()));
         let mut known = HashMap::new();
-        for upstream in upstreams::list(&mut tx).await? {
+        for upstream in all {
             let id = upstream.id;
-            known.insert(id, Arc::new(read_lists(&mut tx, upstream, &states).await?));
+            let (lists, bad) = read_lists(&mut tx, upstream, &states).await?;
+            unreadable.push((Part::Upstream(id), bad));
+            known.insert(id, Arc::new(lists));
         }
         // Before the upstreams are connected, so that they are shown it from the start.
         self.keeper.load(&mut tx).await?;
+        unreadable.push((Part::Grants, tx.take_unreadable()));
         drop(tx);
+        self.published.unreadable().replace_all_but_keys(unreadable);
         self.session_log.load().await?;
         self.known = Known { revision, upstreams: known };
         self.publish();
@@ -215,10 +230,13 @@ impl Follower {
             }
         }
         if newer.settings {
-            self.load_settings(&mut tx).await?;
+            let bad = self.load_settings(&mut tx).await?;
+            self.published.unreadable().set(Part::Settings, bad);
         }
         for id in newer.grants {
-            self.keeper.follow(&mut tx, UpstreamId::from_uuid(id)).await?;
+            let id = UpstreamId::from_uuid(id);
+            let bad = unless_unreadable(self.keeper.follow(&mut tx, id).await)?.err();
+            self.published.unreadable().set(Part::Grant(id), bad.into_iter().collect());
         }
         for session in newer.sessions {
             self.session_log.follow(&mut tx, session, since.revision).await?;
@@ -238,27 +256,37 @@ impl Follower {
         id: UpstreamId,
         states: &[ListState],
     ) -> Result<(), StoreError> {
-        match upstreams::get(tx, id).await? {
-            Some(upstream) => {
-                let lists = read_lists(tx, upstream, states).await?;
+        let bad = match unless_unreadable(upstreams::get(tx, id).await)? {
+            Ok(Some(upstream)) => {
+                let (lists, bad) = read_lists(tx, upstream, states).await?;
                 self.known.upstreams.insert(id, Arc::new(lists));
+                bad
             }
-            None => {
+            Ok(None) => {
                 self.known.upstreams.remove(&id);
+                Vec::new()
             }
-        }
+            // What was last read of it stays in force.
+            Err(bad) => vec![bad],
+        };
+        self.published.unreadable().set(Part::Upstream(id), bad);
         Ok(())
     }
 
-    async fn load_settings(&self, tx: &mut Tx) -> Result<(), StoreError> {
-        let stored = settings::load(tx).await?.map(|(settings, _)| settings).unwrap_or_default();
+    /// Takes the stored settings over. Those that can't be read leave the ones in force, which are the
+    /// defaults at first; the answer names their row.
+    async fn load_settings(&self, tx: &mut Tx) -> Result<Vec<UnreadableRow>, StoreError> {
+        let stored = match unless_unreadable(settings::load(tx).await)? {
+            Ok(stored) => stored.map(|(settings, _)| settings).unwrap_or_default(),
+            Err(bad) => return Ok(vec![bad]),
+        };
         let in_force = Arc::new((self.settings.overlay)(stored));
         self.settings.in_force.send_if_modified(|current| {
             let changed = **current != *in_force;
             *current = in_force;
             changed
         });
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn publish(&self) {
@@ -270,109 +298,31 @@ impl Follower {
     }
 }
 
-/// Keeps the keys at the newest revision, apart from the catalog: reading the lists of many upstreams
-/// takes a while, and what a revoked key has opened ends within a second all the same.
-pub struct KeyFollower {
-    store: Store,
-    keys: Keys,
-    published: Published,
-    revision: i64,
-    read_at: Instant,
-    stale_max: Duration,
-}
-
-impl KeyFollower {
-    /// Follows until the task group stops. Keys that can't be read stay as they are until the next poll.
-    pub async fn run(mut self, stopping: tokio_util::sync::CancellationToken) {
-        let mut hints = self.store.changes();
-        loop {
-            // At first too: the keys were loaded before there was anybody to take a hint.
-            let caught_up = tokio::select! {
-                caught_up = self.catch_up() => caught_up,
-                () = stopping.cancelled() => return,
-            };
-            match caught_up {
-                Ok(()) => self.read_at = Instant::now(),
-                Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "changes of keys could not be read"
-                    );
-                    self.close_if_stale();
-                }
-            }
-            tokio::time::sleep(KEYS_INTERVAL).await;
-            tokio::select! {
-                _ = hints.wait(POLL) => {}
-                () = stopping.cancelled() => return,
-            }
-        }
-    }
-
-    /// Keys that nobody could revoke for so long are taken as revoked. They are read anew, as after a
-    /// gap, when the store is back.
-    fn close_if_stale(&mut self) {
-        if self.read_at.elapsed() < self.stale_max || self.keys.is_empty() {
-            return;
-        }
-        tracing::error!(
-            stale_max_s = self.stale_max.as_secs(),
-            "the store has been out of reach for longer than MPG_STALE_MAX, no key is served until it is back"
-        );
-        self.keys.replace_all(Vec::new());
-        self.revision = REVISION_UNKNOWN;
-    }
-
-    async fn load(&mut self, tx: &mut Tx) -> Result<(), StoreError> {
-        let revision = changes::revision(tx).await?;
-        self.keys.replace_all(api_keys::list(tx).await?);
-        self.caught_up(revision);
-        Ok(())
-    }
-
-    fn caught_up(&mut self, revision: i64) {
-        self.revision = revision;
-        self.published.0.applied.send_modify(|applied| applied.keys = revision);
-    }
-
-    async fn catch_up(&mut self) -> Result<(), StoreError> {
-        let mut tx = self.store.read().await?;
-        let since = changes::since(&mut tx, self.revision).await?;
-        let Entries::All(entries) = since.entries else {
-            self.load(&mut tx).await?;
-            self.published.remind();
-            return Ok(());
-        };
-        let is_key = |change: &&Change| change.kind == ChangeKind::ApiKey;
-        let changed: BTreeSet<Uuid> = entries.iter().filter(is_key).map(|change| change.id).collect();
-        for id in &changed {
-            let id = ApiKeyId::from_uuid(*id);
-            match api_keys::get(&mut tx, id).await? {
-                Some(key) => self.keys.upsert(key),
-                None => self.keys.remove(id),
-            }
-        }
-        self.caught_up(since.revision);
-        if !changed.is_empty() {
-            self.published.remind();
-        }
-        Ok(())
-    }
-}
-
+/// What is known of an upstream, and the rows of it that can't be read.
 async fn read_lists(
     tx: &mut Tx,
     upstream: sql::model::Upstream,
     states: &[ListState],
-) -> Result<UpstreamLists, StoreError> {
+) -> Result<(UpstreamLists, Vec<UnreadableRow>), StoreError> {
     let id = upstream.id;
-    let info = upstreams::info(tx, id).await?;
+    let mut bad = Vec::new();
+    let info = unless_unreadable(upstreams::info(tx, id).await)?.unwrap_or_else(|row| {
+        bad.push(row);
+        None
+    });
     let mut definitions = Vec::new();
     for kind in Kind::ALL {
         definitions.extend(lists::of_upstream(tx, id, *kind).await?);
     }
+    bad.extend(tx.take_unreadable());
     let states = states.iter().filter(|state| state.upstream_id == id).cloned().collect();
-    Ok(UpstreamLists::new(Arc::new(upstream), info, definitions, states))
+    let lists = UpstreamLists::new(Arc::new(upstream), info, definitions, states);
+    bad.extend(lists.left_out.iter().map(|id| UnreadableRow {
+        table: "definitions",
+        row: id.to_string(),
+        column: "body".to_owned(),
+    }));
+    Ok((lists, bad))
 }
 
 /// Changes by what they touch; many changes of one thing are one.
@@ -406,65 +356,5 @@ impl Newer {
             newer.catalog |= matches!(kind, ChangeKind::Upstream | ChangeKind::List | ChangeKind::Settings);
         }
         newer
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use sql::clock::Clock;
-    use sql::model::{ApiKey, PlaintextKey};
-    use sql::seal::MasterKey;
-    use sql::{Database, StoreOptions};
-
-    use super::*;
-
-    async fn store() -> Store {
-        let key = MasterKey::from_env_text(MasterKey::generate_hex().expose()).expect("a fresh key").0;
-        let options = StoreOptions {
-            database: Database::SqliteMemory,
-            master_key: key,
-            clock: Clock::system(),
-            start_timeout: Duration::from_secs(1),
-        };
-        Store::open(options).await.expect("a store in memory")
-    }
-
-    async fn follower(store: &Store, stale_max: Duration) -> KeyFollower {
-        let clock = store.clock().clone();
-        let mut tx = store.begin().await.unwrap();
-        let key = ApiKey::create(ApiKeyId::new(&clock), "a", &PlaintextKey::generate(), clock.now());
-        api_keys::insert(&mut tx, &key).await.unwrap();
-        tx.commit().await.unwrap();
-        let mut follower = KeyFollower {
-            store: store.clone(),
-            keys: Keys::default(),
-            published: Published::new(clock),
-            revision: 0,
-            read_at: Instant::now(),
-            stale_max,
-        };
-        follower.catch_up().await.unwrap();
-        assert_eq!(follower.keys.len(), 1);
-        follower
-    }
-
-    #[tokio::test]
-    async fn without_the_store_keys_are_served_for_a_while() {
-        let store = store().await;
-        let mut follower = follower(&store, Duration::from_hours(1)).await;
-        store.close().await;
-        follower.catch_up().await.expect_err("the store is closed");
-        follower.close_if_stale();
-        assert_eq!(follower.keys.len(), 1);
-    }
-
-    #[tokio::test]
-    async fn keys_that_nobody_can_revoke_any_more_are_not_served_until_the_store_is_back() {
-        let store = store().await;
-        let mut follower = follower(&store, Duration::ZERO).await;
-        follower.close_if_stale();
-        assert!(follower.keys.is_empty());
-        follower.catch_up().await.unwrap();
-        assert_eq!(follower.keys.len(), 1, "they are read whole again");
     }
 }

@@ -14,7 +14,8 @@ use tokio::time::timeout;
 use super::Parts;
 use crate::control::{
     Check, ConnectionState, ControlPlane, Health, OAuthError, OAuthReturn, OAuthStart, OAuthStarted,
-    OAuthState, OAuthStatus, Stage, SyncError, SyncReport, TestReport, ToolRow, UpstreamStatus,
+    OAuthState, OAuthStatus, Stage, SyncError, SyncReport, TestReport, ToolRow, UnreadableRow,
+    UpstreamStatus,
 };
 use crate::sync;
 use crate::upstream::call::CallError;
@@ -110,6 +111,8 @@ impl ControlPlane for Parts {
             revision: snapshot.catalog.revision,
             published_at: Some(snapshot.published_at),
             problem: self.published.problem(),
+            unreadable: self.published.unreadable_rows().into_iter().map(unreadable).collect(),
+            call_records: self.call_log.counts(),
             tools: snapshot.catalog.items(Kind::Tool).len() as u64,
             calls_in_flight: statuses.values().map(|status| status.calls_in_flight as u64).sum(),
             streams: self.streams.total(),
@@ -201,6 +204,10 @@ impl Parts {
                 .is_some_and(|status| status.state == upstream::ConnectionState::Available),
         }
     }
+}
+
+fn unreadable(bad: sql::UnreadableRow) -> UnreadableRow {
+    UnreadableRow { table: bad.table, id: bad.row, column: bad.column }
 }
 
 fn sync_error(error: sync::SyncError) -> SyncError {

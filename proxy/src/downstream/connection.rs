@@ -194,7 +194,7 @@ impl Connection {
         if request.method.as_str() == "subscriptions/listen" {
             return self.listen(caller, &request).await;
         }
-        let client = Client::Modern(ModernClient::of(meta));
+        let client = Client::Modern(ModernClient::of(meta, self.face));
         self.request(caller, client, request).await;
     }
 

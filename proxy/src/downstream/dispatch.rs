@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::StatusCode;
-use sql::model::{Isolation, Kind};
+use sql::model::{Era, Isolation, Kind};
 use tokio_util::sync::CancellationToken;
 
 use self::answers::{list_head, list_tail};
@@ -29,6 +29,7 @@ use super::tasks::{self, Tasks};
 use super::verbs::{CALL_TOOL, COMPLETE, GET_PROMPT, READ_RESOURCE, Verb};
 use crate::access::Caller;
 use crate::bridge::parked::Parking;
+use crate::call_log::{Begun, CallLog, Way, outcome_of};
 use crate::catalog::follow::Published;
 use crate::catalog::{Policy, View, lists};
 use crate::relay::{Claim, Relay, ReplicaId};
@@ -64,6 +65,8 @@ pub struct Dispatch {
     pub tasks: Tasks,
     /// The other replicas.
     pub relay: Relay,
+    /// Where each call leaves its record.
+    pub call_log: CallLog,
 }
 
 /// Who asks, in the terms of its era.
@@ -78,6 +81,8 @@ pub enum Client {
 /// What a modern request says of its client.
 #[derive(Debug, Clone, Default)]
 pub struct ModernClient {
+    /// The path it came on, in its one spelling.
+    pub face: &'static str,
     /// The least severe log message wanted; absent: none.
     pub log_level: Option<LogLevel>,
     /// What it can be asked: the raw `clientCapabilities`, read only where something is asked.
@@ -87,9 +92,10 @@ pub struct ModernClient {
 }
 
 impl ModernClient {
-    /// What `_meta` says.
-    pub fn of(meta: RequestMeta) -> Self {
+    /// What `_meta` says of a client that came on this path.
+    pub fn of(meta: RequestMeta, face: &'static str) -> Self {
         Self {
+            face,
             log_level: meta.log_level,
             capabilities: meta.client_capabilities,
             progress_token: meta.progress_token,
@@ -105,6 +111,14 @@ impl ModernClient {
 impl Client {
     fn is_modern(&self) -> bool {
         matches!(self, Self::Modern(_))
+    }
+
+    /// The path it came on, which says its transport and may say its mode.
+    fn face(&self) -> &str {
+        match self {
+            Self::Legacy(session) => &session.face,
+            Self::Modern(client) => client.face,
+        }
     }
 }
 
@@ -290,9 +304,13 @@ impl Dispatch {
         let (conversation, outbox) = conversation::open(owner(&asked), token.clone());
         let conversation = conversation.of_key(asked.caller.key().id).hearing(self.wanted_level(&asked));
         let dispatch = Arc::clone(self);
+        let recording = self.call_log.begin(verb.recorded, &item, begun(&asked));
         let answer = Box::pin(async move {
-            let answer = dispatch.carry(&asked, verb, &item, &subject, conversation, token).await;
+            let carried = dispatch.carry(&asked, verb, &item, &subject, conversation, token).await;
             drop(permit);
+            let outcome = outcome_of(verb.recorded, &carried);
+            let answer = carried.unwrap_or_else(|error| failed(&asked, &item.upstream, &error));
+            recording.end(outcome, &answer);
             answered(&asked, answer)
         });
         Outcome::Running(Running { outbox, answer, cancel })
@@ -306,6 +324,17 @@ impl Dispatch {
             Client::Modern(client) => client.log_level,
         };
         said.map(|level| level.min(LEVEL_DEFAULT))
+    }
+}
+
+/// What a call's record says of who asks.
+fn begun(asked: &Asked) -> Begun {
+    let (key, mode_default) = (asked.caller.key(), asked.view.settings().mcp_api.mode);
+    Begun {
+        key: key.id,
+        way: Way::of(asked.client.face(), key.mode, mode_default),
+        era: if asked.client.is_modern() { Era::Modern } else { Era::Legacy },
+        bytes_in: asked.request.params.as_ref().map_or(0, |params| params.raw().len()),
     }
 }
 

@@ -103,7 +103,7 @@ impl StreamableHttp {
         if request.method.as_str() == "subscriptions/listen" {
             return self.subscriptions.listen(&request, caller, &http.context.request_id);
         }
-        let client = Client::Modern(ModernClient::of(meta));
+        let client = Client::Modern(ModernClient::of(meta, http.path.full_path));
         self.request(Asked { request, client, caller, view }, http).await
     }
 
