@@ -12,9 +12,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Serialize;
-use sql::model::{
-    DefinitionId, Era, FieldError, Finding, OAuthAuthorization, OAuthGrant, Timestamp, Upstream, UpstreamId,
-};
+use sql::model::{Era, FieldError, Finding, OAuthAuthorization, OAuthGrant, Timestamp, Upstream, UpstreamId};
 
 pub use self::oauth::{OAuthError, OAuthReturn, OAuthStart, OAuthStarted, OAuthState, OAuthStatus};
 
@@ -66,8 +64,9 @@ pub trait ControlPlane: Send + Sync {
     /// The last attempts and probes, oldest first.
     fn checks(&self, id: UpstreamId) -> Vec<Check>;
 
-    /// The tools of the current catalog, before the rules of any key, sorted by exposed name.
-    fn tools(&self) -> Arc<[ToolRow]>;
+    /// What the store has of an upstream that can't be read, and is left out: definitions, and rules of its own
+    /// or of all.
+    fn findings(&self, id: UpstreamId) -> Vec<Finding>;
 
     /// What forbids this configuration: the stdio policy, the egress policy. Looks nothing up.
     fn check_spec(&self, upstream: &Upstream) -> Vec<FieldError>;
@@ -239,30 +238,6 @@ pub enum SyncError {
     /// The lists came, but could not be kept.
     #[error("the lists could not be stored")]
     Store(#[source] Arc<sql::StoreError>),
-}
-
-/// A tool as the catalog has it.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ToolRow {
-    /// The stored definition.
-    pub id: DefinitionId,
-    /// Whose tool it is.
-    pub upstream_id: UpstreamId,
-    /// That upstream's name.
-    pub upstream_name: String,
-    /// The tool's name at its upstream.
-    pub name: String,
-    /// The name clients call it by.
-    pub exposed_name: String,
-    /// Its display name, if it has one.
-    pub title: Option<String>,
-    /// What the upstream says it does.
-    pub description: Option<String>,
-    /// Whether clients see it.
-    pub enabled: bool,
-    /// Whether the list it stands in is the last good one of an upstream that is away.
-    pub stale: bool,
 }
 
 /// A stored row that can't be read: it was altered, or sealed elsewhere. Never what it holds.

@@ -9,7 +9,9 @@ use crate::keyset::{self, Filter, Listing, Sort};
 use crate::model::api_key::{ApiKey, PreviousSecret, RateLimit};
 use crate::model::ids::ApiKeyId;
 use crate::model::page::{Page, PageRequest};
+use crate::model::rule::RuleOwner;
 use crate::model::time::Timestamp;
+use crate::rules;
 use crate::tx::Tx;
 
 const TABLE: &str = "api_keys";
@@ -70,8 +72,9 @@ pub async fn update(tx: &mut Tx, key: &ApiKey, expected_version: i64) -> Result<
     Ok(written)
 }
 
-/// Deletes a key. False: there is none.
+/// Deletes a key with its rules. False: there is none.
 pub async fn delete(tx: &mut Tx, id: ApiKeyId) -> Result<bool, StoreError> {
+    rules::forget(tx, RuleOwner::Key(id)).await?;
     let deleted = tx.execute(TABLE, "DELETE FROM api_keys WHERE id = $1", cells![id]).await? == 1;
     if deleted {
         tx.changed(ChangeKind::ApiKey, id.uuid());

@@ -38,6 +38,8 @@ closed_set! {
         Session = "session",
         /// What authorises the gateway at an upstream; the id is the upstream's.
         OAuth = "oauth",
+        /// The rules of one owner; the id is the upstream's or the key's, and nil for those of all.
+        Rules = "rules",
     }
 }
 
@@ -131,10 +133,10 @@ pub(crate) async fn append(tx: &mut Tx, changed: &[(ChangeKind, Uuid)]) -> Resul
 /// 0: none yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Written {
-    /// The last that changed a key.
+    /// The last that changed a key, or rules.
     pub keys: i64,
     /// The last that changed what the catalog is made of, or what comes with it: upstreams, their lists and
-    /// authorisations, settings.
+    /// authorisations, rules, settings.
     pub catalog: i64,
 }
 
@@ -149,6 +151,11 @@ impl Ledger {
             match kind {
                 ChangeKind::ApiKey => written.keys = written.keys.max(head),
                 ChangeKind::Upstream | ChangeKind::List | ChangeKind::Settings | ChangeKind::OAuth => {
+                    written.catalog = written.catalog.max(head);
+                }
+                // Those of a key are followed with the keys.
+                ChangeKind::Rules => {
+                    written.keys = written.keys.max(head);
                     written.catalog = written.catalog.max(head);
                 }
                 // Who changes a session's state applies it here at once.

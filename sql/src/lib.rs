@@ -16,6 +16,7 @@ pub mod call_records;
 pub mod lists;
 pub mod names;
 pub mod oauth;
+pub mod rules;
 pub mod sessions;
 pub mod settings;
 pub mod upstreams;

@@ -32,6 +32,38 @@ pub async fn of_upstream(tx: &mut Tx, id: UpstreamId, kind: Kind) -> Result<Vec<
     tx.readable(&rows, read)
 }
 
+/// What one item of a list is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The item.
+    pub id: DefinitionId,
+    /// Its name at the upstream.
+    pub upstream_name: String,
+    /// The name that clients know it by.
+    pub exposed_name: String,
+}
+
+/// The names of one list, in the upstream's order.
+pub async fn names_of_upstream(tx: &mut Tx, id: UpstreamId, kind: Kind) -> Result<Vec<Named>, StoreError> {
+    let sql = "SELECT id, upstream_name, exposed_name FROM definitions
+        WHERE upstream_id = $1 AND kind = $2 ORDER BY position, id";
+    let rows = tx.query(TABLE, sql, cells![id, kind.as_str()]).await?;
+    let named = |row: &Row| {
+        Ok(Named {
+            id: row.get("id")?,
+            upstream_name: row.get("upstream_name")?,
+            exposed_name: row.get("exposed_name")?,
+        })
+    };
+    rows.iter().map(named).collect()
+}
+
+/// Every list of a kind, of every upstream.
+pub async fn of_kind(tx: &mut Tx, kind: Kind) -> Result<Vec<Definition>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM definitions WHERE kind = $1 ORDER BY upstream_id, position, id");
+    tx.query(TABLE, &sql, cells![kind.as_str()]).await?.iter().map(read).collect()
+}
+
 /// Every list of every upstream, each in its own order.
 pub async fn all(tx: &mut Tx) -> Result<Vec<Definition>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM definitions ORDER BY upstream_id, kind, position, id");
@@ -106,6 +138,15 @@ pub async fn set_sort_order(
 ) -> Result<bool, StoreError> {
     let sql = "UPDATE definitions SET sort_order = $2 WHERE id = $1 RETURNING upstream_id";
     note_list(tx, sql, cells![id, sort_order]).await
+}
+
+/// Has clients know an item by another name: the one that its claim has. False: there is no such item.
+pub async fn rename(tx: &mut Tx, id: DefinitionId, exposed_name: &str) -> Result<bool, StoreError> {
+    if !is_storable_name(exposed_name) {
+        return Err(StoreError::Unstorable { table: TABLE });
+    }
+    let sql = "UPDATE definitions SET exposed_name = $2 WHERE id = $1 RETURNING upstream_id";
+    note_list(tx, sql, cells![id, exposed_name]).await
 }
 
 /// Runs an update of one item and tells followers of its list.

@@ -26,6 +26,11 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../migrations/postgres/0002_oauth.sql"),
     },
     Migration {
+        name: "0003_rules",
+        sqlite: include_str!("../migrations/sqlite/0003_rules.sql"),
+        postgres: include_str!("../migrations/postgres/0003_rules.sql"),
+    },
+    Migration {
         name: "0004_calls",
         sqlite: include_str!("../migrations/sqlite/0004_calls.sql"),
         postgres: include_str!("../migrations/postgres/0004_calls.sql"),

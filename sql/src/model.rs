@@ -11,6 +11,7 @@ pub mod field_error;
 pub mod ids;
 pub mod oauth;
 pub mod page;
+pub mod rule;
 pub mod secret;
 pub mod session;
 pub mod settings;
@@ -24,9 +25,13 @@ pub use self::call_record::{CallMethod, CallOutcome, CallRecord, CallRecordId, C
 pub use self::closed_set::UnknownWord;
 pub use self::definition::{Claim, Definition, Era, Finding, Kind, ListDiff, ListState, UpstreamInfo};
 pub use self::field_error::FieldError;
-pub use self::ids::{AdminUserId, ApiKeyId, AuditEventId, DefinitionId, TokenId, UpstreamId};
+pub use self::ids::{AdminUserId, ApiKeyId, AuditEventId, DefinitionId, RuleId, TokenId, UpstreamId};
 pub use self::oauth::{OAuthAuthorization, OAuthClient, OAuthGrant};
 pub use self::page::{Page, PageRequest};
+pub use self::rule::{
+    AliasRule, DamagedRule, FilterAction, FilterRule, MatchOn, OwnerKind, OwnerRules, RuleKind, RuleKinds,
+    RuleOwner,
+};
 pub use self::secret::Secret;
 pub use self::session::SessionState;
 pub use self::settings::Settings;

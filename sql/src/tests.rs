@@ -16,6 +16,7 @@ mod oauth;
 mod opening;
 mod pages;
 mod postgres;
+mod rules;
 mod schema;
 mod sealing;
 mod sessions;

@@ -14,8 +14,10 @@ use crate::keyset::{self, Filter, Listing, Sort};
 use crate::model::definition::UpstreamInfo;
 use crate::model::ids::UpstreamId;
 use crate::model::page::{Page, PageRequest};
+use crate::model::rule::RuleOwner;
 use crate::model::secret::Secret;
 use crate::model::upstream::{SyncSwitches, Transport, Upstream};
+use crate::rules;
 use crate::seal::{Place, Sealer};
 use crate::tx::Tx;
 
@@ -80,8 +82,9 @@ pub async fn update(tx: &mut Tx, upstream: &Upstream, expected_version: i64) -> 
     Ok(written)
 }
 
-/// Deletes an upstream with its lists, claims and findings. False: there is none.
+/// Deletes an upstream with its lists, claims, findings and rules. False: there is none.
 pub async fn delete(tx: &mut Tx, id: UpstreamId) -> Result<bool, StoreError> {
+    rules::forget(tx, RuleOwner::Upstream(id)).await?;
     let deleted = tx.execute(TABLE, "DELETE FROM upstreams WHERE id = $1", cells![id]).await? == 1;
     if deleted {
         tx.changed(ChangeKind::Upstream, id.uuid());

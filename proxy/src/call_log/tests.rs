@@ -19,7 +19,8 @@ async fn store(database: Database) -> Store {
 }
 
 fn item() -> Arc<Item> {
-    Arc::clone(&catalog(&[upstream_with(&["echo".to_owned()])]).items(Kind::Tool)[0])
+    let catalog = catalog(&[upstream_with(&["echo".to_owned()])]);
+    Arc::clone(catalog.items(Kind::Tool).next().expect("one tool"))
 }
 
 fn begin(log: &CallLog, item: &Arc<Item>) -> Recording {

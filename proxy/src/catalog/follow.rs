@@ -1,30 +1,34 @@
 //! How a change reaches the data plane.
 //!
 //! The revision in the database is the truth, a notification is a hint, and a poll is the net. The
-//! follower applies what is newer: one upstream's lists, one session; a gap, or a start, is a full load
-//! of one consistent snapshot. The catalog is built here, off the request path, and published whole; one
-//! that can't be read is refused and the old one stays. Keys have a follower of their own: revoking one
-//! waits for no list.
+//! follower applies what is newer: one upstream's lists or rules, one session; a gap, or a start, is a full load
+//! of one consistent snapshot. The catalog is built here, off the request path, with the views that are in use,
+//! and published whole; one that can't be read or built is refused and the old one stays. Keys have a follower
+//! of their own, with their rules: revoking one waits for no list.
 
+mod build;
 mod keys;
 mod unreadable;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sql::changes::{self, Change, ChangeKind, Entries, Written};
 use sql::clock::Clock;
-use sql::model::{Kind, ListState, Settings, UpstreamId};
-use sql::{Store, StoreError, Tx, UnreadableRow, lists, settings, upstreams};
+use sql::model::{DamagedRule, Kind, ListState, RuleOwner, Settings, UpstreamId};
+use sql::{Store, StoreError, Tx, UnreadableRow, lists, names, rules, settings, upstreams};
 use tokio::sync::watch;
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::build::{Known, News};
 pub use self::keys::KeyFollower;
 use self::unreadable::{Part, Unreadable, unless_unreadable};
-use super::{Catalog, Snapshot, UpstreamLists};
+use super::snapshot::SWEEP_INTERVAL;
+use super::{Catalog, Snapshot, Source};
 use crate::access::Keys;
 use crate::downstream::session_log::SessionLog;
 use crate::upstream::Upstreams;
@@ -35,6 +39,10 @@ const POLL: Duration = Duration::from_secs(5);
 
 /// Between two publications, so that a burst of changes is folded into few builds.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How long a new catalog waits for the views that are in use, so that their callers don't; those that it has no
+/// time for are made after it is published, and the first who needs one waits for it.
+const PREPARE_MAX: Duration = Duration::from_millis(300);
 
 /// The catalog in force. Requests take it once, at their start; streams are told of a new one.
 #[derive(Clone)]
@@ -99,9 +107,15 @@ impl Published {
         self.0.changes.send_modify(|_| {});
     }
 
+    /// Publishes a catalog whose views are made when they are needed.
+    #[cfg(test)]
     pub(crate) fn publish(&self, catalog: Catalog) {
-        let revision = catalog.revision;
-        self.0.current.store(Arc::new(Snapshot::new(catalog, self.0.clock.now())));
+        self.put(Snapshot::after(&self.current(), catalog, self.0.clock.now()));
+    }
+
+    fn put(&self, snapshot: Snapshot) {
+        let revision = snapshot.catalog.revision;
+        self.0.current.store(Arc::new(snapshot));
         self.0.changes.send_replace(revision);
     }
 }
@@ -116,6 +130,18 @@ pub struct Follower {
     keeper: Keeper,
     settings: SettingsFollower,
     known: Known,
+    /// Whether every view in use is made.
+    is_prepared: bool,
+}
+
+/// Why the catalog stays as it is.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A bug of ours: it is in the log as a panic.
+    #[error("the catalog could not be built")]
+    Build(#[source] JoinError),
 }
 
 /// Takes settings as the store has them and makes of them those in force (overrides by the environment).
@@ -124,13 +150,6 @@ pub struct SettingsFollower {
     pub overlay: Box<dyn Fn(Settings) -> Settings + Send + Sync>,
     /// Where the settings in force are told.
     pub in_force: watch::Sender<Arc<Settings>>,
-}
-
-/// What was read so far.
-#[derive(Default)]
-struct Known {
-    revision: i64,
-    upstreams: HashMap<UpstreamId, Arc<UpstreamLists>>,
 }
 
 impl Follower {
@@ -144,38 +163,40 @@ impl Follower {
         keeper: Keeper,
         settings: SettingsFollower,
     ) -> Self {
-        Self { store, published, keys, upstreams, session_log, keeper, settings, known: Known::default() }
+        let known = Known::default();
+        Self { store, published, keys, upstreams, session_log, keeper, settings, known, is_prepared: true }
     }
 
     /// Reads everything and publishes the first catalog. The answer follows the keys from then on; they
     /// are served for `stale_max` without the store.
     pub async fn load(&mut self, stale_max: Duration) -> Result<KeyFollower, StoreError> {
-        let mut keys = KeyFollower {
-            store: self.store.clone(),
-            keys: self.keys.clone(),
-            published: self.published.clone(),
-            revision: 0,
-            read_at: Instant::now(),
-            stale_max,
-        };
+        let mut keys =
+            KeyFollower::new(self.store.clone(), self.keys.clone(), self.published.clone(), stale_max);
         keys.load(&mut self.store.read().await?).await?;
-        self.load_catalog().await?;
-        Ok(keys)
+        match self.load_catalog().await {
+            Ok(()) => Ok(keys),
+            Err(Trouble::Store(error)) => Err(error),
+            Err(Trouble::Build(error)) => std::panic::resume_unwind(error.into_panic()),
+        }
     }
 
-    async fn load_catalog(&mut self) -> Result<(), StoreError> {
+    async fn load_catalog(&mut self) -> Result<(), Trouble> {
         let mut tx = self.store.read().await?;
         let revision = changes::revision(&mut tx).await?;
         let mut unreadable = vec![(Part::Settings, self.load_settings(&mut tx).await?)];
         let states = lists::states(&mut tx).await?;
+        let mut news = News::default();
+        let loaded = rules::all(&mut tx).await?;
+        unreadable.extend(damaged_by_owner(&loaded.damaged));
+        let ours = loaded.owners.into_iter().filter(|(owner, _)| !matches!(owner, RuleOwner::Key(_)));
+        news.rules.extend(ours);
         let all = upstreams::list(&mut tx).await?;
         unreadable.push((Part::Upstreams, tx.take_unreadable()));
-        let mut known = HashMap::new();
         for upstream in all {
             let id = upstream.id;
-            let (lists, bad) = read_lists(&mut tx, upstream, &states).await?;
+            let (source, bad) = read_source(&mut tx, upstream, &states).await?;
             unreadable.push((Part::Upstream(id), bad));
-            known.insert(id, Arc::new(lists));
+            news.upstreams.insert(id, Some(source));
         }
         // Before the upstreams are connected, so that they are shown it from the start.
         self.keeper.load(&mut tx).await?;
@@ -183,8 +204,7 @@ impl Follower {
         drop(tx);
         self.published.unreadable().replace_all_but_keys(unreadable);
         self.session_log.load().await?;
-        self.known = Known { revision, upstreams: known };
-        self.publish();
+        self.publish(Known::default().at(revision), news).await?;
         self.published.0.applied.send_modify(|applied| applied.catalog = revision);
         Ok(())
     }
@@ -193,9 +213,11 @@ impl Follower {
     /// what was published last stays in force meanwhile.
     pub async fn run(mut self, stopping: tokio_util::sync::CancellationToken) {
         let mut hints = self.store.changes();
+        let mut sweep_at = Instant::now() + SWEEP_INTERVAL;
         loop {
+            let patience = if self.is_prepared { POLL } else { Duration::ZERO };
             tokio::select! {
-                _ = hints.wait(POLL) => {}
+                _ = hints.wait(patience) => {}
                 () = stopping.cancelled() => return,
             }
             let published_at = Instant::now();
@@ -210,24 +232,54 @@ impl Follower {
                 );
             }
             self.published.set_problem(caught_up.err().map(|error| error.to_string()));
+            self.prepare_more().await;
+            if Instant::now() >= sweep_at {
+                self.published.current().sweep();
+                sweep_at = Instant::now() + SWEEP_INTERVAL;
+            }
             // What comes meanwhile is folded into the next round.
             tokio::time::sleep_until(published_at + PUBLISH_INTERVAL).await;
         }
     }
 
-    async fn catch_up(&mut self) -> Result<(), StoreError> {
+    async fn catch_up(&mut self) -> Result<(), Trouble> {
         let mut tx = self.store.read().await?;
         let since = changes::since(&mut tx, self.known.revision).await?;
         let Entries::All(entries) = since.entries else {
             drop(tx);
+            tracing::info!("changes have been missed, everything is read anew");
             return self.load_catalog().await;
         };
         let newer = Newer::fold(&entries);
+        let mut news = News::default();
         if !newer.upstreams.is_empty() {
             let states = lists::states(&mut tx).await?;
             for id in newer.upstreams {
-                self.follow_upstream(&mut tx, UpstreamId::from_uuid(id), &states).await?;
+                let id = UpstreamId::from_uuid(id);
+                let bad = match unless_unreadable(upstreams::get(&mut tx, id).await)? {
+                    Ok(Some(upstream)) => {
+                        let (source, bad) = read_source(&mut tx, upstream, &states).await?;
+                        news.upstreams.insert(id, Some(source));
+                        bad
+                    }
+                    Ok(None) => {
+                        news.upstreams.insert(id, None);
+                        Vec::new()
+                    }
+                    // What was last read of it stays in force.
+                    Err(bad) => vec![bad],
+                };
+                self.published.unreadable().set(Part::Upstream(id), bad);
             }
+        }
+        for id in newer.rules {
+            let owner =
+                if id.is_nil() { RuleOwner::All } else { RuleOwner::Upstream(UpstreamId::from_uuid(id)) };
+            let mut loaded = rules::of_owner_id(&mut tx, id).await?;
+            let bad = damaged_by_owner(&loaded.damaged).remove(&Part::Rules(id)).unwrap_or_default();
+            self.published.unreadable().set(Part::Rules(id), bad);
+            // Those of a key, or none any more: then there is nothing that they could be taken for.
+            news.rules.push((owner, loaded.owners.remove(&owner).unwrap_or_default()));
         }
         if newer.settings {
             let bad = self.load_settings(&mut tx).await?;
@@ -242,34 +294,13 @@ impl Follower {
             self.session_log.follow(&mut tx, session, since.revision).await?;
         }
         drop(tx);
-        self.known.revision = since.revision;
-        if newer.catalog {
-            self.publish();
+        let known = self.known.clone().at(since.revision);
+        if newer.settings || known.is_concerned_by(&news) {
+            self.publish(known, news).await?;
+        } else {
+            self.known = known;
         }
         self.published.0.applied.send_modify(|applied| applied.catalog = since.revision);
-        Ok(())
-    }
-
-    async fn follow_upstream(
-        &mut self,
-        tx: &mut Tx,
-        id: UpstreamId,
-        states: &[ListState],
-    ) -> Result<(), StoreError> {
-        let bad = match unless_unreadable(upstreams::get(tx, id).await)? {
-            Ok(Some(upstream)) => {
-                let (lists, bad) = read_lists(tx, upstream, states).await?;
-                self.known.upstreams.insert(id, Arc::new(lists));
-                bad
-            }
-            Ok(None) => {
-                self.known.upstreams.remove(&id);
-                Vec::new()
-            }
-            // What was last read of it stays in force.
-            Err(bad) => vec![bad],
-        };
-        self.published.unreadable().set(Part::Upstream(id), bad);
         Ok(())
     }
 
@@ -289,21 +320,43 @@ impl Follower {
         Ok(Vec::new())
     }
 
-    fn publish(&self) {
+    /// Builds what follows from the news, and publishes it. Should that fail, everything stays as it was.
+    async fn publish(&mut self, known: Known, news: News) -> Result<(), Trouble> {
         let settings = Arc::clone(&self.settings.in_force.borrow());
-        let all: Vec<_> = self.known.upstreams.values().cloned().collect();
-        let specs: Vec<_> = all.iter().map(|lists| Arc::clone(&lists.upstream)).collect();
-        self.published.publish(Catalog::new(self.known.revision, settings, all));
+        let (former, now) = (self.published.current(), self.published.0.clock.now());
+        let built = spawn_blocking(move || {
+            let known = known.with(news);
+            let snapshot = Snapshot::after(&former, known.catalog(settings), now);
+            let is_prepared = snapshot.prepare(std::time::Instant::now() + PREPARE_MAX);
+            (known, snapshot, is_prepared)
+        });
+        let (known, snapshot, is_prepared) = built.await.map_err(Trouble::Build)?;
+        let specs = known.upstreams();
+        self.published.unreadable().set(Part::Definitions, known.left_out());
+        (self.known, self.is_prepared) = (known, is_prepared);
+        self.published.put(snapshot);
         self.upstreams.apply(&specs);
+        Ok(())
+    }
+
+    /// Makes some more of the views that a new catalog had no time for.
+    async fn prepare_more(&mut self) {
+        if self.is_prepared {
+            return;
+        }
+        let snapshot = self.published.current();
+        let made = spawn_blocking(move || snapshot.prepare(std::time::Instant::now() + PREPARE_MAX));
+        // What can't be made is made by the one who needs it, who is told then.
+        self.is_prepared = made.await.unwrap_or(true);
     }
 }
 
-/// What is known of an upstream, and the rows of it that can't be read.
-async fn read_lists(
+/// What the store has of an upstream, and the rows of it that can't be read.
+async fn read_source(
     tx: &mut Tx,
     upstream: sql::model::Upstream,
     states: &[ListState],
-) -> Result<(UpstreamLists, Vec<UnreadableRow>), StoreError> {
+) -> Result<(Source, Vec<UnreadableRow>), StoreError> {
     let id = upstream.id;
     let mut bad = Vec::new();
     let info = unless_unreadable(upstreams::info(tx, id).await)?.unwrap_or_else(|row| {
@@ -312,17 +365,32 @@ async fn read_lists(
     });
     let mut definitions = Vec::new();
     for kind in Kind::ALL {
-        definitions.extend(lists::of_upstream(tx, id, *kind).await?);
+        definitions.extend(lists::of_upstream(tx, id, *kind).await?.into_iter().map(Arc::new));
     }
+    let claims = names::of_upstream(tx, id).await?;
     bad.extend(tx.take_unreadable());
     let states = states.iter().filter(|state| state.upstream_id == id).cloned().collect();
-    let lists = UpstreamLists::new(Arc::new(upstream), info, definitions, states);
-    bad.extend(lists.left_out.iter().map(|id| UnreadableRow {
-        table: "definitions",
-        row: id.to_string(),
-        column: "body".to_owned(),
-    }));
-    Ok((lists, bad))
+    Ok((Source { upstream: Arc::new(upstream), info, definitions, states, claims }, bad))
+}
+
+/// The rules that can't be read, by whose they are; those of keys are followed elsewhere.
+fn damaged_by_owner(damaged: &[DamagedRule]) -> BTreeMap<Part, Vec<UnreadableRow>> {
+    let mut by_owner = BTreeMap::<Part, Vec<UnreadableRow>>::new();
+    for rule in damaged {
+        let part = match rule.owner {
+            Some(RuleOwner::Key(_)) => continue,
+            Some(owner) => Part::Rules(owner.id()),
+            None => Part::StrayRules,
+        };
+        by_owner.entry(part).or_default().push(unreadable_rule(rule));
+    }
+    by_owner
+}
+
+/// A rule that is passed over; whoever looks after the gateway has to know.
+fn unreadable_rule(rule: &DamagedRule) -> UnreadableRow {
+    tracing::error!("{rule}: the rule is left out");
+    UnreadableRow { table: rule.table, row: rule.id.clone(), column: rule.column.clone() }
 }
 
 /// Changes by what they touch; many changes of one thing are one.
@@ -331,8 +399,8 @@ struct Newer {
     upstreams: BTreeSet<Uuid>,
     sessions: BTreeSet<Uuid>,
     grants: BTreeSet<Uuid>,
+    rules: BTreeSet<Uuid>,
     settings: bool,
-    catalog: bool,
 }
 
 impl Newer {
@@ -342,6 +410,9 @@ impl Newer {
             match kind {
                 // They have a follower of their own.
                 ChangeKind::ApiKey => {}
+                ChangeKind::Rules => {
+                    newer.rules.insert(id);
+                }
                 ChangeKind::Upstream | ChangeKind::List => {
                     newer.upstreams.insert(id);
                 }
@@ -353,7 +424,6 @@ impl Newer {
                     newer.sessions.insert(id);
                 }
             }
-            newer.catalog |= matches!(kind, ChangeKind::Upstream | ChangeKind::List | ChangeKind::Settings);
         }
         newer
     }

@@ -245,7 +245,7 @@ impl Connection {
     async fn initialize(self: &Arc<Self>, caller: &Caller, request: &Request) {
         let shared = &self.shared;
         let now = shared.clock.now();
-        match incoming::initialize(&shared.dispatch, caller, self.face, now, request) {
+        match incoming::initialize(&shared.dispatch, caller, self.face, now, request).await {
             Err(message) => self.say(message).await,
             Ok((session, message)) => {
                 *self.session() = Some(Arc::new(Session { id: self.id, ..session }));
@@ -296,8 +296,8 @@ impl Connection {
     async fn request(self: &Arc<Self>, caller: &Caller, client: Client, request: Request) {
         let dispatch = &self.shared.dispatch;
         let id = request.id.detached();
-        let asked =
-            Asked { request, client: client.clone(), caller: caller.clone(), view: dispatch.view(caller) };
+        let view = dispatch.view(caller).await;
+        let asked = Asked { request, client: client.clone(), caller: caller.clone(), view };
         let running = match dispatch.request(asked) {
             Outcome::Done(answered) => return self.say(answered.message).await,
             Outcome::Running(running) => running,

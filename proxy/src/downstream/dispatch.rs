@@ -31,7 +31,7 @@ use crate::access::Caller;
 use crate::bridge::parked::Parking;
 use crate::call_log::{Begun, CallLog, Way, outcome_of};
 use crate::catalog::follow::Published;
-use crate::catalog::{Policy, View, lists};
+use crate::catalog::{View, lists};
 use crate::relay::{Claim, Relay, ReplicaId};
 use crate::upstream::Upstreams;
 use crate::wire::envelope::{Field, Params, Request};
@@ -188,8 +188,8 @@ impl Running {
 
 impl Dispatch {
     /// What `caller` sees now.
-    pub fn view(&self, caller: &Caller) -> Arc<View> {
-        self.published.current().view(&Policy::of(caller.key()))
+    pub async fn view(&self, caller: &Caller) -> Arc<View> {
+        self.published.current().view_soon(caller.policy()).await
     }
 
     /// Answers a request, or starts its call.

@@ -34,7 +34,7 @@ const INVALID_PARAMS: i64 = -32602;
 const ROOTS_CHANGED: &str = "notifications/roots/list_changed";
 
 /// A new session and the answer that tells of it; where there can be none, the answer that says why.
-pub fn initialize(
+pub async fn initialize(
     dispatch: &Dispatch,
     caller: &Caller,
     face: &'static str,
@@ -53,7 +53,8 @@ pub fn initialize(
     let version = initialize::negotiate(&params.protocol_version);
     let session =
         Session::new(caller.key().id, face.into(), version, now, params.capabilities, params.client_info);
-    let result = Answer::Result(initialize::initialize(&dispatch.view(caller), version));
+    let view = dispatch.view(caller).await;
+    let result = Answer::Result(initialize::initialize(&view, version));
     Ok((session, response(&request.id, result)))
 }
 
@@ -202,7 +203,7 @@ async fn element(
     if let Some(kept) = kept {
         kept.keep_level(session, &request).await;
     }
-    let (view, id) = (dispatch.view(caller), request.id.clone());
+    let (view, id) = (dispatch.view(caller).await, request.id.clone());
     let client = Client::Legacy(Arc::clone(session));
     let running = match dispatch.request(Asked { request, client, caller: caller.clone(), view }) {
         Outcome::Done(answered) => return Some(answered.message),

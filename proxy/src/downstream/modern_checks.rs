@@ -110,8 +110,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::access::keys::tests::policy_of;
+    use crate::catalog::Snapshot;
     use crate::catalog::testing::{NOW, catalog, upstream_with};
-    use crate::catalog::{Policy, Snapshot};
     use crate::wire::envelope::{self, Message};
 
     const CALLED: [(&str, &str); 4] = [
@@ -137,7 +138,7 @@ mod tests {
         let body = json!({"jsonrpc": "2.0", "id": 7, "method": method, "params": params}).to_string();
         let Ok(Message::Request(request)) = envelope::parse(Bytes::from(body)) else { panic!("a request") };
         let snapshot = Snapshot::new(catalog(&[upstream_with(&["deploy".into()])]), NOW);
-        let view = snapshot.view(&Policy::of(&crate::access::keys::tests::key().0));
+        let view = snapshot.view(&policy_of(&crate::access::keys::tests::key().0));
         let headers = headers.iter().map(|(name, value)| {
             let name: HeaderName = name.parse().expect("a name");
             (name, HeaderValue::from_str(value).expect("a value"))

@@ -89,7 +89,7 @@ impl StreamableHttp {
             }
         };
         let caller = http.admitted.caller().clone();
-        let view = self.dispatch.view(&caller);
+        let view = self.dispatch.view(&caller).await;
         let meta = match modern_checks::check(&http.head.headers, &request, &view) {
             Ok(meta) => meta,
             Err(refused) => return stream::json(refused.into_answer(&request.id)),
@@ -111,7 +111,7 @@ impl StreamableHttp {
         if let Message::Request(request) = &message
             && request.method.as_str() == "initialize"
         {
-            return self.initialize(&http, request);
+            return self.initialize(&http, request).await;
         }
         let session = match self.session(&http) {
             Ok(session) => session,
@@ -136,9 +136,9 @@ impl StreamableHttp {
         }
     }
 
-    fn initialize(&self, http: &McpRequest, request: &Request) -> Reply {
+    async fn initialize(&self, http: &McpRequest, request: &Request) -> Reply {
         let (face, now) = (http.path.full_path, self.sealer.now());
-        let opened = incoming::initialize(&self.dispatch, http.admitted.caller(), face, now, request);
+        let opened = incoming::initialize(&self.dispatch, http.admitted.caller(), face, now, request).await;
         let (session, message) = match opened {
             Ok(opened) => opened,
             Err(message) => return stream::json(Answered { status: StatusCode::OK, message }),
@@ -158,7 +158,7 @@ impl StreamableHttp {
         }
         self.kept(&session, &http).keep_level(&session, &request).await;
         let caller = http.admitted.caller().clone();
-        let view = self.dispatch.view(&caller);
+        let view = self.dispatch.view(&caller).await;
         self.request(Asked { request, client: Client::Legacy(session), caller, view }, http).await
     }
 

@@ -30,8 +30,8 @@ use super::session::Session;
 use super::stream;
 use super::tasks::ids::TaskIds;
 use crate::access::{Caller, Keys};
+use crate::catalog::View;
 use crate::catalog::follow::Published;
-use crate::catalog::{Policy, View};
 use crate::http_bridge::Reply;
 use crate::refusal::Refusal;
 use crate::tasks::Tasks;
@@ -207,7 +207,8 @@ impl Subscriptions {
     /// Subscribes a stream to the resources and tasks that its view shows and whose upstreams tell of
     /// changes. Each is named as the client does.
     fn subscribe(&self, who: Uuid, caller: &Caller, filter: &Filter) -> Vec<(Topic, Settling)> {
-        let view = self.published.current().view(&Policy::of(caller.key()));
+        // It was made, if it had to be, for the request that asks for this.
+        let view = self.published.current().view(caller.policy());
         let resources = filter.resource_subscriptions.iter().map(|uri| Topic::resource(uri));
         let tasks = filter.task_ids.iter().map(|id| Topic::task(id));
         let mut settling: Vec<(Topic, Settling)> = Vec::new();

@@ -204,7 +204,7 @@ mod tests {
             first_seen_at: now,
             changed_at: now,
         };
-        Item::new(&Arc::new(upstream), Arc::new(definition), &Arc::default()).expect("it renders")
+        Item::for_test(upstream, definition)
     }
 
     #[test]

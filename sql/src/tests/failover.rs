@@ -37,13 +37,14 @@ async fn write(store: &Store) -> Result<i64, StoreError> {
 /// Writes until it is taken; every refusal on the way must be one that may go away by itself.
 async fn write_until_taken(store: &Store) -> (i64, Duration) {
     let began = Instant::now();
+    let mut ticks = tokio::time::interval(RETRY);
     loop {
+        ticks.tick().await;
         match write(store).await {
             Ok(revision) => return (revision, began.elapsed()),
             Err(error) => assert!(error.is_transient(), "{error:?}"),
         }
         assert!(began.elapsed() < RECOVERY_MAX, "no write is taken for {RECOVERY_MAX:?}");
-        tokio::time::sleep(RETRY).await;
     }
 }
 

@@ -1,17 +1,18 @@
-//! How a change of a key reaches the data plane: apart from all else, and so at once.
+//! How a change of keys, or of their rules, reaches the data plane.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sql::changes::{self, Change, ChangeKind, Entries};
-use sql::model::ApiKeyId;
-use sql::{Store, StoreError, Tx, api_keys};
+use sql::model::{ApiKeyId, RuleOwner};
+use sql::{Store, StoreError, Tx, UnreadableRow, api_keys, rules};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::unreadable::{Part, unless_unreadable};
-use super::{POLL, Published};
+use super::{POLL, Published, unreadable_rule};
 use crate::access::Keys;
+use crate::catalog::Policy;
 
 /// A revision that lies behind every change that is kept: what follows is a gap, and so a full load.
 const REVISION_UNKNOWN: i64 = -1;
@@ -23,15 +24,22 @@ const KEYS_INTERVAL: Duration = Duration::from_millis(5);
 /// Keeps the keys at the newest revision, apart from the catalog: reading the lists of many upstreams
 /// takes a while, and what a revoked key has opened ends within a second all the same.
 pub struct KeyFollower {
-    pub(super) store: Store,
-    pub(super) keys: Keys,
-    pub(super) published: Published,
-    pub(super) revision: i64,
-    pub(super) read_at: Instant,
-    pub(super) stale_max: Duration,
+    store: Store,
+    keys: Keys,
+    published: Published,
+    revision: i64,
+    read_at: Instant,
+    stale_max: Duration,
+    /// How often all keys were read: at the start, and after a gap.
+    full_loads: u64,
 }
 
 impl KeyFollower {
+    /// A follower that has read nothing yet.
+    pub(super) fn new(store: Store, keys: Keys, published: Published, stale_max: Duration) -> Self {
+        Self { store, keys, published, revision: 0, read_at: Instant::now(), stale_max, full_loads: 0 }
+    }
+
     /// Follows until the task group stops. Keys that can't be read stay as they are until the next poll.
     pub async fn run(mut self, stopping: tokio_util::sync::CancellationToken) {
         let mut hints = self.store.changes();
@@ -75,9 +83,26 @@ impl KeyFollower {
 
     pub(super) async fn load(&mut self, tx: &mut Tx) -> Result<(), StoreError> {
         let revision = changes::revision(tx).await?;
-        let keys = api_keys::list(tx).await?;
+        let mut loaded = rules::all(tx).await?;
+        let mut keys = Vec::new();
+        for key in api_keys::list(tx).await? {
+            let rules = loaded.owners.remove(&RuleOwner::Key(key.id)).unwrap_or_default();
+            let policy = Policy::of(&key, rules);
+            keys.push((key, policy));
+        }
         self.published.unreadable().replace_keys(tx.take_unreadable());
+        let mut damaged: BTreeMap<ApiKeyId, Vec<UnreadableRow>> = BTreeMap::new();
+        for rule in &loaded.damaged {
+            if let Some(RuleOwner::Key(id)) = rule.owner {
+                damaged.entry(id).or_default().push(unreadable_rule(rule));
+            }
+        }
+        for (id, bad) in damaged {
+            self.published.unreadable().set(Part::Key(id), bad);
+        }
         self.keys.replace_all(keys);
+        self.full_loads += 1;
+        tracing::info!(keys = self.keys.len(), full_loads = self.full_loads, "all keys were read");
         self.caught_up(revision);
         Ok(())
     }
@@ -95,83 +120,42 @@ impl KeyFollower {
             self.published.remind();
             return Ok(());
         };
-        let is_key = |change: &&Change| change.kind == ChangeKind::ApiKey;
-        let changed: BTreeSet<Uuid> = entries.iter().filter(is_key).map(|change| change.id).collect();
-        for id in &changed {
-            let id = ApiKeyId::from_uuid(*id);
-            let found = unless_unreadable(api_keys::get(&mut tx, id).await)?;
-            let (key, bad) = found.map_or_else(|bad| (None, vec![bad]), |key| (key, Vec::new()));
-            self.published.unreadable().set(Part::Key(id), bad);
-            match key {
-                Some(key) => self.keys.upsert(key),
-                // Also one that can't be read any more: nobody knows what it may do.
-                None => self.keys.remove(id),
-            }
+        // Whose rules they are is seen when they are read; those of all are no key's.
+        let may_be_key = |change: &&Change| {
+            matches!(change.kind, ChangeKind::ApiKey | ChangeKind::Rules) && !change.id.is_nil()
+        };
+        let changed: BTreeSet<Uuid> = entries.iter().filter(may_be_key).map(|change| change.id).collect();
+        let mut is_seen = false;
+        for id in changed {
+            is_seen |= self.follow(&mut tx, ApiKeyId::from_uuid(id)).await?;
         }
         self.caught_up(since.revision);
-        if !changed.is_empty() {
+        if is_seen {
             self.published.remind();
         }
         Ok(())
     }
+
+    /// Takes in one key as it is now. `true`: it was there before, and may see something else now.
+    async fn follow(&self, tx: &mut Tx, id: ApiKeyId) -> Result<bool, StoreError> {
+        let found = unless_unreadable(api_keys::get(tx, id).await)?;
+        let (key, mut bad) = found.map_or_else(|bad| (None, vec![bad]), |key| (key, Vec::new()));
+        let Some(key) = key else {
+            // Also one that can't be read any more: nobody knows what it may do.
+            self.published.unreadable().set(Part::Key(id), bad);
+            self.keys.remove(id);
+            return Ok(false);
+        };
+        let owner = RuleOwner::Key(id);
+        let mut loaded = rules::of_owner_id(tx, owner.id()).await?;
+        bad.extend(loaded.damaged.iter().map(unreadable_rule));
+        self.published.unreadable().set(Part::Key(id), bad);
+        let policy = Policy::of(&key, loaded.owners.remove(&owner).unwrap_or_default());
+        let is_another = self.keys.policy(id).is_some_and(|former| former != policy);
+        self.keys.upsert(key, policy);
+        Ok(is_another)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use sql::clock::Clock;
-    use sql::model::{ApiKey, PlaintextKey};
-    use sql::seal::MasterKey;
-    use sql::{Database, StoreOptions};
-
-    use super::*;
-
-    async fn store() -> Store {
-        let key = MasterKey::from_env_text(MasterKey::generate_hex().expose()).expect("a fresh key").0;
-        let options = StoreOptions {
-            database: Database::SqliteMemory,
-            master_key: key,
-            clock: Clock::system(),
-            start_timeout: Duration::from_secs(1),
-        };
-        Store::open(options).await.expect("a store in memory")
-    }
-
-    async fn follower(store: &Store, stale_max: Duration) -> KeyFollower {
-        let clock = store.clock().clone();
-        let mut tx = store.begin().await.unwrap();
-        let key = ApiKey::create(ApiKeyId::new(&clock), "a", &PlaintextKey::generate(), clock.now());
-        api_keys::insert(&mut tx, &key).await.unwrap();
-        tx.commit().await.unwrap();
-        let mut follower = KeyFollower {
-            store: store.clone(),
-            keys: Keys::default(),
-            published: Published::new(clock),
-            revision: 0,
-            read_at: Instant::now(),
-            stale_max,
-        };
-        follower.catch_up().await.unwrap();
-        assert_eq!(follower.keys.len(), 1);
-        follower
-    }
-
-    #[tokio::test]
-    async fn without_the_store_keys_are_served_for_a_while() {
-        let store = store().await;
-        let mut follower = follower(&store, Duration::from_hours(1)).await;
-        store.close().await;
-        follower.catch_up().await.expect_err("the store is closed");
-        follower.close_if_stale();
-        assert_eq!(follower.keys.len(), 1);
-    }
-
-    #[tokio::test]
-    async fn keys_that_nobody_can_revoke_any_more_are_not_served_until_the_store_is_back() {
-        let store = store().await;
-        let mut follower = follower(&store, Duration::ZERO).await;
-        follower.close_if_stale();
-        assert!(follower.keys.is_empty());
-        follower.catch_up().await.unwrap();
-        assert_eq!(follower.keys.len(), 1, "they are read whole again");
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sql::model::{ApiKeyId, UpstreamId};
 use sql::{StoreError, UnreadableRow};
+use uuid::Uuid;
 
 /// What is read at one time: what it had that can't be read gives way when it is read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +18,12 @@ pub(super) enum Part {
     Upstreams,
     /// One upstream with its lists.
     Upstream(UpstreamId),
+    /// Bodies of definitions, seen when they are rendered.
+    Definitions,
+    /// The rules of an owner of this id; nil: those of all.
+    Rules(Uuid),
+    /// Rules of which even the owner can't be read.
+    StrayRules,
     /// The settings.
     Settings,
     /// All that authorises the gateway.
@@ -52,7 +59,7 @@ impl Unreadable {
             Part::Key(id) => Some((Part::Keys, id.to_string())),
             Part::Upstream(id) => Some((Part::Upstreams, id.to_string())),
             Part::Grant(id) => Some((Part::Grants, id.to_string())),
-            Part::Keys | Part::Upstreams | Part::Settings | Part::Grants => None,
+            _ => None,
         };
         if let Some((all, id)) = id
             && let Some(of_all) = parts.get_mut(&all)

@@ -15,8 +15,8 @@ use uuid::Uuid;
 use super::Subscriptions;
 use super::filter::{Filter, raw, tag};
 use crate::access::{Caller, Keys};
+use crate::catalog::View;
 use crate::catalog::follow::Published;
-use crate::catalog::{Policy, View};
 use crate::downstream::connection::jittered;
 use crate::downstream::in_flight::Permit;
 use crate::downstream::live::{Live, LiveSessions};
@@ -96,6 +96,8 @@ pub(super) struct Watch {
     /// What upstreams log outside of calls; the legacy era alone has that.
     logs: Option<log_feed::Follower>,
     lists: BTreeMap<&'static str, Announced>,
+    /// What the key saw when that was last looked at: after each change.
+    view: Arc<View>,
 }
 
 impl Watch {
@@ -109,7 +111,8 @@ impl Watch {
         let Subscriptions { published, keys, logs, draining, .. } = subscriptions;
         // Before the view is taken, so that no change falls between the two.
         let changes = published.changes();
-        let view = published.current().view(&Policy::of(caller.key()));
+        // It was made, if it had to be, for the request that opens the stream.
+        let view = published.current().view(caller.policy());
         let lists = ANNOUNCED
             .iter()
             .filter(|(method, _)| methods.contains(method))
@@ -127,6 +130,7 @@ impl Watch {
             open,
             logs,
             lists,
+            view,
         }
     }
 
@@ -183,10 +187,10 @@ impl Watch {
             let due = self.next_due();
             let alive = tokio::select! {
                 () = self.open.over(&self.caller, &self.draining) => { self.farewell(); false }
-                Ok(()) = self.changes.changed() => self.announce(),
-                () = until(due) => self.announce(),
+                Ok(()) = self.changes.changed() => self.announce().await,
+                () = until(due) => self.announce().await,
                 () = self.open.inbox.rung() => self.tell_updates().await,
-                message = next_log(&mut self.logs) => self.tell_log(&message),
+                message = next_log(&mut self.logs) => self.tell_log(&message).await,
                 _ = silence.tick() => self.open.outlet.keep_alive(),
             };
             if !alive {
@@ -197,14 +201,15 @@ impl Watch {
 
     /// What the key sees now. The caller has the key as it was when the stream was opened; what it may
     /// see can have changed since. One that is gone sees nothing new: its stream is ending.
-    fn view(&self) -> Arc<View> {
-        let now = self.keys.get(self.caller.key().id);
-        self.published.current().view(&Policy::of(now.as_ref().unwrap_or(self.caller.key())))
+    async fn view(&self) -> Arc<View> {
+        let now = self.keys.policy(self.caller.key().id);
+        self.published.current().view_soon(now.as_ref().unwrap_or(self.caller.policy())).await
     }
 
     /// Says which lists changed since they were last announced. `false`: the client doesn't read.
-    fn announce(&mut self) -> bool {
-        let view = self.view();
+    async fn announce(&mut self) -> bool {
+        let view = self.view().await;
+        self.view = Arc::clone(&view);
         let now = Instant::now();
         for (method, list) in &mut self.lists {
             let seen = fingerprint(&view, list.kinds);
@@ -230,7 +235,7 @@ impl Watch {
         let mut updates = self.open.inbox.take().into_iter();
         while let Some(update) = updates.next() {
             // Each time anew: it may have waited for the client.
-            let view = self.view();
+            let view = self.view().await;
             let is_shown = match &update.source.topic {
                 Topic::Resource(_) => view.route_uri(&update.subscribed).is_some(),
                 Topic::Task(_) => view.shows(update.source.upstream),
@@ -271,22 +276,21 @@ impl Watch {
 
     /// Says what an upstream logged outside of calls, if it is for this session. Log messages leave room
     /// for the rest: a flood of them closes no stream.
-    fn tell_log(&self, message: &LogMessage) -> bool {
+    async fn tell_log(&self, message: &LogMessage) -> bool {
         let Face::Get { session, sessions, .. } = &self.open.face else { return true };
         let least = sessions.level(*session).unwrap_or(log_feed::LEVEL_DEFAULT);
         if message.level < least || !self.open.outlet.has_room() {
             return true;
         }
-        let view = self.view();
+        let view = self.view().await;
         !view.shows(message.upstream) || self.open.offer(&message.message)
     }
 
     /// When a change that was held back may be announced.
     fn next_due(&self) -> Option<Instant> {
-        let view = self.view();
         self.lists
             .values()
-            .filter(|list| fingerprint(&view, list.kinds) != list.seen)
+            .filter(|list| fingerprint(&self.view, list.kinds) != list.seen)
             .filter_map(|list| list.quiet_until)
             .min()
     }
