@@ -19,6 +19,7 @@ pub mod naming;
 mod per_kind;
 mod policy;
 pub mod rules;
+pub mod search;
 mod shown;
 mod snapshot;
 #[cfg(test)]

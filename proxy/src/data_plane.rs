@@ -27,6 +27,7 @@ use crate::bridge::parked::Parking;
 use crate::cache::Cache;
 use crate::call_log::CallLog;
 use crate::catalog::follow::{Follower, Published, SettingsFollower};
+use crate::catalog::search::indexes::Indexes;
 use crate::control::Control;
 use crate::downstream::connection::Connections;
 use crate::downstream::dispatch::Dispatch;
@@ -250,6 +251,7 @@ impl DataPlane {
             parking: parts.parking.clone(),
             tasks: parts.task_status.tasks.clone(),
             relay: parts.relay.clone(),
+            indexes: Indexes::default(),
             call_log: parts.call_log.clone(),
         });
         let subscriptions = Subscriptions {

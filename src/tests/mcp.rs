@@ -37,6 +37,7 @@ mod rolling;
 mod rules_by_admin;
 mod sessions;
 mod shutdown;
+mod smart;
 mod sse;
 mod surface;
 mod tasks;

@@ -35,21 +35,41 @@ pub struct BadCursor;
 
 /// The page of `kind` that begins after `cursor`.
 pub fn page(view: &View, kind: Kind, audience: Audience, cursor: Option<&str>) -> Result<Page, BadCursor> {
+    let Items { items, next_cursor } = some(view, kind, audience, cursor, PAGE_ITEMS_MAX)?;
+    let mut slices = Vec::with_capacity(2 * items.len());
+    for (_, rendered) in items {
+        if !slices.is_empty() {
+            slices.push(Bytes::from_static(b","));
+        }
+        slices.push(rendered.clone());
+    }
+    Ok(Page { slices, next_cursor })
+}
+
+/// Some items of a list, with their definitions as an audience gets them.
+pub struct Items<'a> {
+    /// In order.
+    pub items: Vec<(&'a Arc<Item>, &'a Bytes)>,
+    /// Where the rest begins; absent if there is none.
+    pub next_cursor: Option<String>,
+}
+
+/// At most `max` items of `kind` after `cursor`.
+pub fn some<'a>(
+    view: &'a View,
+    kind: Kind,
+    audience: Audience,
+    cursor: Option<&str>,
+    max: usize,
+) -> Result<Items<'a>, BadCursor> {
     let cursor = cursor.map(Cursor::decode).transpose()?;
     let after = cursor.as_ref().map(|cursor| cursor.place_in(view, kind));
     let shown = view.items(kind).filter_map(|item| Some((item, item.rendered_for(audience)?)));
     let mut rest = shown.skip_while(|(item, _)| after.is_some_and(|after| item.place() <= after)).peekable();
-    let mut slices = Vec::new();
-    let mut last: Option<&Arc<Item>> = None;
-    for (item, rendered) in rest.by_ref().take(PAGE_ITEMS_MAX) {
-        if last.is_some() {
-            slices.push(Bytes::from_static(b","));
-        }
-        slices.push(rendered.clone());
-        last = Some(item);
-    }
-    let next_cursor = last.filter(|_| rest.peek().is_some()).map(|item| Cursor::of(item).encode());
-    Ok(Page { slices, next_cursor })
+    let items: Vec<_> = rest.by_ref().take(max).collect();
+    let last = items.last().filter(|_| rest.peek().is_some());
+    let next_cursor = last.map(|(item, _)| Cursor::of(item).encode());
+    Ok(Items { items, next_cursor })
 }
 
 /// A [`Place`] of one's own, to be carried by a client.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::StatusCode;
-use sql::model::{Era, Isolation, Kind};
+use sql::model::{Era, Isolation, KeyMode, Kind, Mode};
 use tokio_util::sync::CancellationToken;
 
 use self::answers::{list_head, list_tail};
@@ -31,6 +31,7 @@ use crate::access::Caller;
 use crate::bridge::parked::Parking;
 use crate::call_log::{Begun, CallLog, Way, outcome_of};
 use crate::catalog::follow::Published;
+use crate::catalog::search::indexes::Indexes;
 use crate::catalog::{View, lists};
 use crate::relay::{Claim, Relay, ReplicaId};
 use crate::upstream::Upstreams;
@@ -39,7 +40,7 @@ use crate::wire::ids::Id;
 use crate::wire::meta::{LogLevel, RequestMeta};
 
 pub(crate) use self::answers::response;
-pub(super) use self::answers::{answered, done_error, done_result, failed, unknown};
+pub(super) use self::answers::{answered, done_error, done_result, failed, own_result, unknown};
 
 const METHOD_NOT_FOUND: i64 = -32601;
 const INVALID_PARAMS: i64 = -32602;
@@ -65,6 +66,8 @@ pub struct Dispatch {
     pub tasks: Tasks,
     /// The other replicas.
     pub relay: Relay,
+    /// What smart mode searches.
+    pub indexes: Indexes,
     /// Where each call leaves its record.
     pub call_log: CallLog,
 }
@@ -79,7 +82,7 @@ pub enum Client {
 }
 
 /// What a modern request says of its client.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ModernClient {
     /// The path it came on, in its one spelling.
     pub face: &'static str,
@@ -89,16 +92,19 @@ pub struct ModernClient {
     pub capabilities: Option<Bytes>,
     /// The token that it wants progress under.
     pub progress_token: Option<Id>,
+    /// The mode that is in force for it.
+    pub mode: Mode,
 }
 
 impl ModernClient {
-    /// What `_meta` says of a client that came on this path.
-    pub fn of(meta: RequestMeta, face: &'static str) -> Self {
+    /// What `_meta` says, of a client that came on this path and is in this mode.
+    pub fn of(meta: RequestMeta, face: &'static str, mode: Mode) -> Self {
         Self {
             face,
             log_level: meta.log_level,
             capabilities: meta.client_capabilities,
             progress_token: meta.progress_token,
+            mode,
         }
     }
 
@@ -109,8 +115,15 @@ impl ModernClient {
 }
 
 impl Client {
-    fn is_modern(&self) -> bool {
+    pub(super) fn is_modern(&self) -> bool {
         matches!(self, Self::Modern(_))
+    }
+
+    fn mode(&self) -> Mode {
+        match self {
+            Self::Legacy(session) => session.mode,
+            Self::Modern(client) => client.mode,
+        }
     }
 
     /// The path it came on, which says its transport and may say its mode.
@@ -194,12 +207,14 @@ impl Dispatch {
 
     /// Answers a request, or starts its call.
     pub fn request(self: &Arc<Self>, asked: Asked) -> Outcome {
-        let modern = asked.client.is_modern();
+        let (modern, mode) = (asked.client.is_modern(), asked.client.mode());
         match asked.request.method.as_str() {
+            "tools/list" if mode == Mode::Smart => self.smart_list(&asked),
             "tools/list" => Self::list(&asked, Kind::Tool),
             "prompts/list" => Self::list(&asked, Kind::Prompt),
             "resources/list" => Self::list(&asked, Kind::Resource),
             "resources/templates/list" => Self::list(&asked, Kind::ResourceTemplate),
+            "tools/call" if mode == Mode::Smart => self.smart_call(asked),
             "tools/call" => self.call(asked, &CALL_TOOL),
             "prompts/get" => self.call(asked, &GET_PROMPT),
             "resources/read" => self.call(asked, &READ_RESOURCE),
@@ -211,7 +226,7 @@ impl Dispatch {
             "resources/unsubscribe" if !modern => self.unsubscribe(&asked),
             "ping" if !modern => done_result(&asked, Bytes::from_static(b"{}")),
             "logging/setLevel" if !modern => self.set_level(&asked),
-            "server/discover" if modern => done_result(&asked, initialize::discover(&asked.view)),
+            "server/discover" if modern => done_result(&asked, initialize::discover(&asked.view, mode)),
             method if method.starts_with("tasks/") => self.task(asked),
             method => done_error(&asked, METHOD_NOT_FOUND, &format!("Method not found: {method}")),
         }
@@ -286,7 +301,7 @@ impl Dispatch {
         }
     }
 
-    fn call(self: &Arc<Self>, asked: Asked, verb: &'static Verb) -> Outcome {
+    pub(super) fn call(self: &Arc<Self>, asked: Asked, verb: &'static Verb) -> Outcome {
         let Some(subject) = asked.request.params.as_ref().and_then(|params| (verb.subject)(params)) else {
             return done_error(&asked, INVALID_PARAMS, verb.needs);
         };
@@ -329,10 +344,10 @@ impl Dispatch {
 
 /// What a call's record says of who asks.
 fn begun(asked: &Asked) -> Begun {
-    let (key, mode_default) = (asked.caller.key(), asked.view.settings().mcp_api.mode);
     Begun {
-        key: key.id,
-        way: Way::of(asked.client.face(), key.mode, mode_default),
+        key: asked.caller.key().id,
+        // The mode that the call was made in: that of a session may no longer be what its key or the settings say.
+        way: Way::of(asked.client.face(), KeyMode::Inherit, asked.client.mode()),
         era: if asked.client.is_modern() { Era::Modern } else { Era::Legacy },
         bytes_in: asked.request.params.as_ref().map_or(0, |params| params.raw().len()),
     }

@@ -13,11 +13,13 @@ use super::conversation::Owner;
 use super::dispatch::{Asked, Client, Dispatch, Outcome, Running, response};
 use super::initialize::{self, InitializeParams};
 use super::live::{self, LiveSessions};
+use super::mode::ModeOf;
 use super::outlet::Pieces;
 use super::resource_updates::ResourceUpdates;
 use super::session::Session;
 use super::session_log::SessionLog;
 use crate::access::Caller;
+use crate::facet::McpPath;
 use crate::http_bridge::McpRequest;
 use crate::relay::{ReplicaId, Told};
 use crate::tasks::Tasks;
@@ -37,7 +39,7 @@ const ROOTS_CHANGED: &str = "notifications/roots/list_changed";
 pub async fn initialize(
     dispatch: &Dispatch,
     caller: &Caller,
-    face: &'static str,
+    path: McpPath,
     now: Timestamp,
     request: &Request,
 ) -> Result<(Session, Pieces), Pieces> {
@@ -51,10 +53,11 @@ pub async fn initialize(
         return Err(vec![compose::error(Some(&request.id), INVALID_PARAMS, text, None)]);
     };
     let version = initialize::negotiate(&params.protocol_version);
-    let session =
-        Session::new(caller.key().id, face.into(), version, now, params.capabilities, params.client_info);
     let view = dispatch.view(caller).await;
-    let result = Answer::Result(initialize::initialize(&view, version));
+    let (key, face) = (caller.key().id, path.full_path.into());
+    let session = Session::new(key, face, version, now, params.capabilities, params.client_info);
+    let session = Session { mode: ModeOf::Path(path.mode).now(caller.key(), view.settings()), ..session };
+    let result = Answer::Result(initialize::initialize(&view, version, session.mode));
     Ok((session, response(&request.id, result)))
 }
 

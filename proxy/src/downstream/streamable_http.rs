@@ -13,6 +13,7 @@ use http::{HeaderName, Method, StatusCode};
 
 use super::dispatch::{Answered, Asked, Client, Dispatch, ModernClient, Outcome};
 use super::incoming::{self, Kept};
+use super::mode::ModeOf;
 use super::modern_checks;
 use super::replay::{self, EventId, Form};
 use super::session::{Session, SessionSealer};
@@ -90,7 +91,8 @@ impl StreamableHttp {
         };
         let caller = http.admitted.caller().clone();
         let view = self.dispatch.view(&caller).await;
-        let meta = match modern_checks::check(&http.head.headers, &request, &view) {
+        let mode = ModeOf::Path(http.path.mode).now(caller.key(), view.settings());
+        let meta = match modern_checks::check(&http.head.headers, &request, &view, mode) {
             Ok(meta) => meta,
             Err(refused) => return stream::json(refused.into_answer(&request.id)),
         };
@@ -101,9 +103,9 @@ impl StreamableHttp {
             return reply;
         }
         if request.method.as_str() == "subscriptions/listen" {
-            return self.subscriptions.listen(&request, caller, &http.context.request_id);
+            return self.subscriptions.listen(&request, caller, http.path.mode, &http.context.request_id);
         }
-        let client = Client::Modern(ModernClient::of(meta, http.path.full_path));
+        let client = Client::Modern(ModernClient::of(meta, http.path.full_path, mode));
         self.request(Asked { request, client, caller, view }, http).await
     }
 
@@ -137,8 +139,9 @@ impl StreamableHttp {
     }
 
     async fn initialize(&self, http: &McpRequest, request: &Request) -> Reply {
-        let (face, now) = (http.path.full_path, self.sealer.now());
-        let opened = incoming::initialize(&self.dispatch, http.admitted.caller(), face, now, request).await;
+        let now = self.sealer.now();
+        let opened =
+            incoming::initialize(&self.dispatch, http.admitted.caller(), http.path, now, request).await;
         let (session, message) = match opened {
             Ok(opened) => opened,
             Err(message) => return stream::json(Answered { status: StatusCode::OK, message }),

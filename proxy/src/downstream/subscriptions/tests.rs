@@ -65,7 +65,7 @@ impl Scene {
         let Ok(Message::Request(request)) = envelope::parse(Bytes::from(body.to_string())) else {
             panic!("a request")
         };
-        self.subscriptions.listen(&request, self.caller(), "r")
+        self.subscriptions.listen(&request, self.caller(), None, "r")
     }
 
     fn get(&self, session: &Session) -> Reply {
