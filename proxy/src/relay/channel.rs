@@ -317,18 +317,13 @@ impl Exchange {
     /// What comes next; `None` when nothing will any more.
     async fn next(&mut self) -> Option<(Kind, Bytes)> {
         loop {
-            match tokio::time::timeout(LOOK_INTERVAL, self.waiting.recv()).await {
-                Ok(message) => {
-                    self.is_over = !matches!(message, Some((Kind::Head | Kind::Piece, _)));
-                    return message;
-                }
-                Err(_) => {
-                    let is_there = self.channel.directory.whereabouts(self.to).await;
-                    if matches!(is_there, Ok(None)) {
-                        self.is_over = true;
-                        return None;
-                    }
-                }
+            if let Ok(message) = tokio::time::timeout(LOOK_INTERVAL, self.waiting.recv()).await {
+                self.is_over = !matches!(message, Some((Kind::Head | Kind::Piece, _)));
+                return message;
+            }
+            if matches!(self.channel.directory.whereabouts(self.to).await, Ok(None)) {
+                self.is_over = true;
+                return None;
             }
         }
     }

@@ -25,7 +25,7 @@ const BELIEVED: Duration = Duration::from_secs(10);
 const REMEMBERED: Duration = Duration::from_secs(2);
 
 /// How often claims are renewed, and how long one lasts that isn't.
-pub(super) const RENEWAL: Duration = Duration::from_secs(60);
+pub(super) const RENEWAL: Duration = Duration::from_mins(1);
 const CLAIM_TTL: Duration = Duration::from_mins(15);
 /// A claim that nobody came for in so long is given up, unless something hangs off it: subscriptions without
 /// a stream and upstream sessions end after as long.
