@@ -289,13 +289,12 @@ fn redis(reader: &mut Reader<'_>) -> Option<RedisAddress> {
     }
     let address = address?.with_password(password);
     match tls.as_deref() {
-        None => Some(address),
         Some("true") => Some(address.with_tls()),
         Some("false") if address.is_tls() => {
             reader.problem("MPG_REDIS_TLS", "false, but MPG_REDIS_ADDR is a rediss:// URL");
             None
         }
-        Some("false") => Some(address),
+        None | Some("false") => Some(address),
         Some(_) => {
             reader.problem("MPG_REDIS_TLS", "not true or false");
             None

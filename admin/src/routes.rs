@@ -66,6 +66,7 @@ fn groups() -> [(Access, Patience, OpenApiRouter<App>); 4] {
         .routes(routes!(upstreams::checks::checks))
         .routes(routes!(keys::list::list, keys::create::create))
         .routes(routes!(keys::get::get, keys::update::update, keys::delete::delete))
+        .routes(routes!(keys::usage::usage))
         .routes(routes!(keys::enable::enable))
         .routes(routes!(keys::disable::disable))
         .routes(routes!(keys::rotate::rotate))

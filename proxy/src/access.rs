@@ -9,6 +9,7 @@ pub mod client_address;
 pub mod ip_allowlist;
 pub mod keys;
 pub mod origin;
+pub mod quota;
 pub mod rate_limit;
 
 use std::net::IpAddr;
@@ -18,7 +19,9 @@ use sql::model::{ApiKey, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 pub use self::keys::Keys;
+use self::quota::Usage;
 use self::rate_limit::Limiter;
+pub use self::rate_limit::shared::Sharing;
 use crate::catalog::Policy;
 use crate::refusal::Refusal;
 
@@ -30,7 +33,15 @@ pub struct Caller {
     /// The hash of the secret that was shown.
     secret: [u8; 32],
     revoked: CancellationToken,
-    limiter: Option<Arc<Limiter>>,
+    budget: Arc<Budget>,
+}
+
+/// What a key may still do.
+#[derive(Debug, Default)]
+struct Budget {
+    limiter: Option<Limiter>,
+    /// Apart, because it survives a change of the limit.
+    usage: Arc<Usage>,
 }
 
 impl Caller {
@@ -53,7 +64,7 @@ impl Caller {
 
 /// Every check again, for one more message on a connection that `opened` has opened: its key as it is
 /// now, not as it was then.
-pub fn admit_again(
+pub async fn admit_again(
     keys: &Keys,
     opened: &Caller,
     address: IpAddr,
@@ -61,7 +72,7 @@ pub fn admit_again(
 ) -> Result<Admitted, Refusal> {
     let caller = keys.again(opened, now)?;
     ip_allowlist::check(&caller, address)?;
-    let admitted = rate_limit::admit_message(caller)?;
+    let admitted = rate_limit::admit_message(caller, now).await?;
     keys.note_use(admitted.key().id, now, address);
     Ok(admitted)
 }
@@ -88,8 +99,8 @@ impl Admitted {
     pub(crate) fn for_test(key: ApiKey) -> Self {
         let secret = key.hash;
         let policy = Policy::of(&key, sql::model::OwnerRules::default());
-        let revoked = CancellationToken::new();
-        let caller = Caller { key: Arc::new(key), policy, secret, revoked, limiter: None };
+        let (revoked, budget) = (CancellationToken::new(), Arc::default());
+        let caller = Caller { key: Arc::new(key), policy, secret, revoked, budget };
         Self { caller }
     }
 }

@@ -12,10 +12,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Serialize;
-use sql::model::{Era, FieldError, Finding, OAuthAuthorization, OAuthGrant, Timestamp, Upstream, UpstreamId};
+use sql::model::{
+    ApiKeyId, Era, FieldError, Finding, OAuthAuthorization, OAuthGrant, Timestamp, Upstream, UpstreamId,
+};
 
 pub use self::oauth::{OAuthError, OAuthReturn, OAuthStart, OAuthStarted, OAuthState, OAuthStatus};
 
+use crate::access::quota::Used;
 use crate::bridge::degraded::Reason;
 use crate::cache::CacheHealth;
 use crate::call_log::CallLogCounts;
@@ -90,6 +93,9 @@ pub trait ControlPlane: Send + Sync {
 
     /// Where the requests to an upstream go, which is where its token goes; `None` for one without a URL.
     fn origin_of(&self, upstream: &Upstream) -> Option<String>;
+
+    /// What a key used of its quotas; `None` for one that the data plane doesn't know (yet).
+    fn used(&self, id: ApiKeyId) -> Option<Used>;
 
     /// How the data plane as a whole fares.
     fn health(&self) -> Health;

@@ -8,6 +8,7 @@
 mod control;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use self::control::check_spec;
 
@@ -22,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::access::Keys;
+use crate::access::{Keys, Sharing};
 use crate::bridge::parked::Parking;
 use crate::cache::Cache;
 use crate::call_log::CallLog;
@@ -145,7 +146,8 @@ impl DataPlane {
             tasks: tasks.clone(),
             events,
         });
-        let (published, keys) = (Published::new(store.clock().clone()), Keys::default());
+        let sharing = cache.redis().map(|redis| Sharing::start(redis.clone(), settings.clone(), &tasks));
+        let (published, keys) = (Published::new(store.clock().clone()), Keys::sharing(sharing));
         let relay = Relay::start(RelayOptions {
             cache: cache.clone(),
             sealer: store.sealer().clone(),
@@ -171,6 +173,7 @@ impl DataPlane {
             SettingsFollower { overlay, in_force },
         );
         let key_follower = follower.load(stale_max).await?;
+        usage::load(&store, &keys).await?;
         let task_status = TaskStatus {
             tasks: ClientTasks { ids: TaskIds::new(store.sealer().clone()), given: GivenTasks::default() },
             published: published.clone(),
@@ -218,6 +221,7 @@ impl DataPlane {
         tasks.spawn("names", Arc::clone(&parts).follow_naming());
         tasks.spawn("upstream events", Arc::clone(&parts).handle_events(reported));
         tasks.spawn("last use of keys", Arc::clone(&parts).flush_last_used());
+        tasks.spawn("use of quotas", Arc::clone(&parts).write_usage_regularly());
         tasks.spawn("expired keys", Arc::clone(&parts).end_expired_keys());
         tasks.spawn("streamless sessions", updates.sweep(tasks.stopping().clone()));
         tasks.spawn("expired sessions", Arc::clone(&parts).sweep_sessions());
@@ -304,6 +308,7 @@ impl DataPlane {
         self.0.tasks.stopping().cancel();
         self.0.upstreams.shutdown().await;
         self.0.write_last_used().await;
+        self.0.write_usage().await;
         self.0.call_log.flush().await;
         self.0.tasks.stop().await;
     }

@@ -209,7 +209,7 @@ impl Gateway {
         ip_allowlist::check(&caller, context.address)?;
         // Before the body: a message that isn't admitted isn't read.
         let admitted = match (path.transport, &head.method) {
-            (McpTransport::StreamableHttp, &Method::POST) => rate_limit::admit_message(caller)?,
+            (McpTransport::StreamableHttp, &Method::POST) => rate_limit::admit_message(caller, now).await?,
             // A limit is told on the stream, to the id of the message: it is charged when that is known.
             (McpTransport::SseMessages, &Method::POST)
             | (McpTransport::StreamableHttp, &Method::GET | &Method::DELETE)

@@ -12,6 +12,7 @@ use http::header::{
 };
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
+use sql::model::QuotaSpan;
 
 use crate::http_bridge::{Reply, ReplyBody};
 use crate::wire::compose;
@@ -62,6 +63,24 @@ pub enum Refusal {
         limit: u32,
         /// The window, in seconds.
         window_s: u32,
+    },
+    /// The key's messages of this day or month are used up.
+    #[error("the quota of {quota} messages a {span} is used up")]
+    QuotaExceeded {
+        /// When the day or month ends.
+        retry_after: Duration,
+        /// Messages in it.
+        quota: u64,
+        /// A day or a month.
+        span: QuotaSpan,
+        /// How long it is, in seconds.
+        window_s: u64,
+    },
+    /// Limits are kept with the other replicas, which can't be reached, and may not be passed meanwhile.
+    #[error("the rate limit can't be kept at the moment")]
+    LimitsLost {
+        /// When to try again.
+        retry_after: Duration,
     },
     /// The key has as many open streams as it may have.
     #[error("the key has {limit} open streams, which is its limit")]
@@ -175,10 +194,20 @@ impl Refusal {
     pub fn error_object(&self) -> Bytes {
         let (_, code) = self.status();
         let mut data = serde_json::json!({ "code": code });
-        if let Self::RateLimited { retry_after, .. } = self {
+        if let Some(retry_after) = self.passes_after() {
             data["retryAfterMs"] = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX).into();
         }
         compose::error_object(INTERNAL_ERROR, &self.detail(), Some(data.to_string().as_bytes()))
+    }
+
+    /// For a refusal that is about how much a key sends, when it passes: what it was shown on may go on.
+    pub fn passes_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after, .. }
+            | Self::QuotaExceeded { retry_after, .. }
+            | Self::LimitsLost { retry_after } => Some(*retry_after),
+            _ => None,
+        }
     }
 
     /// The status and the code that clients may rely on.
@@ -207,11 +236,14 @@ impl Refusal {
             Self::RateLimited { .. } | Self::TooManyStreams { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED")
             }
+            Self::QuotaExceeded { .. } => (StatusCode::TOO_MANY_REQUESTS, "QUOTA_EXCEEDED"),
             Self::HeadTooLarge { .. } => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "VALIDATION"),
             Self::UpgradeRequired => (StatusCode::UPGRADE_REQUIRED, "VALIDATION"),
-            Self::TooManyConnections | Self::Starting | Self::Stopping | Self::ReplicaUnavailable => {
-                (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE")
-            }
+            Self::TooManyConnections
+            | Self::Starting
+            | Self::Stopping
+            | Self::ReplicaUnavailable
+            | Self::LimitsLost { .. } => (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
         }
     }
@@ -251,10 +283,13 @@ impl Refusal {
                 headers.insert(ALLOW, HeaderValue::from_static(allow));
             }
             Self::RateLimited { retry_after, limit, window_s } => {
-                let seconds = whole_seconds(*retry_after);
-                headers.insert(RETRY_AFTER, seconds.into());
-                headers.insert("ratelimit", value(format!("\"key\";r=0;t={seconds}")));
-                headers.insert("ratelimit-policy", value(format!("\"key\";q={limit};w={window_s}")));
+                add_limit(headers, "key", *retry_after, u64::from(*limit), u64::from(*window_s));
+            }
+            Self::QuotaExceeded { retry_after, quota, span, window_s } => {
+                add_limit(headers, span.as_str(), *retry_after, *quota, *window_s);
+            }
+            Self::LimitsLost { retry_after } => {
+                headers.insert(RETRY_AFTER, whole_seconds(*retry_after).into());
             }
             Self::UpgradeRequired => {
                 headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -284,6 +319,8 @@ impl Refusal {
             Self::HostNotAllowed => "host_not_allowed",
             Self::OriginNotAllowed => "origin_not_allowed",
             Self::RateLimited { .. } => "rate_limited",
+            Self::QuotaExceeded { .. } => "quota_exceeded",
+            Self::LimitsLost { .. } => "limits_lost",
             Self::TooManyStreams { .. } => "too_many_streams",
             Self::Malformed(_) => "malformed",
             Self::HeadTooLarge { .. } => "head_too_large",
@@ -304,6 +341,15 @@ impl Refusal {
             Self::Internal => "internal",
         }
     }
+}
+
+/// What a limit tells (draft-ietf-httpapi-ratelimit-headers): its name, units left, seconds until there are more;
+/// and what it is.
+fn add_limit(headers: &mut http::HeaderMap, name: &str, retry_after: Duration, units: u64, window_s: u64) {
+    let seconds = whole_seconds(retry_after);
+    headers.insert(RETRY_AFTER, seconds.into());
+    headers.insert("ratelimit", value(format!("\"{name}\";r=0;t={seconds}")));
+    headers.insert("ratelimit-policy", value(format!("\"{name}\";q={units};w={window_s}")));
 }
 
 /// Rounded up, so that who waits that long isn't refused again for coming a moment too early.
@@ -364,6 +410,33 @@ mod tests {
         assert_eq!(reply.headers()[RETRY_AFTER], "2");
         assert_eq!(reply.headers()["ratelimit"], "\"key\";r=0;t=2");
         assert_eq!(reply.headers()["ratelimit-policy"], "\"key\";q=600;w=60");
+    }
+
+    #[test]
+    fn a_quota_says_when_its_day_or_month_ends() {
+        let retry_after = Duration::from_millis(3_599_001);
+        let refusal =
+            Refusal::QuotaExceeded { retry_after, quota: 5, span: QuotaSpan::Month, window_s: 2_592_000 };
+        let reply = refusal.respond("r");
+        assert_eq!(
+            (reply.status(), reply.headers()[RETRY_AFTER].to_str().unwrap()),
+            (StatusCode::TOO_MANY_REQUESTS, "3600")
+        );
+        assert_eq!(reply.headers()["ratelimit"], "\"month\";r=0;t=3600");
+        assert_eq!(reply.headers()["ratelimit-policy"], "\"month\";q=5;w=2592000");
+        let error: serde_json::Value = serde_json::from_slice(&refusal.error_object()).unwrap();
+        assert_eq!(error["data"], serde_json::json!({"code": "QUOTA_EXCEEDED", "retryAfterMs": 3_599_001}));
+    }
+
+    #[test]
+    fn limits_that_cannot_be_kept_are_our_fault_and_pass() {
+        let refusal = Refusal::LimitsLost { retry_after: Duration::from_secs(1) };
+        let reply = refusal.respond("r");
+        assert_eq!(
+            (reply.status(), reply.headers()[RETRY_AFTER].to_str().unwrap()),
+            (StatusCode::SERVICE_UNAVAILABLE, "1")
+        );
+        assert_eq!(refusal.passes_after(), Some(Duration::from_secs(1)));
     }
 
     #[test]

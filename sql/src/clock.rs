@@ -41,6 +41,14 @@ impl Clock {
         }
     }
 
+    /// Sets a manual clock back, as an operator may the system's.
+    pub fn set_back(&self, duration: Duration) {
+        if let Source::Manual(millis) = &self.0 {
+            let step = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+            millis.fetch_sub(step, Ordering::SeqCst);
+        }
+    }
+
     /// Moves a manual clock on. The system's clock goes by itself and takes no notice.
     pub fn advance(&self, duration: Duration) {
         if let Source::Manual(millis) = &self.0 {

@@ -35,6 +35,11 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/sqlite/0004_calls.sql"),
         postgres: include_str!("../migrations/postgres/0004_calls.sql"),
     },
+    Migration {
+        name: "0005_quotas",
+        sqlite: include_str!("../migrations/sqlite/0005_quotas.sql"),
+        postgres: include_str!("../migrations/postgres/0005_quotas.sql"),
+    },
 ];
 
 impl Migration {

@@ -9,6 +9,7 @@ pub mod call_record;
 pub mod definition;
 pub mod field_error;
 pub mod ids;
+pub mod key_usage;
 pub mod oauth;
 pub mod page;
 pub mod rule;
@@ -26,6 +27,7 @@ pub use self::closed_set::UnknownWord;
 pub use self::definition::{Claim, Definition, Era, Finding, Kind, ListDiff, ListState, UpstreamInfo};
 pub use self::field_error::FieldError;
 pub use self::ids::{AdminUserId, ApiKeyId, AuditEventId, DefinitionId, RuleId, TokenId, UpstreamId};
+pub use self::key_usage::{KeyUsage, QuotaSpan};
 pub use self::oauth::{OAuthAuthorization, OAuthClient, OAuthGrant};
 pub use self::page::{Page, PageRequest};
 pub use self::rule::{

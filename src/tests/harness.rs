@@ -17,10 +17,12 @@ mod node;
 mod peer;
 mod postgres;
 mod processes;
+mod redis;
 mod reference;
 mod scene;
 mod sdk;
 
+pub(crate) use self::redis::RedisServer;
 pub(crate) use admin::Admin;
 pub(crate) use authority::Authority;
 pub(crate) use authorization::Authorization;

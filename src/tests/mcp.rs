@@ -20,6 +20,7 @@ mod hostile_volumes;
 mod isolation;
 mod keys;
 mod legacy_tasks;
+mod limits;
 mod listed_and_callable;
 mod lists;
 mod long_calls;

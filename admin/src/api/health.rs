@@ -190,7 +190,7 @@ mod tests {
         let answer = scene.get("/api/admin/health").await;
         assert_eq!(answer.json["status"], "degraded");
         let redis = json!({
-            "up": false, "since": "1970-01-01T00:00:00Z", "problem": "not reachable", "replicas": 3
+            "up": false, "since": "1970-01-01T00:00:00.000Z", "problem": "not reachable", "replicas": 3
         });
         assert_eq!(answer.json["redis"], redis);
     }

@@ -8,6 +8,7 @@ pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod rotate;
 pub(crate) mod update;
+pub(crate) mod usage;
 
 mod input;
 mod wire;

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use proxy::access::quota::Used;
 use proxy::cache::CacheHealth;
 use proxy::control::{
     Check, ConnectionState, ControlPlane, Health, OAuthError, OAuthReturn, OAuthStart, OAuthStarted, Stage,
@@ -10,8 +11,8 @@ use proxy::control::{
 };
 use proxy::relay::RelayReach;
 use sql::model::{
-    ConnParams, FieldError, Finding, Kind, OAuthAuthorization, OAuthClient, OAuthGrant, Secret, Timestamp,
-    Upstream, UpstreamId,
+    ApiKeyId, ConnParams, FieldError, Finding, Kind, OAuthAuthorization, OAuthClient, OAuthGrant, Secret,
+    Timestamp, Upstream, UpstreamId,
 };
 
 /// The authorization server of the scripted data plane.
@@ -33,11 +34,16 @@ struct Script {
     revoked: Vec<UpstreamId>,
     broken: bool,
     redis: Option<CacheHealth>,
+    used: Option<Used>,
 }
 
 impl ScriptedPlane {
     pub(crate) fn set_status(&self, status: UpstreamStatus) {
         self.0.lock().unwrap().statuses.push(status);
+    }
+
+    pub(crate) fn set_used(&self, used: Used) {
+        self.0.lock().unwrap().used = Some(used);
     }
 
     pub(crate) fn set_redis(&self, health: CacheHealth) {
@@ -186,6 +192,10 @@ impl ControlPlane for ScriptedPlane {
     fn origin_of(&self, upstream: &Upstream) -> Option<String> {
         let ConnParams::Http { url, .. } = &upstream.conn_params else { return None };
         url::Url::parse(url).ok().map(|url| url.origin().ascii_serialization())
+    }
+
+    fn used(&self, _id: ApiKeyId) -> Option<Used> {
+        self.0.lock().unwrap().used
     }
 
     fn health(&self) -> Health {

@@ -9,11 +9,12 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
-use sql::model::{ApiKey, ApiKeyId, PlaintextKey, Timestamp};
+use sql::model::{ApiKey, ApiKeyId, KeyUsage, PlaintextKey, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-use super::Caller;
+use super::quota::Used;
 use super::rate_limit::Limiter;
+use super::{Budget, Caller, Sharing};
 use crate::catalog::Policy;
 use crate::refusal::Refusal;
 
@@ -34,6 +35,8 @@ struct Inner {
     /// What a change looks in. One at a time, so that two changes of one key don't mix.
     index: Mutex<Index>,
     uses: DashMap<ApiKeyId, (Timestamp, IpAddr)>,
+    /// With whom limits are shared; with nobody if unset.
+    sharing: Option<Arc<Sharing>>,
 }
 
 /// One secret of a key.
@@ -46,6 +49,7 @@ struct Secret {
 struct Known {
     key: Arc<ApiKey>,
     policy: Policy,
+    budget: Arc<Budget>,
 }
 
 #[derive(Default)]
@@ -56,6 +60,11 @@ struct Index {
 }
 
 impl Keys {
+    /// No keys yet; their limits will be shared with other replicas.
+    pub fn sharing(sharing: Option<Arc<Sharing>>) -> Self {
+        Self(Arc::new(Inner { sharing, ..Inner::default() }))
+    }
+
     /// Takes in a key that is new or was changed. Callers see it from now on; what its old form opened
     /// goes on, unless it wouldn't be let in again.
     pub fn upsert(&self, key: ApiKey, policy: Policy) {
@@ -149,12 +158,45 @@ impl Keys {
         noted.into_iter().filter_map(take).collect()
     }
 
+    /// What a key used of its quotas.
+    pub fn used(&self, id: ApiKeyId, now: Timestamp) -> Option<Used> {
+        let budget = self.index().keys.get(&id).map(|known| Arc::clone(&known.budget))?;
+        Some(budget.usage.used(now))
+    }
+
+    /// Takes what keys used and nobody wrote down yet. Who takes it writes it, or brings it back.
+    pub fn take_usage(&self, now: Timestamp) -> Vec<KeyUsage> {
+        let index = self.index();
+        index.keys.iter().flat_map(|(id, known)| known.budget.usage.unwritten(*id, now)).collect()
+    }
+
+    /// Takes in what is written down of what keys used, by all replicas.
+    pub fn usage_stored(&self, sums: &[KeyUsage], now: Timestamp) {
+        let index = self.index();
+        for sum in sums {
+            if let Some(known) = index.keys.get(&sum.key_id) {
+                known.budget.usage.stored(sum, now);
+            }
+        }
+    }
+
+    /// Takes back what could not be written down.
+    pub fn return_usage(&self, usage: &[KeyUsage]) {
+        let index = self.index();
+        for usage in usage {
+            if let Some(known) = index.keys.get(&usage.key_id) {
+                known.budget.usage.not_written(usage);
+            }
+        }
+    }
+
     fn put(&self, index: &mut Index, key: ApiKey, policy: Policy) {
         let key = Arc::new(key);
-        let shown = policy.clone();
-        let known = Known { key: Arc::clone(&key), policy };
-        let old = index.keys.insert(key.id, known).map(|old| old.key);
-        let limiter = self.limiter_for(&key, old.as_deref());
+        let old = index.keys.remove(&key.id);
+        let budget = self.budget_for(&key, old.as_ref().map(|old| &old.budget));
+        let known = Known { key: Arc::clone(&key), policy: policy.clone(), budget: Arc::clone(&budget) };
+        index.keys.insert(key.id, known);
+        let old = old.map(|old| old.key);
         let keeps = old.as_ref().is_some_and(|old| {
             // Who is bound to other addresses has to show again where it is.
             key.enabled && key.allowed_cidrs == old.allowed_cidrs
@@ -173,10 +215,10 @@ impl Keys {
             index.ends.extend(until.map(|until| (until, hash)));
             let caller = Caller {
                 key: Arc::clone(&key),
-                policy: shown.clone(),
+                policy: policy.clone(),
                 secret: hash,
                 revoked,
-                limiter: limiter.clone(),
+                budget: Arc::clone(&budget),
             };
             self.0.secrets.insert(hash, Secret { caller, until });
         }
@@ -196,14 +238,19 @@ impl Keys {
         CancellationToken::new()
     }
 
-    /// The key's budget: the one it has, unless its limit changed.
-    fn limiter_for(&self, key: &ApiKey, old: Option<&ApiKey>) -> Option<Arc<Limiter>> {
-        let limit = key.rate_limit?;
-        let kept = old.and_then(|old| {
-            let secret = self.0.secrets.get(&old.hash)?;
-            secret.caller.limiter.clone().filter(|limiter| limiter.is_for(limit))
-        });
-        Some(kept.unwrap_or_else(|| Arc::new(Limiter::new(limit))))
+    /// The key's budget: the one it has, unless its limit changed; what it used stays in any case.
+    fn budget_for(&self, key: &ApiKey, old: Option<&Arc<Budget>>) -> Arc<Budget> {
+        let is_for = |budget: &Budget| match (&budget.limiter, key.rate_limit) {
+            (Some(limiter), Some(limit)) => limiter.is_for(limit),
+            (None, None) => true,
+            _ => false,
+        };
+        if let Some(kept) = old.filter(|budget| is_for(budget)) {
+            return Arc::clone(kept);
+        }
+        let limiter = key.rate_limit.map(|limit| Limiter::new(key.id, limit, self.0.sharing.as_ref()));
+        let usage = old.map(|budget| Arc::clone(&budget.usage)).unwrap_or_default();
+        Arc::new(Budget { limiter, usage })
     }
 
     fn forget(&self, index: &mut Index, id: ApiKeyId) {
@@ -395,22 +442,42 @@ pub(crate) mod tests {
         let mut scene = scene();
         let limit = RateLimit { limit: 5, window_s: 60 };
         scene.change(|key| key.rate_limit = Some(limit));
-        let before = scene.caller().unwrap().limiter.unwrap();
+        let before = scene.caller().unwrap().budget;
         let new = PlaintextKey::generate();
         scene.change(|key| {
             key.name = "renamed".into();
             key.previous = Some(PreviousSecret { hash: key.hash, until: later(60) });
             key.hash = new.hash();
         });
-        assert!(Arc::ptr_eq(&before, &scene.keys.caller(&new, NOW).unwrap().limiter.unwrap()));
-        assert!(
-            Arc::ptr_eq(&before, &scene.caller().unwrap().limiter.unwrap()),
-            "one budget for both secrets"
-        );
+        assert!(Arc::ptr_eq(&before, &scene.keys.caller(&new, NOW).unwrap().budget));
+        assert!(Arc::ptr_eq(&before, &scene.caller().unwrap().budget), "one budget for both secrets");
         scene.change(|key| key.rate_limit = Some(RateLimit { limit: 6, window_s: 60 }));
-        assert!(!Arc::ptr_eq(&before, &scene.caller().unwrap().limiter.unwrap()));
+        assert!(!Arc::ptr_eq(&before, &scene.caller().unwrap().budget));
         scene.change(|key| key.rate_limit = None);
-        assert!(scene.caller().unwrap().limiter.is_none());
+        let without = scene.caller().unwrap().budget;
+        assert!(without.limiter.is_none());
+        assert!(Arc::ptr_eq(&before.usage, &without.usage), "what was used is used");
+    }
+
+    #[tokio::test]
+    async fn what_keys_use_is_taken_once_and_other_replicas_counts_come_back() {
+        let mut scene = scene();
+        scene.change(|key| key.quota_per_day = Some(5));
+        crate::access::rate_limit::admit_message(scene.caller().unwrap(), NOW).await.unwrap();
+        let used = |scene: &Scene| scene.keys.used(scene.key.id, NOW).map(|used| (used.day, used.month));
+        assert_eq!(used(&scene), Some((1, 1)));
+        let taken = scene.keys.take_usage(NOW);
+        assert_eq!(taken.iter().map(|usage| usage.messages).collect::<Vec<_>>(), [1, 1]);
+        assert_eq!(scene.keys.take_usage(NOW), []);
+        scene.keys.return_usage(&taken);
+        assert_eq!(scene.keys.take_usage(NOW), taken);
+        let sums: Vec<KeyUsage> = taken.iter().map(|usage| KeyUsage { messages: 5, ..*usage }).collect();
+        scene.keys.usage_stored(&sums, NOW);
+        assert_eq!(used(&scene), Some((5, 5)));
+        let refused = crate::access::rate_limit::admit_message(scene.caller().unwrap(), NOW).await;
+        assert!(matches!(refused, Err(Refusal::QuotaExceeded { quota: 5, .. })));
+        scene.keys.remove(scene.key.id);
+        assert_eq!(used(&scene), None);
     }
 
     #[test]

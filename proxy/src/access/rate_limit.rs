@@ -1,33 +1,37 @@
-//! How many messages a key may send.
+//! How many messages a key may send: in a window, in a day, in a month.
 //!
-//! GCRA: `limit` messages in a window, with a burst of the same size, which refills evenly. One unit a
-//! message on every transport, taken before the body is read; a batch costs one more for each further
-//! message, taken when it is known how many there are. The budget lives with the key in
-//! [`Keys`](super::Keys), so it is as bounded as the keys are, and survives a change of anything but itself.
+//! The limit is GCRA: `limit` messages in a window, with a burst of the same size, which refills evenly.
+//! One unit a message on every transport, taken before the body is read; a batch costs one more for each
+//! further message, taken when it is known how many there are. [`local`] is the budget of one process,
+//! [`shared`] the one that all replicas share in Redis. A message that the limit lets pass then counts in
+//! the key's quotas ([`quota`](super::quota)). The budget lives with the key in [`Keys`](super::Keys), so it
+//! is as bounded as the keys are, and survives a change of anything but itself.
+
+mod local;
+pub(super) mod shared;
 
 use std::num::NonZeroU32;
-use std::time::Duration;
+use std::sync::Arc;
 
-use governor::clock::{Clock, DefaultClock};
-use governor::middleware::NoOpMiddleware;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
-use sql::model::RateLimit;
+use sql::model::{ApiKeyId, RateLimit, Timestamp};
 
+use self::local::Local;
+use self::shared::{Shared, Sharing};
 use super::{Admitted, Caller};
 use crate::refusal::Refusal;
 
 /// The budget of one key.
 #[derive(Debug)]
-pub(super) struct Limiter<C: Clock = DefaultClock> {
-    budget: RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<C::Instant>>,
-    clock: C,
-    limit: RateLimit,
+pub(super) enum Limiter {
+    /// Of this process alone.
+    Local(Local),
+    /// Of all replicas. Counted, because what is leased of it is looked after by a task.
+    Shared(Arc<Shared>),
 }
 
 /// Admits a caller who sends one message: takes one unit of the key's budget.
-pub fn admit_message(caller: Caller) -> Result<Admitted, Refusal> {
-    take(&caller, 1)?;
+pub async fn admit_message(caller: Caller, now: Timestamp) -> Result<Admitted, Refusal> {
+    take(&caller, 1, now).await?;
     Ok(Admitted { caller })
 }
 
@@ -38,110 +42,46 @@ pub fn admit_without_message(caller: Caller) -> Admitted {
 
 impl Admitted {
     /// Takes a message's unit, where it could not be taken when the request came.
-    pub fn charge(&self) -> Result<(), Refusal> {
-        take(&self.caller, 1)
+    pub async fn charge(&self, now: Timestamp) -> Result<(), Refusal> {
+        take(&self.caller, 1, now).await
     }
 
     /// Takes what a batch costs beyond its first message, all or nothing.
-    pub fn charge_further(&self, messages: u32) -> Result<(), Refusal> {
-        take(&self.caller, messages)
+    pub async fn charge_further(&self, messages: u32, now: Timestamp) -> Result<(), Refusal> {
+        take(&self.caller, messages, now).await
     }
 }
 
-fn take(caller: &Caller, messages: u32) -> Result<(), Refusal> {
-    match (&caller.limiter, NonZeroU32::new(messages)) {
-        (Some(limiter), Some(messages)) => limiter.take(messages),
-        _ => Ok(()),
+async fn take(caller: &Caller, messages: u32, now: Timestamp) -> Result<(), Refusal> {
+    let Some(messages) = NonZeroU32::new(messages) else { return Ok(()) };
+    match &caller.budget.limiter {
+        None => {}
+        Some(Limiter::Local(local)) => local.take(messages)?,
+        Some(Limiter::Shared(shared)) => match shared.try_take(messages) {
+            Some(taken) => taken?,
+            // Beside the request's own future, which every request has and this few need.
+            None => Box::pin(shared.ask(messages)).await?,
+        },
     }
+    // After the limit: what it refuses uses up no quota.
+    caller.budget.usage.take(messages, &caller.key, now)
 }
 
 impl Limiter {
-    /// A full budget.
-    pub(super) fn new(limit: RateLimit) -> Self {
-        Self::with_clock(limit, DefaultClock::default())
-    }
-}
-
-impl<C: Clock + Clone> Limiter<C> {
-    fn with_clock(limit: RateLimit, clock: C) -> Self {
-        // Zero is refused where keys are written; here it is the strictest limit that there is.
-        let burst = NonZeroU32::new(limit.limit).unwrap_or(NonZeroU32::MIN);
-        let window = Duration::from_secs(limit.window_s.max(1).into());
-        let period = (window / burst.get()).max(Duration::from_nanos(1));
-        let quota = Quota::with_period(period).expect("it is longer than zero").allow_burst(burst);
-        Self { budget: RateLimiter::direct_with_clock(quota, clock.clone()), clock, limit }
+    /// A full budget, or what is left of a shared one.
+    pub(super) fn new(key: ApiKeyId, limit: RateLimit, sharing: Option<&Arc<Sharing>>) -> Self {
+        match sharing {
+            None => Self::Local(Local::new(limit)),
+            Some(sharing) => Self::Shared(Arc::new(Shared::new(key, limit, Arc::clone(sharing)))),
+        }
     }
 
     /// Whether this is the budget that `limit` means.
     pub(super) fn is_for(&self, limit: RateLimit) -> bool {
-        self.limit == limit
-    }
-
-    fn take(&self, messages: NonZeroU32) -> Result<(), Refusal> {
-        let retry_after = match self.budget.check_n(messages) {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(early)) => early.wait_time_from(self.clock.now()),
-            // More than the whole budget: it won't be covered at any time, but say so in the same way.
-            Err(_) => Duration::from_secs(self.limit.window_s.into()),
-        };
-        let RateLimit { limit, window_s } = self.limit;
-        Err(Refusal::RateLimited { retry_after, limit, window_s })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use governor::clock::FakeRelativeClock;
-
-    use super::*;
-
-    fn limiter(limit: u32, window_s: u32) -> (Limiter<FakeRelativeClock>, FakeRelativeClock) {
-        let clock = FakeRelativeClock::default();
-        (Limiter::with_clock(RateLimit { limit, window_s }, clock.clone()), clock)
-    }
-
-    fn passes<C: Clock + Clone>(limiter: &Limiter<C>, messages: u32) -> bool {
-        limiter.take(NonZeroU32::new(messages).unwrap()).is_ok()
-    }
-
-    #[test]
-    fn a_burst_is_the_limit_and_refills_evenly() {
-        let (limiter, clock) = limiter(10, 60);
-        assert!((0..10).all(|_| passes(&limiter, 1)));
-        assert!(!passes(&limiter, 1));
-        clock.advance(Duration::from_secs(6));
-        assert!(passes(&limiter, 1));
-        assert!(!passes(&limiter, 1));
-        clock.advance(Duration::from_mins(1));
-        assert_eq!((0..20).filter(|_| passes(&limiter, 1)).count(), 10);
-    }
-
-    #[test]
-    fn a_refusal_says_when_the_next_message_is_allowed() {
-        let (limiter, clock) = limiter(1, 10);
-        assert!(passes(&limiter, 1));
-        clock.advance(Duration::from_secs(4));
-        let refusal = limiter.take(NonZeroU32::MIN).unwrap_err();
-        let retry_after = Duration::from_secs(6);
-        assert_eq!(refusal, Refusal::RateLimited { retry_after, limit: 1, window_s: 10 });
-        clock.advance(retry_after);
-        assert!(passes(&limiter, 1));
-    }
-
-    #[test]
-    fn a_batch_is_covered_whole_or_not_at_all() {
-        let (limiter, _clock) = limiter(10, 60);
-        assert!(passes(&limiter, 8));
-        assert!(!passes(&limiter, 3));
-        assert!(passes(&limiter, 2));
-        assert!(!passes(&limiter, 11));
-    }
-
-    #[test]
-    fn the_largest_and_the_smallest_limits_work() {
-        for (limit, window_s) in [(u32::MAX, 1), (1, u32::MAX), (0, 0)] {
-            let (limiter, _clock) = limiter(limit, window_s);
-            assert!(passes(&limiter, 1));
-        }
+        limit
+            == match self {
+                Self::Local(local) => local.limit(),
+                Self::Shared(shared) => shared.limit(),
+            }
     }
 }

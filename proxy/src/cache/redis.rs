@@ -197,7 +197,8 @@ impl Redis {
         subscription
     }
 
-    pub(super) fn replicas(&self) -> u32 {
+    /// The replicas known to be running, or last known; at least 1.
+    pub fn replicas(&self) -> u32 {
         self.0.replicas.load(Ordering::Relaxed)
     }
 

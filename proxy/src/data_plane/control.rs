@@ -6,11 +6,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::value::RawValue;
 use sql::model::{
-    ConnParams, FieldError, Finding, Kind, OAuthAuthorization, OAuthGrant, Upstream, UpstreamId,
+    ApiKeyId, ConnParams, FieldError, Finding, Kind, OAuthAuthorization, OAuthGrant, Upstream, UpstreamId,
 };
 use tokio::time::timeout;
 
 use super::Parts;
+use crate::access::quota::Used;
 use crate::control::{
     Check, ConnectionState, ControlPlane, Health, OAuthError, OAuthReturn, OAuthStart, OAuthStarted,
     OAuthState, OAuthStatus, Stage, SyncError, SyncReport, TestReport, UnreadableRow, UpstreamStatus,
@@ -91,6 +92,10 @@ impl ControlPlane for Parts {
 
     fn origin_of(&self, upstream: &Upstream) -> Option<String> {
         oauth::origin_of(upstream, self.upstreams.egress())
+    }
+
+    fn used(&self, id: ApiKeyId) -> Option<Used> {
+        self.keys.used(id, self.store.clock().now())
     }
 
     fn health(&self) -> Health {

@@ -277,7 +277,7 @@ impl Connection {
         };
         // The first message was paid for when the batch came.
         let further = u32::try_from(elements.len()).unwrap_or(u32::MAX).saturating_sub(1);
-        if let Err(refusal) = admitted.charge_further(further) {
+        if let Err(refusal) = admitted.charge_further(further, self.shared.clock.now()).await {
             return self.say(vec![compose::error_raw(None, &refusal.error_object())]).await;
         }
         let (connection, caller) = (Arc::clone(self), admitted.caller().clone());

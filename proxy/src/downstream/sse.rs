@@ -94,7 +94,7 @@ impl Sse {
             }
             Err(refused) => return refused.into_reply(),
         };
-        let charged = http.admitted.charge();
+        let charged = http.admitted.charge(self.connections.clock.now()).await;
         let message = match envelope::parse(http.body) {
             Ok(message) => message,
             Err(bad) => return malformed(&bad),

@@ -199,7 +199,7 @@ impl StreamableHttp {
         }
         // The first message was paid for when the request came.
         let further = u32::try_from(elements.len()).unwrap_or(u32::MAX).saturating_sub(1);
-        if let Err(refusal) = http.admitted.charge_further(further) {
+        if let Err(refusal) = http.admitted.charge_further(further, self.sealer.now()).await {
             return refusal.respond(&http.context.request_id);
         }
         let caller = http.admitted.caller();

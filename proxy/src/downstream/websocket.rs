@@ -198,7 +198,8 @@ async fn take(
     checks: &Checks<'_>,
     connection: &Arc<super::connection::Connection>,
 ) -> Result<(), End> {
-    let admitted = access::admit_again(checks.keys, connection.caller(), checks.address, checks.clock.now());
+    let now = checks.clock.now();
+    let admitted = access::admit_again(checks.keys, connection.caller(), checks.address, now).await;
     let message = match envelope::parse(frame) {
         Ok(message) => message,
         Err(bad) => {
@@ -224,10 +225,7 @@ async fn take(
 
 /// A limit passes; a key that may not come in has to leave.
 fn goes_on(refusal: &Refusal) -> Result<(), End> {
-    match refusal {
-        Refusal::RateLimited { .. } => Ok(()),
-        _ => Err(End::Unauthorized),
-    }
+    refusal.passes_after().map(|_| ()).ok_or(End::Unauthorized)
 }
 
 /// Writes what waits, and pings, until the client is gone.

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::wire::{self, RateLimitView};
 use crate::doc;
 use crate::error::ApiError;
-use crate::fields::{self, Fields, Problems, flag, integer, parsed, served};
+use crate::fields::{self, Fields, Problems, flag, integer, parsed};
 use crate::merge::merge;
 
 /// Upstreams that one key names; who wants more wants all.
@@ -158,12 +158,8 @@ fn read(value: Value, now: Timestamp, stored: Option<&ApiKey>, problems: &mut Pr
         upstream_ids: upstream_ids(&mut fields, problems),
         allowed_cidrs: cidrs(&mut fields, problems).unwrap_or_default(),
         rate_limit: rate_limit(&mut fields, problems),
-        quota_per_day: fields.optional("quotaPerDay", problems, served(integer(1..=QUOTA_MAX), |_| false)),
-        quota_per_month: fields.optional(
-            "quotaPerMonth",
-            problems,
-            served(integer(1..=QUOTA_MAX), |_| false),
-        ),
+        quota_per_day: fields.optional("quotaPerDay", problems, integer(1..=QUOTA_MAX)),
+        quota_per_month: fields.optional("quotaPerMonth", problems, integer(1..=QUOTA_MAX)),
     };
     fields.close(problems);
     Some(rest)

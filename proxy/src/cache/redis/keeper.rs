@@ -49,7 +49,7 @@ static BEAT: Script = Script::new(
 
 /// Looks for Redis until told to stop.
 pub(super) async fn keep(redis: Redis, client: Client, stopping: CancellationToken) {
-    let mut keeper = Keeper { redis, client, logged_at: None, retry: RETRY_MIN };
+    let mut keeper = Keeper { redis, client, logged_at: None, is_news: true, retry: RETRY_MIN };
     let _ = stopping.run_until_cancelled(keeper.run()).await;
     keeper.leave().await;
 }
@@ -57,7 +57,10 @@ pub(super) async fn keep(redis: Redis, client: Client, stopping: CancellationTok
 struct Keeper {
     redis: Redis,
     client: Client,
+    /// When its loss was last logged.
     logged_at: Option<Instant>,
+    /// Whether its return is to be logged: at the start, and after a loss that was.
+    is_news: bool,
     retry: Duration,
 }
 
@@ -107,8 +110,10 @@ impl Keeper {
     fn found(&mut self, link: &Arc<Link>) {
         self.redis.0.link.store(Some(Arc::clone(link)));
         self.redis.note(None);
-        self.logged_at = None;
-        tracing::info!(replicas = self.redis.replicas(), "redis found");
+        if self.is_news {
+            self.is_news = false;
+            tracing::info!(replicas = self.redis.replicas(), "redis found");
+        }
     }
 
     /// Answers why the connection was given up.
@@ -164,7 +169,7 @@ impl Keeper {
     fn log_loss(&mut self) {
         let now = Instant::now();
         if self.logged_at.is_none_or(|at| now - at >= LOG_INTERVAL) {
-            self.logged_at = Some(now);
+            (self.logged_at, self.is_news) = (Some(now), true);
             let problem = self.redis.health().problem.unwrap_or_default();
             tracing::warn!(problem, "redis lost, going on without");
         }
@@ -211,6 +216,9 @@ async fn within<T>(answer: impl Future<Output = redis::RedisResult<T>>) -> Resul
 pub(super) fn describe(error: &RedisError) -> String {
     if error.is_timeout() {
         return "no answer in time".to_owned();
+    }
+    if matches!(error.code(), Some("NOAUTH" | "NOPERM" | "WRONGPASS")) {
+        return "the password or user was refused".to_owned();
     }
     match error.kind() {
         ErrorKind::Io => "not reachable".to_owned(),

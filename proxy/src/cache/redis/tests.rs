@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use super::*;
 use crate::cache::{Cache, Heard};
 
-const TTL: Duration = Duration::from_secs(60);
+const TTL: Duration = Duration::from_mins(1);
 const FOUND_MAX: Duration = Duration::from_secs(5);
 
 /// The Redis that the environment names; none where tests run without.
