@@ -12,7 +12,7 @@ use proxy::access::client_address::TrustedProxies;
 use proxy::access::origin::OriginRules;
 use proxy::cache::Cache;
 use proxy::cache::redis::Redis;
-use proxy::data_plane::{DataPlane, Options};
+use proxy::data_plane::{DataPlane, Options, PeerSocket};
 use proxy::gateway::{Gateway, GatewayOptions, Phase, Serving};
 use proxy::guard::Tls;
 use proxy::http_bridge::admin_service;
@@ -27,6 +27,7 @@ use crate::bootstrap::{Bootstrap, BootstrapError};
 use crate::config::{self, Allowed, Config};
 use crate::database;
 use crate::failure::Failure;
+use crate::peer;
 use crate::server::{self, ServeError, Server, ServerOptions};
 
 /// How long a start waits for Redis: longer than it takes to connect, shorter than anybody notices.
@@ -41,6 +42,7 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
     let clock = Clock::system();
     let tls = tls(&config)?;
     let gateway = Gateway::new(gateway_options(&config, tls.clone())?, clock.clone());
+    let peer = config.peer.map(peer::bind).transpose()?;
     let server = Server::bind(server_options(&config))
         .map_err(|error| Failure::General(format!("MPG_LISTEN: {:#}", anyhow::Error::new(error))))?;
     tracing::info!(listen = %server.address(), tls = tls.is_some(), settings.locked = ?config.overrides.locked(), "starting");
@@ -49,7 +51,7 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
         if let Some(tls) = tls {
             Tasks::new(plane.runtime.clone()).spawn("certificate", tls.follow(plane.stopping.clone()));
         }
-        run(config, bootstrap, clock, serving, plane).await
+        run(config, bootstrap, clock, serving, plane, peer).await
     });
     match outcome {
         Ok(()) => Ok(ExitCode::SUCCESS),
@@ -65,6 +67,7 @@ async fn run(
     clock: Clock,
     gateway: Gateway,
     plane: server::DataPlane,
+    peer: Option<PeerSocket>,
 ) -> Result<(), Failure> {
     let store = database::open(&config, clock).await?;
     let tasks = Tasks::new(plane.runtime.clone());
@@ -89,6 +92,7 @@ async fn run(
         tasks,
         stale_max: config.stale_max,
         cache,
+        peer,
         draining: plane.draining.clone(),
     })
     .await

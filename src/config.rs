@@ -57,6 +57,8 @@ pub(crate) struct Config {
     /// `MPG_REDIS_ADDR`, `MPG_REDIS_PASSWORD`, `MPG_REDIS_TLS`: what replicas share beside the database;
     /// without it each is alone.
     pub(crate) redis: Option<RedisAddress>,
+    /// `MPG_PEER_ADDR`: where other replicas hand over what is for this one.
+    pub(crate) peer: Option<SocketAddr>,
     /// `MPG_TRUSTED_PROXIES`: whose `X-Forwarded-For` is believed.
     pub(crate) trusted_proxies: Vec<IpNet>,
     /// `MPG_ALLOWED_HOSTS`: names let through beside those that always are.
@@ -158,6 +160,7 @@ impl Config {
             public_url: reader.parsed("MPG_PUBLIC_URL", None, |text| public_url(text).map(Some)),
             tls: tls(&mut reader),
             redis: redis(&mut reader),
+            peer: reader.parsed("MPG_PEER_ADDR", None, |text| peer_address(text).map(Some)),
             trusted_proxies: reader.list("MPG_TRUSTED_PROXIES", network).unwrap_or_default(),
             allowed_hosts: allowed(&mut reader, "MPG_ALLOWED_HOSTS", host_name),
             allowed_origins: allowed(&mut reader, "MPG_ALLOWED_ORIGINS", origin),
@@ -186,6 +189,14 @@ impl Config {
     pub(crate) fn sqlite_path(&self) -> PathBuf {
         self.data_dir.join("gateway.db")
     }
+}
+
+/// Others have to know the port before it is bound; the address may be any of this machine's.
+fn peer_address(text: &str) -> Result<SocketAddr, String> {
+    let address: Option<SocketAddr> = text.parse().ok();
+    address
+        .filter(|address| address.port() != 0)
+        .ok_or_else(|| "not an address and port like 10.0.0.5:9090 or 0.0.0.0:9090".to_owned())
 }
 
 /// Only the shape: whether somebody answers there is found out at start.

@@ -22,6 +22,7 @@ use crate::access::quota::Used;
 use crate::bridge::degraded::Reason;
 use crate::cache::CacheHealth;
 use crate::call_log::CallLogCounts;
+use crate::relay::RelayReach;
 
 /// The handle. Cheap to clone.
 #[derive(Clone)]
@@ -285,4 +286,6 @@ pub struct Health {
     pub degraded: BTreeMap<Reason, u64>,
     /// How Redis fares, where there is one.
     pub redis: Option<CacheHealth>,
+    /// How far streams and waiting calls are reached at other replicas.
+    pub relay: RelayReach,
 }

@@ -13,7 +13,8 @@ mod usage;
 pub use self::control::check_spec;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sql::model::{Settings, SyncSwitches, Upstream, UpstreamId, UpstreamInfo};
@@ -33,6 +34,7 @@ use crate::downstream::connection::Connections;
 use crate::downstream::dispatch::Dispatch;
 use crate::downstream::endpoints::Endpoints;
 use crate::downstream::in_flight::CallsInFlight;
+use crate::downstream::incoming;
 use crate::downstream::live::LiveSessions;
 use crate::downstream::log_feed::LogFeed;
 use crate::downstream::log_levels::LogLevels;
@@ -48,6 +50,7 @@ use crate::downstream::tasks::ids::TaskIds;
 use crate::downstream::tasks::status::TaskStatus;
 use crate::downstream::websocket::Websocket;
 use crate::http_bridge::McpService;
+use crate::relay::{PeerService, Relay, RelayOptions};
 use crate::sync::Syncs;
 use crate::tasks::Tasks;
 use crate::upstream::egress::Egress;
@@ -87,6 +90,16 @@ pub struct Options {
     pub cache: Cache,
     /// Cancelled when no more requests are accepted: streams end in the way their era asks.
     pub draining: CancellationToken,
+    /// The socket for other replicas, and the address by which they reach it.
+    pub peer: Option<PeerSocket>,
+}
+
+/// Where other replicas hand over what is for this one.
+pub struct PeerSocket {
+    /// It listens.
+    pub socket: TcpListener,
+    /// What the others are told.
+    pub address: SocketAddr,
 }
 
 /// Handles to the running data plane. Clones share it.
@@ -112,12 +125,15 @@ struct Parts {
     settings: watch::Receiver<Arc<Settings>>,
     tasks: Tasks,
     draining: CancellationToken,
+    relay: Relay,
+    /// Until something serves on it.
+    peer: Mutex<Option<PeerSocket>>,
 }
 
 impl DataPlane {
     /// Reads the store, publishes the first catalog and sets everything going.
     pub async fn start(options: Options) -> Result<Self, StoreError> {
-        let Options { store, overlay, egress, launcher, tasks, stale_max, cache, draining } = options;
+        let Options { store, overlay, egress, launcher, tasks, stale_max, cache, draining, peer } = options;
         let in_force = watch::Sender::new(Arc::new(Settings::default()));
         let settings = in_force.subscribe();
         let (events, reported) = mpsc::channel(EVENTS_MAX);
@@ -132,7 +148,18 @@ impl DataPlane {
         });
         let sharing = cache.redis().map(|redis| Sharing::start(redis.clone(), settings.clone(), &tasks));
         let (published, keys) = (Published::new(store.clock().clone()), Keys::sharing(sharing));
-        let live = LiveSessions::default();
+        let relay = Relay::start(RelayOptions {
+            cache: cache.clone(),
+            sealer: store.sealer().clone(),
+            clock: store.clock().clone(),
+            tasks: tasks.clone(),
+            settings: settings.clone(),
+            peer: peer.as_ref().map(|peer| peer.address),
+            draining: draining.clone(),
+        });
+        let relay = relay.await;
+        let replica = relay.replica();
+        let live = LiveSessions::at(replica);
         let updates = ResourceUpdates::new(Arc::new(upstreams.clone()));
         let session_log = SessionLog::new(live.clone(), updates.clone(), store.clone());
         let keeper = Keeper::new(store.clone(), upstreams.clone(), tasks.clone());
@@ -155,7 +182,13 @@ impl DataPlane {
         };
         let parts = Arc::new(Parts {
             task_status,
-            syncs: Syncs::new(store.clone(), upstreams.clone(), settings.clone(), tasks.clone()),
+            syncs: Syncs::new(
+                store.clone(),
+                upstreams.clone(),
+                settings.clone(),
+                tasks.clone(),
+                relay.has_others(),
+            ),
             log_levels: LogLevels::new(upstreams.clone(), live.clone(), tasks.clone()),
             streams: CallsInFlight::default(),
             parking: Parking::new(
@@ -163,6 +196,7 @@ impl DataPlane {
                 store.clock().clone(),
                 tasks.clone(),
                 upstreams.degraded().clone(),
+                replica,
             ),
             call_log: CallLog::new(store.clone()),
             store,
@@ -177,7 +211,10 @@ impl DataPlane {
             settings,
             tasks: tasks.clone(),
             draining,
+            relay,
+            peer: Mutex::new(peer),
         });
+        parts.join_replicas();
         tasks.spawn("catalog follower", follower.run(tasks.stopping().clone()));
         tasks.spawn("key follower", key_follower.run(tasks.stopping().clone()));
         tasks.spawn("oauth", keeper.run());
@@ -217,6 +254,7 @@ impl DataPlane {
             in_flight: CallsInFlight::default(),
             parking: parts.parking.clone(),
             tasks: parts.task_status.tasks.clone(),
+            relay: parts.relay.clone(),
             indexes: Indexes::default(),
             call_log: parts.call_log.clone(),
         });
@@ -237,7 +275,7 @@ impl DataPlane {
             clock: clock.clone(),
             tasks: parts.tasks.clone(),
         };
-        Arc::new(Endpoints {
+        let mcp: Arc<dyn McpService> = Arc::new(Endpoints {
             streamable_http: StreamableHttp {
                 dispatch,
                 sealer: sealer.clone(),
@@ -250,9 +288,14 @@ impl DataPlane {
                 connections,
                 keys: parts.keys.clone(),
                 settings: parts.settings.clone(),
-                clock,
+                clock: clock.clone(),
             },
-        })
+        });
+        let peer = parts.peer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (keys, settings, tasks) = (parts.keys.clone(), parts.settings.clone(), parts.tasks.clone());
+        let service = PeerService { mcp: Arc::clone(&mcp), keys, settings, clock, tasks };
+        parts.relay.listen(peer.map(|peer| peer.socket), service);
+        mcp
     }
 
     /// What the control plane may ask.
@@ -280,6 +323,15 @@ struct Naming {
 }
 
 impl Parts {
+    /// Is there for other replicas, and takes what they tell.
+    fn join_replicas(&self) {
+        let (live, updates) = (self.live.clone(), self.updates.clone());
+        let (upstreams, tasks) = (self.upstreams.clone(), self.tasks.clone());
+        let sessions = live.clone();
+        let hearer = move |told| incoming::told(&live, &updates, &upstreams, &tasks, told);
+        self.relay.run(hearer, move |session| sessions.get(session).is_some());
+    }
+
     async fn handle_events(self: Arc<Self>, mut reported: mpsc::Receiver<UpstreamEvent>) {
         let stopping = self.tasks.stopping().clone();
         loop {

@@ -36,7 +36,7 @@ use crate::access::{Keys, api_key, ip_allowlist, rate_limit};
 use crate::context::{self, ClientContext};
 use crate::facet::{Facet, McpPath, McpTransport};
 use crate::guard::{Connections, Deadlines, Guard, HEAD_BYTES_MAX, Tls};
-use crate::http_bridge::{self, AdminService, McpRequest, McpService, Reply, ReplyBody};
+use crate::http_bridge::{self, AdminService, McpRequest, McpService, Reply, ReplyBody, Via};
 use crate::refusal::Refusal;
 
 /// Bytes of a request to the control plane: a backup is the largest thing that is sent there.
@@ -229,7 +229,8 @@ impl Gateway {
         let body =
             http_bridge::read_body(session, body_bytes_max(serving), self.0.options.body_deadline).await?;
         let gone = gone.clone();
-        let request = McpRequest { head, body, admitted, path, context, gone: gone.clone() };
+        let via = Via::Client;
+        let request = McpRequest { head, body, admitted, path, context, gone: gone.clone(), via };
         Ok(http_bridge::while_connected(session, serving.mcp.serve(request), &gone).await)
     }
 

@@ -59,6 +59,17 @@ pub struct McpRequest {
     /// Cancelled when the client closes its connection before the answer is written. The handler isn't
     /// dropped then: what a disconnect means depends on the era, and the handler knows it.
     pub gone: CancellationToken,
+    /// How it came.
+    pub via: Via,
+}
+
+/// How a request came to this replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// From its client.
+    Client,
+    /// Another replica handed it over, because something that it is about is here; it goes no further.
+    Replica,
 }
 
 /// What answers clients of the protocol.

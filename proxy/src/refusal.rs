@@ -148,6 +148,9 @@ pub enum Refusal {
     /// About to end: what runs may finish, nothing new begins.
     #[error("the gateway is stopping")]
     Stopping,
+    /// What the request is about is at another replica, which can't be reached now.
+    #[error("the replica that serves this session can't be reached, try again")]
+    ReplicaUnavailable,
     /// We failed; the log says how.
     #[error("the gateway failed to answer")]
     Internal,
@@ -236,9 +239,11 @@ impl Refusal {
             Self::QuotaExceeded { .. } => (StatusCode::TOO_MANY_REQUESTS, "QUOTA_EXCEEDED"),
             Self::HeadTooLarge { .. } => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "VALIDATION"),
             Self::UpgradeRequired => (StatusCode::UPGRADE_REQUIRED, "VALIDATION"),
-            Self::TooManyConnections | Self::Starting | Self::Stopping | Self::LimitsLost { .. } => {
-                (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE")
-            }
+            Self::TooManyConnections
+            | Self::Starting
+            | Self::Stopping
+            | Self::ReplicaUnavailable
+            | Self::LimitsLost { .. } => (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
         }
     }
@@ -290,7 +295,11 @@ impl Refusal {
                 headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
                 headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             }
-            Self::TooManyConnections | Self::Starting | Self::Stopping | Self::TooManyStreams { .. } => {
+            Self::TooManyConnections
+            | Self::Starting
+            | Self::Stopping
+            | Self::ReplicaUnavailable
+            | Self::TooManyStreams { .. } => {
                 headers.insert(RETRY_AFTER, whole_seconds(UNAVAILABLE_RETRY_AFTER).into());
             }
             _ => {}
@@ -328,6 +337,7 @@ impl Refusal {
             Self::UpgradeRequired => "upgrade_required",
             Self::Starting => "starting",
             Self::Stopping => "stopping",
+            Self::ReplicaUnavailable => "replica_unavailable",
             Self::Internal => "internal",
         }
     }

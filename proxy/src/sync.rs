@@ -2,7 +2,8 @@
 //!
 //! A sync has a cause: the first connection, `list_changed`, a change of what names are made of, or the
 //! admin's button. Runs for one upstream are folded: who asks while one runs gets the next. One that
-//! another replica keeps from running, or that the store fails, is tried again by itself. Pages are bounded in count, bytes and
+//! another replica keeps from running is done when that one's was begun after its cause; else it is tried
+//! again by itself, as is one that the store fails. Pages are bounded in count, bytes and
 //! time. Each definition is kept as it came; a bad one is a finding and not a failure of the list. Only
 //! a difference is written, and the last good list survives every failure.
 
@@ -14,7 +15,8 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use sql::model::{
-    Definition, DefinitionId, Era, Finding, Kind, ListDiff, ListState, Settings, Upstream, UpstreamId,
+    Definition, DefinitionId, Era, Finding, Kind, ListDiff, ListState, Settings, Timestamp, Upstream,
+    UpstreamId,
 };
 use sql::{Store, StoreError, leases, lists, upstreams};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -36,6 +38,9 @@ const LEASE_MARGIN: Duration = Duration::from_secs(10);
 /// Between two attempts at a sync that failed for a reason of ours: a lease ends by itself in less than a
 /// minute, and a replica that died in the middle of a sync holds one so long.
 const RETRY_INTERVAL: Duration = Duration::from_secs(3);
+
+/// What several replicas hear at once they don't begin before all have heard it, so that one run is for all.
+const FOLD: Duration = Duration::from_millis(50);
 
 /// How long giving a lease back may keep a sync's report, or the end of the process.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -86,6 +91,13 @@ impl From<CallError> for SyncError {
 
 type Reply = oneshot::Sender<Result<SyncReport, SyncError>>;
 
+/// Somebody wants a sync.
+struct Wish {
+    /// Where its report goes; without, any replica's run will do.
+    reply: Option<Reply>,
+    at: Timestamp,
+}
+
 /// Runs syncs, one at a time for each upstream.
 #[derive(Clone)]
 pub struct Syncs(Arc<Shared>);
@@ -97,7 +109,9 @@ struct Shared {
     tasks: Tasks,
     /// This replica, as a holder of leases.
     holder: Uuid,
-    workers: DashMap<UpstreamId, mpsc::Sender<Option<Reply>>>,
+    /// Whether other replicas may hear what this one hears.
+    has_others: bool,
+    workers: DashMap<UpstreamId, mpsc::Sender<Wish>>,
 }
 
 impl Syncs {
@@ -107,22 +121,27 @@ impl Syncs {
         upstreams: Upstreams,
         settings: watch::Receiver<Arc<Settings>>,
         tasks: Tasks,
+        has_others: bool,
     ) -> Self {
-        let holder = Uuid::now_v7();
-        Self(Arc::new(Shared { store, upstreams, settings, tasks, holder, workers: DashMap::new() }))
+        let (holder, workers) = (Uuid::now_v7(), DashMap::new());
+        Self(Arc::new(Shared { store, upstreams, settings, tasks, holder, has_others, workers }))
     }
 
     /// Asks for a sync without waiting for it.
     pub fn request(&self, id: UpstreamId) {
         // A full queue means that a run is due which will see what this one would.
-        let _ = self.worker(id).try_send(None);
+        let _ = self.worker(id).try_send(self.wish(None));
     }
 
     /// Syncs and says what changed.
     pub async fn run(&self, id: UpstreamId) -> Result<SyncReport, SyncError> {
         let (reply, report) = oneshot::channel();
-        self.worker(id).send(Some(reply)).await.map_err(|_| SyncError::Unknown)?;
+        self.worker(id).send(self.wish(Some(reply))).await.map_err(|_| SyncError::Unknown)?;
         report.await.map_err(|_| SyncError::Unknown)?
+    }
+
+    fn wish(&self, reply: Option<Reply>) -> Wish {
+        Wish { reply, at: self.0.store.clock().now() }
     }
 
     /// Ends the workers of upstreams that no longer exist.
@@ -130,7 +149,7 @@ impl Syncs {
         self.0.workers.retain(|id, _| exists(*id));
     }
 
-    fn worker(&self, id: UpstreamId) -> mpsc::Sender<Option<Reply>> {
+    fn worker(&self, id: UpstreamId) -> mpsc::Sender<Wish> {
         let start = || {
             let (requests, waiting) = mpsc::channel(WAITING_MAX);
             let shared = Arc::clone(&self.0);
@@ -146,30 +165,41 @@ impl Syncs {
     }
 }
 
-async fn work(shared: Arc<Shared>, id: UpstreamId, mut waiting: mpsc::Receiver<Option<Reply>>) {
+async fn work(shared: Arc<Shared>, id: UpstreamId, mut waiting: mpsc::Receiver<Wish>) {
     let stopping = shared.tasks.stopping().clone();
     let mut again_at: Option<Instant> = None;
+    // Since when somebody wants what another replica has kept from running.
+    let mut missed: Option<Timestamp> = None;
     loop {
-        let first = tokio::select! {
-            first = waiting.recv() => first,
-            () = until(again_at) => Some(None),
+        let mut wishes = Vec::new();
+        tokio::select! {
+            wish = waiting.recv() => match wish {
+                Some(wish) => wishes.push(wish),
+                None => return,
+            },
+            () = until(again_at) => {}
             () = stopping.cancelled() => return,
-        };
-        let Some(first) = first else { return };
-        let mut replies = vec![first];
-        while let Ok(also) = waiting.try_recv() {
-            replies.push(also);
         }
+        if shared.has_others && wishes.iter().all(|wish| wish.reply.is_none()) {
+            tokio::time::sleep(FOLD).await;
+        }
+        while let Ok(also) = waiting.try_recv() {
+            wishes.push(also);
+        }
+        let wanted_at = wishes.iter().map(|wish| wish.at).max().into_iter().chain(missed).max();
+        let replies: Vec<Reply> = wishes.into_iter().filter_map(|wish| wish.reply).collect();
+        let done_elsewhere = wanted_at.filter(|_| missed.is_some() && replies.is_empty());
         let report = tokio::select! {
-            report = shared.sync(id) => report,
-            () = stopping.cancelled() => return shared.give_back(id).await,
+            report = shared.sync(id, done_elsewhere) => report,
+            () = stopping.cancelled() => return shared.give_back(id, None).await,
         };
         if let Err(error) = &report {
             tracing::warn!(upstream.id = %id, error = error as &dyn std::error::Error, "sync failed, the last good list stays");
         }
         let ours = report.as_ref().is_err_and(SyncError::is_ours);
         again_at = ours.then(|| Instant::now() + RETRY_INTERVAL);
-        for reply in replies.into_iter().flatten() {
+        missed = wanted_at.filter(|_| matches!(report, Err(SyncError::Elsewhere)));
+        for reply in replies {
             let _ = reply.send(report.clone());
         }
     }
@@ -187,25 +217,37 @@ async fn until(due: Option<Instant>) {
 }
 
 impl Shared {
-    async fn sync(&self, id: UpstreamId) -> Result<SyncReport, SyncError> {
+    /// One run; none if another replica's was begun since `unless_since`.
+    async fn sync(&self, id: UpstreamId, unless_since: Option<Timestamp>) -> Result<SyncReport, SyncError> {
         let settings = Arc::clone(&self.settings.borrow());
         let timeout = Duration::from_secs(u64::from(settings.sync.timeout_s));
         let mut tx = self.store.begin().await?;
         let upstream = upstreams::get(&mut tx, id).await?.filter(|upstream| upstream.enabled);
         let upstream = upstream.ok_or(SyncError::Unknown)?;
+        if let Some(since) = unless_since
+            && leases::is_done_since(&mut tx, &lease_of(id), since).await?
+        {
+            return Ok(SyncReport::default());
+        }
+        let begun_at = self.store.clock().now();
         if !leases::acquire(&mut tx, &lease_of(id), self.holder, timeout + LEASE_MARGIN).await? {
             return Err(SyncError::Elsewhere);
         }
         tx.commit().await?;
         let report = tokio::time::timeout(timeout, self.fetch_and_apply(&upstream, &settings)).await;
-        self.give_back(id).await;
-        report.unwrap_or_else(|_| Err(CallError::TimedOut { after: timeout }.into()))
+        let report = report.unwrap_or_else(|_| Err(CallError::TimedOut { after: timeout }.into()));
+        self.give_back(id, report.is_ok().then_some(begun_at)).await;
+        report
     }
 
     /// Gives the lease back, so that the next sync, of whichever replica, needn't wait for its end.
-    async fn give_back(&self, id: UpstreamId) {
+    /// A run that was done is noted with its beginning, where others may have wanted the same.
+    async fn give_back(&self, id: UpstreamId, done: Option<Timestamp>) {
         let released = async {
             let mut tx = self.store.begin().await?;
+            if let Some(begun_at) = done.filter(|_| self.has_others) {
+                leases::note_done(&mut tx, &lease_of(id), self.holder, begun_at).await?;
+            }
             leases::release(&mut tx, &lease_of(id), self.holder).await?;
             tx.commit().await
         };

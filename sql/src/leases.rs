@@ -39,3 +39,22 @@ pub async fn release(tx: &mut Tx, name: &str, holder: Uuid) -> Result<bool, Stor
     let sql = "DELETE FROM leases WHERE name = $1 AND holder = $2";
     Ok(tx.execute(TABLE, sql, cells![name, holder]).await? == 1)
 }
+
+/// Notes that a job is done which was begun at that time, so that others who had the same cause needn't.
+pub async fn note_done(tx: &mut Tx, name: &str, holder: Uuid, begun_at: Timestamp) -> Result<(), StoreError> {
+    // The same table: a lease of another name that nobody acquires, whose time is that of the beginning.
+    let sql = "INSERT INTO leases (name, holder, expires_at) VALUES ($1, $2, $3)
+        ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
+        WHERE leases.expires_at < excluded.expires_at";
+    tx.execute(TABLE, sql, cells![done(name), holder, begun_at]).await.map(drop)
+}
+
+/// Whether a job has been done that was begun at this time or later.
+pub async fn is_done_since(tx: &mut Tx, name: &str, time: Timestamp) -> Result<bool, StoreError> {
+    let sql = "SELECT expires_at FROM leases WHERE name = $1 AND expires_at >= $2";
+    Ok(tx.query_opt(TABLE, sql, cells![done(name), time]).await?.is_some())
+}
+
+fn done(name: &str) -> String {
+    format!("done:{name}")
+}

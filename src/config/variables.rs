@@ -26,6 +26,7 @@ const VARIABLES: &[(&str, Kind)] = &[
     ("MPG_LISTEN", Kind::Plain),
     ("MPG_LOG", Kind::Plain),
     ("MPG_LOG_FORMAT", Kind::Plain),
+    ("MPG_PEER_ADDR", Kind::Plain),
     ("MPG_PG_DSN", Kind::Secret),
     ("MPG_PUBLIC_URL", Kind::Plain),
     ("MPG_REDIS_ADDR", Kind::Plain),
@@ -42,7 +43,7 @@ const VARIABLES: &[(&str, Kind)] = &[
 
 /// Known, but of a later release: ignoring one would leave an operator believing in a protection
 /// that isn't there.
-const NOT_YET_SUPPORTED: &[&str] = &["MPG_METRICS_ADDR", "MPG_PEER_ADDR"];
+const NOT_YET_SUPPORTED: &[&str] = &["MPG_METRICS_ADDR"];
 
 /// Those of `connect`, which stands on another machine than the gateway: it reads these and no other.
 const CONNECT_VARIABLES: &[(&str, Kind)] =

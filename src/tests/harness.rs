@@ -3,6 +3,7 @@
 mod admin;
 mod authority;
 mod authorization;
+mod balancer;
 mod command;
 mod connected;
 mod exchange;
@@ -12,6 +13,7 @@ mod hostile;
 mod intermediary;
 mod line;
 mod mcp;
+mod node;
 mod peer;
 mod postgres;
 mod processes;
@@ -28,13 +30,14 @@ pub(crate) use command::GatewayCommand;
 pub(crate) use connected::Connected;
 pub(crate) use exchange::{Event, Exchange, PATIENCE};
 pub(crate) use faulty::{Fault, Faulty, Hanging, dead_url};
-pub(crate) use gateway::{TestGateway, assert_private};
+pub(crate) use gateway::TestGateway;
 pub(crate) use hostile::{HOSTILE_TRANSPORTS, Hostile};
 pub(crate) use intermediary::Intermediary;
 pub(crate) use line::{Line, Sse, TRANSPORTS, Ws};
 pub(crate) use mcp::{
     GATEWAY_ERROR, LEGACY, LEGACY_LATEST, META, MODERN, Mcp, Session, send, success_of, text_of,
 };
+pub(crate) use node::assert_private;
 pub(crate) use peer::{Peer, plain, tool};
 pub(crate) use postgres::Postgres;
 pub(crate) use processes::Process;

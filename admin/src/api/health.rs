@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use proxy::bridge::degraded::Reason;
 use proxy::cache::CacheHealth;
+use proxy::relay::RelayReach;
 use serde::Serialize;
 use sql::model::Timestamp;
 use utoipa::ToSchema;
@@ -57,6 +58,11 @@ pub(crate) struct HealthView {
     degraded: BTreeMap<Reason, u64>,
     /// The Redis that replicas share; null where there is none.
     redis: Option<RedisView>,
+    /// How far streams and waiting calls are reached at other replicas: `here` (they work only where they
+    /// are: there is no Redis), `redis` (everywhere, up to 256 KiB a message), `peers` (everywhere), `lost`
+    /// (only where they are, until Redis is back).
+    #[schema(value_type = String)]
+    relay: RelayReach,
 }
 
 /// How Redis fares, as this replica sees it.
@@ -148,6 +154,7 @@ pub(crate) async fn health(_admin: Admin, State(app): State<App>) -> Json<Health
         parked_calls: data_plane.parked_calls,
         degraded: data_plane.degraded,
         redis: data_plane.redis.map(RedisView::from),
+        relay: data_plane.relay,
     })
 }
 
@@ -168,6 +175,7 @@ mod tests {
         assert_eq!(answer.json["upstreams"], json!({"unavailable": 1}));
         assert_eq!(answer.json["store"], true);
         assert_eq!(answer.json["redis"], json!(null));
+        assert_eq!(answer.json["relay"], "here");
     }
 
     #[tokio::test]

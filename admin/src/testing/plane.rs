@@ -9,6 +9,7 @@ use proxy::control::{
     Check, ConnectionState, ControlPlane, Health, OAuthError, OAuthReturn, OAuthStart, OAuthStarted, Stage,
     SyncError, SyncReport, TestReport, UpstreamStatus,
 };
+use proxy::relay::RelayReach;
 use sql::model::{
     ApiKeyId, ConnParams, FieldError, Finding, Kind, OAuthAuthorization, OAuthClient, OAuthGrant, Secret,
     Timestamp, Upstream, UpstreamId,
@@ -213,6 +214,7 @@ impl ControlPlane for ScriptedPlane {
             parked_calls: 0,
             degraded: std::collections::BTreeMap::new(),
             redis: self.0.lock().unwrap().redis.clone(),
+            relay: RelayReach::Here,
         }
     }
 }

@@ -6,7 +6,7 @@
 //! call goes on where it stood. `state` is what the client carries, `call` the call itself, `questions`
 //! what it asks, `answers` what the client is told.
 //!
-//! A parked call lives in this process and nowhere else. It is never made twice: a state whose call is
+//! A parked call lives in one process and nowhere else: its state names the replica that it is at. It is never made twice: a state whose call is
 //! gone is answered as expired. The one request that is made again is that of an upstream which has
 //! refused it until its user has visited a page (2025-11-25, -32042), because nothing was carried out.
 
@@ -35,6 +35,7 @@ use super::degraded::{Degradations, Marks, Reason};
 use super::{ErrorObject, modern_to_legacy};
 use crate::downstream::abilities::Abilities;
 use crate::downstream::conversation::{AskRefused, Conversation, Outbox};
+use crate::relay::ReplicaId;
 use crate::tasks::Tasks;
 use crate::upstream::call::{Answer, CallError};
 use crate::wire::edit::Object;
@@ -68,6 +69,7 @@ struct Shared {
     clock: Clock,
     tasks: Tasks,
     degraded: Degradations,
+    replica: ReplicaId,
     places: Mutex<HashMap<Uuid, Place>>,
 }
 
@@ -147,8 +149,23 @@ enum Missed {
 
 impl Parking {
     /// Nothing is parked yet.
-    pub fn new(sealer: Sealer, clock: Clock, tasks: Tasks, degraded: Degradations) -> Self {
-        Self { shared: Arc::new(Shared { sealer, clock, tasks, degraded, places: Mutex::default() }) }
+    pub fn new(
+        sealer: Sealer,
+        clock: Clock,
+        tasks: Tasks,
+        degraded: Degradations,
+        replica: ReplicaId,
+    ) -> Self {
+        let places = Mutex::default();
+        Self { shared: Arc::new(Shared { sealer, clock, tasks, degraded, replica, places }) }
+    }
+
+    /// The replica that has the call which this `requestState`, a raw value, names, if that is another. What
+    /// else is to be said of the state, that replica says.
+    pub fn elsewhere(&self, state: &Bytes) -> Option<ReplicaId> {
+        let shown = Text::read(state)?;
+        let state = State::open(&self.shared.sealer, shown.as_str()).ok()?;
+        state.parked_at().filter(|replica| *replica != self.shared.replica)
     }
 
     /// Reads the `requestState` that the client brought back, a raw value; an answer if it can't be taken.
@@ -285,6 +302,7 @@ impl Parking {
     fn state(&self, visit: &Visit<'_>, call: Option<Uuid>, round: u32) -> String {
         let lifetime_ms = i64::try_from(PARKED_MAX.as_millis()).unwrap_or(i64::MAX);
         let expires_at = Timestamp::from_millis(self.shared.clock.now().millis().saturating_add(lifetime_ms));
+        let call = call.map(|call| (call, self.shared.replica));
         State::new(call, round, visit.binding(), expires_at).seal(&self.shared.sealer)
     }
 

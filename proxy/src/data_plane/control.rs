@@ -114,6 +114,7 @@ impl ControlPlane for Parts {
             parked_calls: self.parking.len() as u64,
             degraded: self.upstreams.degraded().totals(),
             redis: self.cache.health(),
+            relay: self.relay.reach(),
         }
     }
 }

@@ -47,6 +47,7 @@ async fn scene() -> Scene {
         tasks,
         stale_max: Duration::from_hours(1),
         cache: Cache::default(),
+        peer: None,
         draining: CancellationToken::new(),
     });
     Scene { plane: plane.await.unwrap(), store, tools, address }

@@ -294,10 +294,11 @@ impl Connection {
 
     fn notified(&self, notification: &Notification) {
         let (dispatch, session) = (&self.shared.dispatch, self.session().clone());
-        match session {
+        // Everything of such a session is here.
+        let _ = match session {
             Some(session) => incoming::notified_in(dispatch, &self.shared.tasks, &session, notification),
             None => incoming::notified(&dispatch.live, self.id, notification),
-        }
+        };
     }
 
     async fn request(self: &Arc<Self>, caller: &Caller, client: Client, view: Arc<View>, request: Request) {

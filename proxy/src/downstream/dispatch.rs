@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::StatusCode;
-use sql::model::{Era, KeyMode, Kind, Mode};
+use sql::model::{Era, Isolation, KeyMode, Kind, Mode};
 use tokio_util::sync::CancellationToken;
 
 use self::answers::{list_head, list_tail};
@@ -33,6 +33,7 @@ use crate::call_log::{Begun, CallLog, Way, outcome_of};
 use crate::catalog::follow::Published;
 use crate::catalog::search::indexes::Indexes;
 use crate::catalog::{View, lists};
+use crate::relay::{Claim, Relay, ReplicaId};
 use crate::upstream::Upstreams;
 use crate::wire::envelope::{Field, Params, Request};
 use crate::wire::ids::Id;
@@ -63,6 +64,8 @@ pub struct Dispatch {
     pub parking: Parking,
     /// What is needed to know tasks again.
     pub tasks: Tasks,
+    /// The other replicas.
+    pub relay: Relay,
     /// What smart mode searches.
     pub indexes: Indexes,
     /// Where each call leaves its record.
@@ -227,6 +230,35 @@ impl Dispatch {
             method if method.starts_with("tasks/") => self.task(asked),
             method => done_error(&asked, METHOD_NOT_FOUND, &format!("Method not found: {method}")),
         }
+    }
+
+    /// The sessions with an upstream that a request goes over, where they are its client's own: they stand
+    /// at one replica.
+    pub fn own_sessions(&self, asked: &Asked) -> Option<Claim> {
+        let params = asked.request.params.as_ref()?;
+        let upstream = match asked.request.method.as_str() {
+            method if method.starts_with("tasks/") => {
+                let at = self.tasks.ids.open(asked.caller.key().id, &params.text(Field::TaskId)?)?;
+                let mut shown = asked.view.upstreams();
+                Arc::clone(&shown.find(|lists| lists.upstream.id == at.upstream)?.upstream)
+            }
+            method => {
+                let verb = [&CALL_TOOL, &GET_PROMPT, &READ_RESOURCE, &COMPLETE];
+                let verb = verb.into_iter().find(|verb| verb.method == method)?;
+                Arc::clone(&(verb.subject)(params)?.route(&asked.view)?.upstream)
+            }
+        };
+        let Owner(owner) = match upstream.isolation {
+            Isolation::Shared => return None,
+            Isolation::PerKey => Owner(asked.caller.key().id.uuid()),
+            Isolation::PerSession => owner(asked),
+        };
+        Some(Claim::Own(upstream.id, owner))
+    }
+
+    /// The replica at which the call is parked that a modern request goes on with, if that isn't here.
+    pub fn parked_elsewhere(&self, request: &Request) -> Option<ReplicaId> {
+        self.parking.elsewhere(&request.params.as_ref()?.get(Field::RequestState)?)
     }
 
     fn list(asked: &Asked, kind: Kind) -> Outcome {

@@ -5,20 +5,25 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::join_all;
+use serde_json::value::RawValue;
 use sql::model::Timestamp;
 use uuid::Uuid;
 
 use super::conversation::Owner;
 use super::dispatch::{Asked, Client, Dispatch, Outcome, Running, response};
 use super::initialize::{self, InitializeParams};
-use super::live::LiveSessions;
+use super::live::{self, LiveSessions};
 use super::mode::ModeOf;
 use super::outlet::Pieces;
+use super::resource_updates::ResourceUpdates;
 use super::session::Session;
 use super::session_log::SessionLog;
 use crate::access::Caller;
 use crate::facet::McpPath;
+use crate::http_bridge::McpRequest;
+use crate::relay::{ReplicaId, Told};
 use crate::tasks::Tasks;
+use crate::upstream::Upstreams;
 use crate::upstream::call::Answer;
 use crate::wire::compose;
 use crate::wire::envelope::{self, Field, Message, Notification, Request, Response, ResponseBody};
@@ -56,36 +61,71 @@ pub async fn initialize(
     Ok((session, response(&request.id, result)))
 }
 
-/// A notification of a client that has a session.
-pub fn notified_in(dispatch: &Dispatch, tasks: &Tasks, session: &Session, notification: &Notification) {
+/// A notification of a client that has a session. What other replicas are to be told of it, if there are any.
+pub fn notified_in(
+    dispatch: &Dispatch,
+    tasks: &Tasks,
+    session: &Session,
+    notification: &Notification,
+) -> Option<Told> {
     if notification.method.as_str() == ROOTS_CHANGED && session.abilities().roots {
-        roots_changed(dispatch, tasks, session, notification);
+        let params = notification.params.as_ref().map(|params| params.raw().clone());
+        let told = Told::roots_changed(session.id, params.as_ref());
+        roots_changed(dispatch.upstreams.clone(), tasks, session.id, params);
+        return told;
     }
-    notified(&dispatch.live, session.id, notification);
+    notified(&dispatch.live, session.id, notification)
 }
 
 /// Roots are told to those upstreams alone that may ask for them: where the session is this client's
 /// own. The client doesn't wait for them.
-fn roots_changed(dispatch: &Dispatch, tasks: &Tasks, session: &Session, notification: &Notification) {
-    let (upstreams, owner) = (dispatch.upstreams.clone(), Owner(session.id));
-    let params = notification.params.as_ref().map(|params| params.raw().clone());
+fn roots_changed(upstreams: Upstreams, tasks: &Tasks, session: Uuid, params: Option<Bytes>) {
     tasks.spawn("roots changed", async move {
-        upstreams.notify_own(owner, ROOTS_CHANGED, params).await;
+        upstreams.notify_own(Owner(session), ROOTS_CHANGED, params).await;
     });
 }
 
-/// A notification of a client that may have no session.
-pub fn notified(live: &LiveSessions, session: Uuid, notification: &Notification) {
-    if notification.method.as_str() == "notifications/cancelled"
-        && let Some(id) = notification.params.as_ref().and_then(|params| params.id(Field::RequestId))
-        && let Some(live) = live.get(session)
-    {
-        live.cancel(&id);
+/// A notification of a client that may have no session. A call that is to end and isn't here may be
+/// elsewhere.
+pub fn notified(live: &LiveSessions, session: Uuid, notification: &Notification) -> Option<Told> {
+    if notification.method.as_str() != "notifications/cancelled" {
+        return None;
+    }
+    let id = notification.params.as_ref().and_then(|params| params.id(Field::RequestId))?;
+    let is_here = live.get(session).is_some_and(|live| live.cancel(&id));
+    if is_here { None } else { Told::cancelled(session, &id) }
+}
+
+/// Takes what another replica was told by a client.
+pub fn told(
+    live: &LiveSessions,
+    updates: &ResourceUpdates,
+    upstreams: &Upstreams,
+    tasks: &Tasks,
+    told: Told,
+) {
+    let raw = |raw: Box<RawValue>| Bytes::from(Box::<str>::from(raw).into_string());
+    match told {
+        Told::Cancelled { session, id } => {
+            let id = Id::read(&raw(id));
+            if let Some((live, id)) = live.get(session).zip(id) {
+                live.cancel(&id);
+            }
+        }
+        Told::Ended { session, until } => {
+            live.end(session, until);
+            updates.end(session);
+        }
+        Told::RootsChanged { session, params } => {
+            roots_changed(upstreams.clone(), tasks, session, params.map(raw));
+        }
     }
 }
 
-/// A client's answer to a request of ours. One that nobody waits for is dropped: its call may be over.
-pub fn answered(live: &LiveSessions, session: Uuid, response: Response) {
+/// A client's answer to a request of ours. One that nobody waits for is dropped: its call may be over. The
+/// replica that it may be waited for at, where that isn't here.
+pub fn answered(live: &LiveSessions, session: Uuid, response: Response) -> Option<ReplicaId> {
+    let asked_at = response.id.as_ref().and_then(live::asked_at);
     let answer = match response.body {
         ResponseBody::Result(raw) => Answer::Result(raw),
         ResponseBody::Error(raw) => Answer::Error(raw),
@@ -94,9 +134,11 @@ pub fn answered(live: &LiveSessions, session: Uuid, response: Response) {
         .get(session)
         .zip(response.id.and_then(|id| id.as_u64()))
         .is_some_and(|(live, id)| live.answer(id, answer));
-    if !known {
-        tracing::debug!("an answer that nobody waits for was dropped");
+    if known {
+        return None;
     }
+    tracing::debug!("an answer came that nobody here waits for");
+    asked_at
 }
 
 /// The messages of a batch, each carried out on its own, and their answers as one array; none if none of
@@ -136,14 +178,20 @@ async fn element(
     element: Bytes,
     kept: Option<&Kept<'_>>,
 ) -> Option<Pieces> {
-    let request = match envelope::parse(element) {
+    let request = match envelope::parse(element.clone()) {
         Ok(Message::Request(request)) if request.method.as_str() != "initialize" => request,
         Ok(Message::Notification(notification)) => {
-            notified_in(dispatch, tasks, session, &notification);
+            let told = notified_in(dispatch, tasks, session, &notification);
+            if let Some(kept) = kept {
+                dispatch.relay.tell(kept.http, told);
+            }
             return None;
         }
         Ok(Message::Response(response)) => {
-            answered(&dispatch.live, session.id, response);
+            let elsewhere = answered(&dispatch.live, session.id, response);
+            if let Some((kept, replica)) = kept.zip(elsewhere) {
+                dispatch.relay.message_at(kept.http, replica, &element).await;
+            }
             return None;
         }
         Ok(Message::Request(request)) => {
@@ -185,6 +233,8 @@ pub fn cancellable(live: &LiveSessions, session: &Session, id: Id, running: Runn
 pub struct Kept<'a> {
     /// The keeper.
     pub log: &'a SessionLog,
+    /// What the client sent.
+    pub http: &'a McpRequest,
     /// When the session is over anyway.
     pub ends_at: Timestamp,
 }

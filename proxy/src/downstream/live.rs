@@ -6,7 +6,7 @@
 //! connection, ended sessions and log levels, kept in the store and loaded at start.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use dashmap::DashMap;
@@ -18,9 +18,13 @@ use uuid::Uuid;
 use super::conversation::AskRefused;
 use super::outlet::Outlet;
 use super::replay::{Replays, StreamLog};
+use crate::relay::ReplicaId;
 use crate::upstream::call::Answer;
 use crate::wire::ids::Id;
 use crate::wire::meta::LogLevel;
+
+/// Bits of a question's number; before them stands the name of the replica that asks.
+const QUESTION_BITS: u32 = u32::BITS;
 
 type AskReply = oneshot::Sender<Result<Answer, AskRefused>>;
 
@@ -30,6 +34,7 @@ pub struct LiveSessions {
     live: Arc<DashMap<Uuid, Weak<Live>>>,
     ended: Arc<Lasting<()>>,
     levels: Arc<Lasting<LogLevel>>,
+    replica: ReplicaId,
     /// The streams that clients may come back for.
     pub replays: Replays,
 }
@@ -91,6 +96,7 @@ impl<T: Copy> Lasting<T> {
 /// What hangs off one session; it leaves the map with the last holder.
 pub struct Live {
     id: Uuid,
+    replica: ReplicaId,
     registry: Arc<DashMap<Uuid, Weak<Live>>>,
     state: Mutex<State>,
 }
@@ -108,14 +114,30 @@ struct Stream {
     replaced: CancellationToken,
 }
 
+/// Where a question was asked, if its id is one that a replica could have made.
+pub fn asked_at(id: &Id) -> Option<ReplicaId> {
+    ReplicaId::from_bits(id.as_u64()? >> QUESTION_BITS)
+}
+
 impl LiveSessions {
+    /// What hangs off sessions at a replica: nothing yet.
+    pub fn at(replica: ReplicaId) -> Self {
+        Self { replica, replays: Replays::at(replica), ..Self::default() }
+    }
+
+    /// The replica that this is.
+    pub fn replica(&self) -> ReplicaId {
+        self.replica
+    }
+
     /// The live part of a session, made if there is none.
     pub fn of(&self, id: Uuid) -> Arc<Live> {
         let mut entry = self.live.entry(id).or_default();
         if let Some(live) = entry.upgrade() {
             return live;
         }
-        let live = Arc::new(Live { id, registry: Arc::clone(&self.live), state: Mutex::default() });
+        let (registry, replica) = (Arc::clone(&self.live), self.replica);
+        let live = Arc::new(Live { id, replica, registry, state: Mutex::default() });
         *entry = Arc::downgrade(&live);
         live
     }
@@ -172,8 +194,10 @@ impl Live {
     /// Enters a request to the client under an id of its own; the answer goes to `reply`.
     pub fn ask(self: &Arc<Self>, reply: AskReply) -> u64 {
         // Unique in the process, so that an answer that comes late can't meet another request.
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        let id = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        let number = LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        // Its beginning says where the answer is waited for.
+        let id = self.replica.bits() << QUESTION_BITS | u64::from(number);
         self.state().asks.insert(id, reply);
         id
     }
@@ -200,12 +224,15 @@ impl Live {
         CallGuard { live: Arc::clone(self), id, number }
     }
 
-    /// Cancels a call in flight (`notifications/cancelled`). An unknown id is ignored, as the
-    /// specification says: the call may be over.
-    pub fn cancel(&self, id: &Id) {
-        for (_, cancel) in self.state().calls.get(id).into_iter().flatten() {
+    /// Cancels a call in flight (`notifications/cancelled`). `false`: there is none with this id. That is
+    /// ignored, as the specification says, since the call may be over; or it runs at another replica.
+    pub fn cancel(&self, id: &Id) -> bool {
+        let state = self.state();
+        let calls = state.calls.get(id);
+        for (_, cancel) in calls.into_iter().flatten() {
             cancel.cancel();
         }
+        calls.is_some()
     }
 
     /// Makes `outlet` the stream for what belongs to no call. A stream that was there before is told
@@ -307,6 +334,7 @@ mod tests {
         let live = LiveSessions::default().of(Uuid::from_u128(1));
         let (reply, answer) = oneshot::channel();
         let id = live.ask(reply);
+        assert_eq!(asked_at(&Id::number(id)), Some(live.replica));
         assert!(!live.answer(id + 1, Answer::Result(Bytes::from_static(b"{}"))));
         assert!(live.answer(id, Answer::Result(Bytes::from_static(b"{}"))));
         assert!(!live.answer(id, Answer::Result(Bytes::from_static(b"{}"))));
@@ -368,7 +396,7 @@ mod tests {
         let former = live.enter_call(Id::number(1), first);
         let _later = live.enter_call(Id::number(1), second.clone());
         drop(former);
-        live.cancel(&Id::number(1));
+        assert!(live.cancel(&Id::number(1)) && !live.cancel(&Id::number(2)));
         assert!(second.is_cancelled());
     }
 

@@ -7,7 +7,7 @@
 //!
 //! A stream is found by a session that is its own alone. What can't be kept is given up, the oldest first;
 //! a client that comes back for it is told that it is gone, and never gets another stream in its place. All
-//! this is in the memory of one process: after a restart, or at another replica, a call's stream is gone.
+//! this is in the memory of one process, which an event's id names: after its end a call's stream is gone.
 
 mod event;
 mod event_id;
@@ -28,6 +28,7 @@ use uuid::Uuid;
 pub use self::event::Form;
 pub use self::event_id::{EventId, Kind, StreamName};
 pub use self::stream_log::{Reading, StreamLog};
+use crate::relay::ReplicaId;
 use crate::tasks::Tasks;
 
 /// What all streams together hold for clients that may come back. It isn't reserved; a thousand calls
@@ -60,6 +61,8 @@ struct Shared {
     bytes: AtomicUsize,
     away: AtomicUsize,
     ended: Mutex<Ended>,
+    /// Where they are.
+    replica: ReplicaId,
 }
 
 /// Streams that have had their last event, by age and by session.
@@ -78,6 +81,16 @@ struct EndedStream {
 }
 
 impl Replays {
+    /// The streams of a replica, which has none yet.
+    pub fn at(replica: ReplicaId) -> Self {
+        Self(Arc::new(Shared { replica, ..Shared::default() }))
+    }
+
+    /// Where they are.
+    pub(super) fn replica(&self) -> ReplicaId {
+        self.0.replica
+    }
+
     /// The stream of a call that begins.
     pub fn begin(&self, session: Uuid, form: Form) -> Arc<StreamLog> {
         let log = Arc::new(StreamLog::new(Kind::Call, session, form, self.clone()));

@@ -16,6 +16,7 @@ use sql::seal::Sealer;
 use uuid::Uuid;
 
 use super::abilities::Abilities;
+use crate::relay::ReplicaId;
 use crate::wire::meta::Version;
 
 /// What the seal is bound to, so that no other token of ours passes for a session.
@@ -55,6 +56,9 @@ pub struct Session {
     /// The client's name and version, if they fit.
     #[serde(rename = "i")]
     pub client_info: Option<Box<RawValue>>,
+    /// The replica that it lives at, where it is one with its connection.
+    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<ReplicaId>,
 }
 
 impl Session {
@@ -73,8 +77,9 @@ impl Session {
             capabilities
         };
         let client_info = client_info.filter(|info| info.get().len() <= CLIENT_BYTES_MAX / 2);
+        let id = Uuid::now_v7();
         let mode = Mode::Full;
-        Self { id: Uuid::now_v7(), key, face, mode, version, created_at, capabilities, client_info }
+        Self { id, key, face, mode, version, created_at, capabilities, client_info, replica: None }
     }
 
     /// When the token stops being valid, with sessions that live `ttl_s`.

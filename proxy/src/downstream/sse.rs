@@ -2,7 +2,7 @@
 //!
 //! The stream is the session. Its first event names the endpoint for posts, a path with a sealed
 //! reference to the stream, bound to its key and path; with another key, or when the stream is gone, it
-//! is unknown. A key is never part of it. A post is accepted with 202 and answered on the stream.
+//! is unknown. It names the replica that the stream is at, to which posts are handed. A key is never part of it. A post is accepted with 202 and answered on the stream.
 
 use std::sync::Arc;
 
@@ -21,6 +21,7 @@ use super::dispatch::Answered;
 use super::session::{Session, SessionSealer};
 use super::stream::{self, KEEP_ALIVE};
 use crate::http_bridge::{McpRequest, Reply, ReplyBody};
+use crate::relay::ReplicaId;
 use crate::wire::compose;
 use crate::wire::envelope::{self, EnvelopeError};
 use crate::wire::meta::Version;
@@ -51,6 +52,8 @@ pub struct Sse {
 enum NoStream {
     Missing,
     Unknown,
+    /// If there is such a stream, it is there.
+    At(ReplicaId),
 }
 
 impl Sse {
@@ -85,6 +88,10 @@ impl Sse {
     pub async fn message(&self, http: McpRequest) -> Reply {
         let connection = match self.connection(&http) {
             Ok(connection) => connection,
+            Err(NoStream::At(replica)) => {
+                let answered = self.connections.dispatch.relay.at(&http, replica).await;
+                return answered.unwrap_or_else(|| NoStream::Unknown.into_reply());
+            }
             Err(refused) => return refused.into_reply(),
         };
         let charged = http.admitted.charge(self.connections.clock.now()).await;
@@ -111,7 +118,8 @@ impl Sse {
             .sealer
             .open(&reference, key, http.path.full_path, REFERENCE_TTL_S)
             .ok_or(NoStream::Unknown)?;
-        let open = self.streams.get(&session.id).ok_or(NoStream::Unknown)?;
+        let elsewhere = || session.replica.map_or(NoStream::Unknown, NoStream::At);
+        let open = self.streams.get(&session.id).ok_or_else(elsewhere)?;
         Ok(Arc::clone(&open))
     }
 
@@ -119,7 +127,8 @@ impl Sse {
         let (key, face) = (http.admitted.key().id, http.path.full_path.into());
         let nothing = RawValue::from_string("{}".into()).expect("an empty object is JSON");
         let session = Session::new(key, face, Version::V2024_11_05, self.sealer.now(), nothing, None);
-        self.sealer.seal(&Session { id, ..session })
+        let replica = Some(self.connections.dispatch.live.replica());
+        self.sealer.seal(&Session { id, replica, ..session })
     }
 
     /// What stands before our paths where the client is: behind a proxy that serves us below a path of its
@@ -144,7 +153,7 @@ impl NoStream {
                 INVALID_REQUEST,
                 "sessionId is needed, once; the first event of the stream has it",
             ),
-            Self::Unknown => (StatusCode::NOT_FOUND, SESSION_NOT_FOUND, "Session not found"),
+            Self::Unknown | Self::At(_) => (StatusCode::NOT_FOUND, SESSION_NOT_FOUND, "Session not found"),
         };
         stream::json(Answered { status, message: vec![compose::error(None, code, message, None)] })
     }

@@ -15,13 +15,14 @@ use super::dispatch::{Answered, Asked, Client, Dispatch, ModernClient, Outcome};
 use super::incoming::{self, Kept};
 use super::mode::ModeOf;
 use super::modern_checks;
-use super::replay::{EventId, Form};
+use super::replay::{self, EventId, Form};
 use super::session::{Session, SessionSealer};
 use super::session_log::SessionLog;
 use super::stream::{self, Surroundings};
 use super::subscriptions::Subscriptions;
 use crate::http_bridge::{McpRequest, McpService, Reply, ReplyBody, check_event_stream};
 use crate::refusal::Refusal;
+use crate::relay::{Claim, Told};
 use crate::tasks::Tasks;
 use crate::wire::compose;
 use crate::wire::envelope::{self, EnvelopeError, Message, Request};
@@ -55,7 +56,7 @@ impl McpService for StreamableHttp {
     async fn serve(&self, request: McpRequest) -> Reply {
         match request.head.method {
             Method::POST => self.post(request).await,
-            Method::GET => self.get(&request),
+            Method::GET => self.get(&request).await,
             Method::DELETE => self.delete(&request).await,
             _ => method_not_allowed(&request),
         }
@@ -95,6 +96,12 @@ impl StreamableHttp {
             Ok(meta) => meta,
             Err(refused) => return stream::json(refused.into_answer(&request.id)),
         };
+        if self.dispatch.relay.has_others()
+            && let Some(replica) = self.dispatch.parked_elsewhere(&request)
+            && let Some(reply) = self.dispatch.relay.at(&http, replica).await
+        {
+            return reply;
+        }
         if request.method.as_str() == "subscriptions/listen" {
             return self.subscriptions.listen(&request, caller, http.path.mode, &http.context.request_id);
         }
@@ -115,12 +122,17 @@ impl StreamableHttp {
         match message {
             Message::Request(request) => self.legacy_request(http, session, request).await,
             Message::Notification(notification) => {
-                incoming::notified_in(&self.dispatch, &self.tasks, &session, &notification);
+                let told = incoming::notified_in(&self.dispatch, &self.tasks, &session, &notification);
+                self.dispatch.relay.tell(&http, told);
                 empty(StatusCode::ACCEPTED)
             }
             Message::Response(response) => {
-                incoming::answered(&self.dispatch.live, session.id, response);
-                empty(StatusCode::ACCEPTED)
+                let elsewhere = incoming::answered(&self.dispatch.live, session.id, response);
+                let handed_over = match elsewhere {
+                    Some(replica) => self.dispatch.relay.at(&http, replica).await,
+                    None => None,
+                };
+                handed_over.unwrap_or_else(|| empty(StatusCode::ACCEPTED))
             }
             Message::Batch(elements) => self.batch(http, session, elements).await,
         }
@@ -141,17 +153,29 @@ impl StreamableHttp {
     }
 
     async fn legacy_request(&self, http: McpRequest, session: Arc<Session>, request: Request) -> Reply {
-        self.kept(&session).keep_level(&session, &request).await;
+        // What it subscribes to is told where its stream is.
+        if matches!(request.method.as_str(), "resources/subscribe" | "resources/unsubscribe")
+            && let Some(reply) = self.dispatch.relay.at_holder(&http, Claim::Home(session.id)).await
+        {
+            return reply;
+        }
+        self.kept(&session, &http).keep_level(&session, &request).await;
         let caller = http.admitted.caller().clone();
         let view = self.dispatch.view(&caller).await;
         self.request(Asked { request, client: Client::Legacy(session), caller, view }, http).await
     }
 
-    fn kept(&self, session: &Session) -> Kept<'_> {
-        Kept { log: &self.session_log, ends_at: session.ends_at(self.ttl_s()) }
+    fn kept<'a>(&'a self, session: &Session, http: &'a McpRequest) -> Kept<'a> {
+        Kept { log: &self.session_log, http, ends_at: session.ends_at(self.ttl_s()) }
     }
 
     async fn request(&self, asked: Asked, http: McpRequest) -> Reply {
+        if self.dispatch.relay.has_others()
+            && let Some(claim) = self.dispatch.own_sessions(&asked)
+            && let Some(reply) = self.dispatch.relay.at_holder(&http, claim).await
+        {
+            return reply;
+        }
         let (client, caller, id) = (asked.client.clone(), asked.caller.clone(), asked.request.id.clone());
         let running = match self.dispatch.request(asked) {
             Outcome::Done(answered) => return stream::json(answered),
@@ -179,14 +203,14 @@ impl StreamableHttp {
             return refusal.respond(&http.context.request_id);
         }
         let caller = http.admitted.caller();
-        let kept = self.kept(&session);
+        let kept = self.kept(&session, &http);
         match incoming::batch(&self.dispatch, &self.tasks, &session, caller, elements, Some(&kept)).await {
             Some(message) => stream::json(Answered { status: StatusCode::OK, message }),
             None => empty(StatusCode::ACCEPTED),
         }
     }
 
-    fn get(&self, http: &McpRequest) -> Reply {
+    async fn get(&self, http: &McpRequest) -> Reply {
         if is_modern(http) {
             return method_not_allowed(http);
         }
@@ -200,13 +224,31 @@ impl StreamableHttp {
         let (caller, request_id) = (http.admitted.caller().clone(), &http.context.request_id);
         // Without ids in its streams, a version knows no such header.
         let last = http.head.headers.get(LAST_EVENT_ID).filter(|last| !last.is_empty());
-        let Some(last) = last.filter(|_| Form::of(session.version).is_resumable()) else {
+        let last = last.filter(|_| Form::of(session.version).is_resumable());
+        let from = last.and_then(|last| EventId::parse(last.to_str().ok()?, session.id));
+        if let Some(reply) = self.stream_elsewhere(http, &session, from).await {
+            return reply;
+        }
+        if last.is_none() {
             return self.subscriptions.stream(&session, caller, request_id);
-        };
-        let from = last.to_str().ok().and_then(|last| EventId::parse(last, session.id));
+        }
         let resumed = from.and_then(|from| self.subscriptions.resume(&session, from, caller, request_id));
         // Not 404: the session is well. And no other stream instead: its client would wait for the answer there.
         resumed.unwrap_or_else(|| error(StatusCode::BAD_REQUEST, None, INVALID_REQUEST, NOT_RESUMABLE))
+    }
+
+    /// What the replica answers that has the stream: a call's that the call is at, a session's its home.
+    async fn stream_elsewhere(
+        &self,
+        http: &McpRequest,
+        session: &Session,
+        from: Option<EventId>,
+    ) -> Option<Reply> {
+        let relay = &self.dispatch.relay;
+        match from.map(|from| from.stream).filter(|stream| stream.kind() == replay::Kind::Call) {
+            Some(call) => relay.at(http, call.replica()?).await,
+            None => relay.at_holder(http, Claim::Home(session.id)).await,
+        }
     }
 
     async fn delete(&self, http: &McpRequest) -> Reply {
@@ -215,7 +257,10 @@ impl StreamableHttp {
         }
         match self.session(http) {
             Ok(session) => {
-                self.session_log.end(session.id, session.ends_at(self.ttl_s())).await;
+                let until = session.ends_at(self.ttl_s());
+                // Before the database is waited for: what hangs off it elsewhere ends at once as well.
+                self.dispatch.relay.tell(http, Some(Told::Ended { session: session.id, until }));
+                self.session_log.end(session.id, until).await;
                 empty(StatusCode::NO_CONTENT)
             }
             Err(refused) => refused.into_reply(None),

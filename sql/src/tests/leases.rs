@@ -34,6 +34,23 @@ on_each_database! {
         assert!(!acquire(db, 1).await);
     }
 
+    async fn what_is_done_is_known_by_when_it_was_begun(db) {
+        let holder = Uuid::from_u128(1);
+        let begun = db.clock.now();
+        let before = begun.plus(Duration::from_millis(1));
+        let mut tx = db.store.begin().await.expect("begins");
+        assert!(!leases::is_done_since(&mut tx, "sync", begun).await.expect("is answered"));
+        leases::note_done(&mut tx, "sync", holder, begun).await.expect("notes");
+        assert!(leases::is_done_since(&mut tx, "sync", begun).await.expect("is answered"));
+        assert!(!leases::is_done_since(&mut tx, "sync", before).await.expect("is answered"));
+        leases::note_done(&mut tx, "sync", holder, before).await.expect("notes");
+        // One that took longer was begun before.
+        leases::note_done(&mut tx, "sync", holder, begun).await.expect("notes");
+        assert!(leases::is_done_since(&mut tx, "sync", before).await.expect("is answered"));
+        tx.commit().await.expect("commits");
+        assert!(acquire(db, 2).await, "the lease itself is another matter");
+    }
+
     async fn only_its_holder_gives_it_back(db) {
         assert!(acquire(db, 1).await);
         let mut tx = db.store.begin().await.expect("begins");

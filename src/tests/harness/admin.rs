@@ -12,7 +12,7 @@ pub(crate) struct Admin {
 
 impl Admin {
     pub(super) async fn log_in(url: String, username: &str, password: &str) -> Self {
-        let client = reqwest::Client::new();
+        let client = super::mcp::client();
         let body = json!({"username": username, "password": password});
         let answer =
             client.post(format!("{url}/api/auth/login")).json(&body).send().await.expect("an answer");

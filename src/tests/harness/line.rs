@@ -177,14 +177,18 @@ impl Sse {
     }
 
     pub(crate) async fn open_at(gateway: &TestGateway, key: &str, path: &str) -> Self {
-        let http = Client::new();
-        let request = http.get(format!("{}{path}", gateway.url())).bearer_auth(key);
+        Self::open_by(gateway.url(), key, path).await
+    }
+
+    /// The same at any URL.
+    pub(crate) async fn open_by(url: String, key: &str, path: &str) -> Self {
+        let http = super::mcp::client();
+        let request = http.get(format!("{url}{path}")).bearer_auth(key);
         let stream = request.header(ACCEPT, "text/event-stream").send().await.expect("an answer");
         assert_eq!(stream.status(), StatusCode::OK);
         assert_eq!(stream.headers()[CONTENT_TYPE], "text/event-stream");
         let reader = Reader::new(EVENT_BYTES_MAX);
-        let mut sse =
-            Self { http, key: key.to_owned(), stream, reader, endpoint: String::new(), url: gateway.url() };
+        let mut sse = Self { http, key: key.to_owned(), stream, reader, endpoint: String::new(), url };
         let first = sse.next_event().await.expect("an event");
         assert_eq!(first.event.as_deref(), Some("endpoint"));
         sse.endpoint = String::from_utf8(first.data.to_vec()).expect("UTF-8");
@@ -196,6 +200,13 @@ impl Sse {
         self.post_as(&self.key, body).await
     }
 
+    /// Posts to another gateway than the one that has the stream.
+    pub(crate) async fn post_at(&self, url: &str, body: impl Into<reqwest::Body>) -> StatusCode {
+        let request = self.http.post(format!("{url}{}", self.endpoint)).bearer_auth(&self.key);
+        let request = request.header(CONTENT_TYPE, "application/json").body(body);
+        request.send().await.expect("an answer").status()
+    }
+
     /// The same with another key.
     pub(crate) async fn post_as(&self, key: &str, body: impl Into<reqwest::Body>) -> (StatusCode, String) {
         let answer = self.post_request().bearer_auth(key).body(body).send().await.expect("an answer");
@@ -205,6 +216,12 @@ impl Sse {
     /// A post without a key.
     pub(crate) fn post_request(&self) -> RequestBuilder {
         self.http.post(format!("{}{}", self.url, self.endpoint)).header(CONTENT_TYPE, "application/json")
+    }
+
+    /// The next message; none when the stream is over.
+    pub(crate) async fn next_text(&mut self) -> Option<String> {
+        let event = tokio::time::timeout(PATIENCE, self.next_event()).await.expect("it says something")?;
+        Some(String::from_utf8(event.data.to_vec()).expect("UTF-8"))
     }
 
     async fn next_event(&mut self) -> Option<Event> {

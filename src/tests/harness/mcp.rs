@@ -11,6 +11,7 @@ use reqwest::{Body, Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::exchange::{Exchange, PATIENCE};
+use super::gateway::TestGateway;
 use super::intermediary::Intermediary;
 
 /// The versions that have a handshake, oldest first.
@@ -35,15 +36,28 @@ pub(crate) struct Mcp {
     url: String,
     key: String,
     capabilities: Value,
+    /// Each replica of the gateway.
+    each: Arc<[String]>,
+}
+
+/// Connections as the tests' clients have them: where `MPG_TEST_REPLICAS` puts a balancer between, none is
+/// kept for a second request, which is to find another replica.
+pub(super) fn client() -> Client {
+    let replicas = std::env::var("MPG_TEST_REPLICAS").is_ok_and(|count| !count.is_empty());
+    if !replicas {
+        return Client::new();
+    }
+    Client::builder().pool_max_idle_per_host(0).build().expect("the settings are good")
 }
 
 impl Mcp {
-    pub(super) fn new(gateway: &str, key: &str) -> Self {
+    pub(super) fn new(gateway: &str, key: &str, each: Arc<[String]>) -> Self {
         Self {
-            http: Client::new(),
+            http: client(),
             url: format!("{gateway}/mcp/http"),
             key: key.to_owned(),
             capabilities: json!({}),
+            each,
         }
     }
 
@@ -61,7 +75,7 @@ impl Mcp {
 
     /// The same with the connections of nobody else.
     pub(crate) fn apart(&self) -> Self {
-        Self { http: Client::new(), ..self.clone() }
+        Self { http: client(), ..self.clone() }
     }
 
     /// The same by this client's connections.
@@ -72,6 +86,28 @@ impl Mcp {
     /// The same with the capabilities that its modern requests declare.
     pub(crate) fn declaring(&self, capabilities: Value) -> Self {
         Self { capabilities, ..self.clone() }
+    }
+
+    /// The same at one replica of its gateway.
+    pub(crate) fn at_replica(&self, gateway: &TestGateway, replica: usize) -> Self {
+        let url = gateway.replica(replica).url();
+        Self { url: format!("{url}/mcp/http"), ..self.clone() }
+    }
+
+    /// The same at each replica, past what is between.
+    fn at_each(&self) -> Vec<Self> {
+        let path = self.url.splitn(4, '/').nth(3).expect("a path");
+        self.each.iter().map(|url| Self { url: format!("{url}/{path}"), ..self.clone() }).collect()
+    }
+
+    /// Waits until each replica knows the key.
+    pub(super) async fn is_known_to_each(&self) {
+        let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+        for one in self.at_each() {
+            while one.modern("tools/list", json!({})).await.status() == StatusCode::UNAUTHORIZED {
+                ticks.tick().await;
+            }
+        }
     }
 
     /// Its key.
@@ -142,16 +178,18 @@ impl Mcp {
         self.lists_become(|names| wanted.iter().all(|wanted| names.iter().any(|name| name == wanted))).await
     }
 
-    /// Waits until the list is as it should be.
+    /// Waits until the list is as it should be, at each replica.
     pub(crate) async fn lists_become(&self, is_right: impl Fn(&[String]) -> bool) -> Vec<String> {
         let mut last = Vec::new();
         let look = async {
             let mut ticks = tokio::time::interval(LOOK_INTERVAL);
-            loop {
-                ticks.tick().await;
-                last = self.tool_names().await;
-                if is_right(&last) {
-                    return;
+            for one in self.at_each() {
+                loop {
+                    ticks.tick().await;
+                    last = one.tool_names().await;
+                    if is_right(&last) {
+                        break;
+                    }
                 }
             }
         };
@@ -186,13 +224,15 @@ impl Mcp {
         let mut last = Vec::new();
         let look = async {
             let mut ticks = tokio::time::interval(LOOK_INTERVAL);
-            loop {
-                ticks.tick().await;
-                let listed = self.modern(method, json!({})).await.result().await;
-                let items = listed[list].as_array().expect("a list");
-                last = items.iter().map(|one| one[member].as_str().expect("a text").to_owned()).collect();
-                if is_right(&last) {
-                    return;
+            for one in self.at_each() {
+                loop {
+                    ticks.tick().await;
+                    let listed = one.modern(method, json!({})).await.result().await;
+                    let items = listed[list].as_array().expect("a list");
+                    last = items.iter().map(|one| one[member].as_str().expect("a text").to_owned()).collect();
+                    if is_right(&last) {
+                        break;
+                    }
                 }
             }
         };
@@ -206,8 +246,10 @@ impl Mcp {
         let started = Instant::now();
         let look = async {
             let mut ticks = tokio::time::interval(LOOK_INTERVAL);
-            while self.modern("tools/list", json!({})).await.status() != status {
-                ticks.tick().await;
+            for one in self.at_each() {
+                while one.modern("tools/list", json!({})).await.status() != status {
+                    ticks.tick().await;
+                }
             }
         };
         let looked = tokio::time::timeout(PATIENCE, look).await;

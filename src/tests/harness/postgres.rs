@@ -28,6 +28,26 @@ impl Postgres {
         Some(Self { dsn: format!("{server}/{name}"), key: format!("hex:{random}") })
     }
 
+    /// A new database for gateways that also share a Redis; none where there is no server of either.
+    pub(crate) fn create_with_redis() -> Option<Self> {
+        let redis = std::env::var("MPG_TEST_REDIS_ADDR").is_ok_and(|address| !address.is_empty());
+        let postgres = redis.then(Self::create).flatten();
+        if postgres.is_none() {
+            eprintln!(
+                "no MPG_TEST_PG_DSN or no MPG_TEST_REDIS_ADDR: nothing was tested; `.ci/run` sets both"
+            );
+        }
+        postgres
+    }
+
+    /// Ends the connections by which gateways hear of changes.
+    pub(crate) fn cut_hints(&self) {
+        self.run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE datname = current_database() AND query LIKE 'LISTEN%'",
+        );
+    }
+
     /// The same database, reached through a proxy that the test can cut.
     pub(crate) async fn through_an_intermediary(&self) -> (Self, Intermediary) {
         let (head, rest) = self.dsn.rsplit_once('@').expect("the DSN is a URL with a user");

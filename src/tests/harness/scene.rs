@@ -9,6 +9,8 @@ use sql::model::PlaintextKey;
 
 use super::authority::Authority;
 use super::gateway::TestGateway;
+use super::mcp;
+use super::node::free_port;
 use super::peer::Peer;
 use super::postgres::Postgres;
 
@@ -20,12 +22,29 @@ pub(crate) struct Scene {
     pub(super) upstreams: Vec<Value>,
     pub(super) key: Option<PlaintextKey>,
     pub(super) settings: serde_json::Map<String, Value>,
-    pub(super) environment: BTreeMap<String, String>,
+    environment: BTreeMap<String, String>,
     pub(super) admin_password: String,
     /// What asks whether it is ready.
     pub(super) http: reqwest::Client,
     database: Database,
+    replicas: Replicas,
 }
+
+/// As how many processes a gateway runs.
+enum Replicas {
+    /// One, or as many as the environment says: every test runs on both.
+    AsTheEnvironmentSays,
+    /// One: why the test is about one process, a person may read there.
+    One,
+    /// So many, whatever the environment says.
+    Many(usize),
+}
+
+/// How many processes a gateway is to be, where a test doesn't say.
+const REPLICAS: &str = "MPG_TEST_REPLICAS";
+
+/// Where the Redis is; `.ci/run` starts one.
+const REDIS: &str = "MPG_TEST_REDIS_ADDR";
 
 /// Where a gateway keeps what it knows.
 enum Database {
@@ -52,8 +71,9 @@ impl Scene {
             settings: serde_json::Map::new(),
             environment,
             admin_password,
-            http: reqwest::Client::new(),
+            http: mcp::client(),
             database: Database::AsTheEnvironmentSays,
+            replicas: Replicas::AsTheEnvironmentSays,
         }
     }
 
@@ -134,14 +154,55 @@ impl Scene {
         self
     }
 
-    /// The variables of the environment, complete.
-    pub(super) fn settle(&mut self) {
+    /// One process, whatever the environment says, for the reason given: what is tested is the business of
+    /// one process alone, or is counted by each of them.
+    pub(crate) fn alone(mut self, _reason: &'static str) -> Self {
+        self.replicas = Replicas::One;
+        self
+    }
+
+    /// So many processes behind a balancer, on a Postgres.
+    pub(crate) fn as_replicas(mut self, count: usize) -> Self {
+        self.replicas = Replicas::Many(count);
+        self
+    }
+
+    /// Completes the variables of the environment; how many processes there are to be.
+    pub(super) fn settle(&mut self) -> usize {
+        let is_own = matches!(self.database, Database::AsTheEnvironmentSays);
         let postgres = match std::mem::replace(&mut self.database, Database::Sqlite) {
             Database::AsTheEnvironmentSays => Postgres::create(),
             Database::Sqlite => None,
             Database::Postgres(postgres) => Some(postgres),
         };
         self.environment.extend(postgres.iter().flat_map(Postgres::environment));
+        match self.replicas {
+            Replicas::Many(count) => {
+                assert!(postgres.is_some(), "replicas share a Postgres");
+                count
+            }
+            // A test that names its database starts as many gateways on it as it wants.
+            Replicas::AsTheEnvironmentSays if is_own && postgres.is_some() => {
+                let count = std::env::var(REPLICAS).ok().filter(|count| !count.is_empty());
+                count.map_or(1, |count| count.parse().expect("a number of replicas"))
+            }
+            Replicas::AsTheEnvironmentSays | Replicas::One => 1,
+        }
+    }
+
+    /// The variables of one of its processes.
+    pub(super) fn environment(&self, is_replica: bool) -> BTreeMap<String, String> {
+        let mut environment = self.environment.clone();
+        if is_replica {
+            let redis = std::env::var(REDIS).ok().filter(|address| !address.is_empty());
+            let redis = redis.expect("replicas meet in a Redis");
+            environment.entry("MPG_REDIS_ADDR".to_owned()).or_insert(redis);
+            let peer = || format!("127.0.0.1:{}", free_port());
+            environment.entry("MPG_PEER_ADDR".to_owned()).or_insert_with(peer);
+            // Empty is unset.
+            environment.retain(|_, value| !value.is_empty());
+        }
+        environment
     }
 
     /// The bootstrap file. JSON is YAML.

@@ -90,7 +90,11 @@ async fn what_a_dead_server_had_is_listed_from_the_first_moment_after_a_restart(
 async fn a_server_that_dies_in_the_middle_of_calls_fails_them_at_once_and_is_not_asked_again_f01() {
     for era in ["legacy", "modern"] {
         let mut peer = Peer::start().await;
-        let gateway = TestGateway::start().with_peer_in(era, "mortal", &peer).with_key().await;
+        let gateway = TestGateway::start()
+            .alone("each replica finds out by itself that a server is dead")
+            .with_peer_in(era, "mortal", &peer)
+            .with_key()
+            .await;
         gateway.mcp().lists(&["wait"]).await;
         let session = gateway.mcp().initialize(LEGACY_LATEST).await;
         let mcp = gateway.mcp();
@@ -125,7 +129,11 @@ async fn a_child_that_dies_in_the_middle_of_a_call_fails_it_at_once_f07() {
     let script = script();
     for era in ["legacy", "modern"] {
         let words = Reference::over_stdio(&script, &["--era", era]);
-        let gateway = TestGateway::start().with_stdio_upstream("node", "node", &words).with_key().await;
+        let gateway = TestGateway::start()
+            .alone("each replica has a child of its own")
+            .with_stdio_upstream("node", "node", &words)
+            .with_key()
+            .await;
         gateway.mcp().lists(&["sleep"]).await;
         let params = json!({"name": "sleep", "arguments": {"ms": 3_600_000}});
         let mut calls = JoinSet::new();
@@ -227,7 +235,11 @@ async fn greetings(mcp: &Mcp, peer: &Peer) -> usize {
 #[tokio::test]
 async fn a_server_that_forgot_its_session_is_greeted_once_more_and_the_call_made_again() {
     let peer = Peer::start().await;
-    let gateway = TestGateway::start().with_peer_in("legacy", "forgetful", &peer).with_key().await;
+    let gateway = TestGateway::start()
+        .alone("each replica greets a server")
+        .with_peer_in("legacy", "forgetful", &peer)
+        .with_key()
+        .await;
     gateway.mcp().lists(&["echo"]).await;
     let before = greetings(&gateway.mcp(), &peer).await;
     peer.forget_sessions().await;

@@ -92,7 +92,11 @@ async fn a_cancellation_reaches_an_upstream_over_stdio() {
     let script = script();
     for era in ["legacy", "modern"] {
         let words = Reference::over_stdio(&script, &["--era", era]);
-        let gateway = TestGateway::start().with_stdio_upstream("node", "node", &words).with_key().await;
+        let gateway = TestGateway::start()
+            .alone("each replica has a child of its own")
+            .with_stdio_upstream("node", "node", &words)
+            .with_key()
+            .await;
         gateway.mcp().lists(&["sleep"]).await;
         let session = gateway.mcp().initialize(LEGACY_LATEST).await;
         let sleep = json!({"name": "sleep", "arguments": {"ms": 3_600_000}});

@@ -67,7 +67,11 @@ async fn a_server_that_says_so_without_a_change_wakes_nobody() {
 #[tokio::test]
 async fn a_changed_definition_is_a_change_and_an_order_is_too() {
     let peer = Peer::named(["a".into(), "b".into()]).await;
-    let gateway = TestGateway::start().with_peer("peer", &peer).with_key().await;
+    let gateway = TestGateway::start()
+        .alone("on other replicas a change takes a moment")
+        .with_peer("peer", &peer)
+        .with_key()
+        .await;
     let mcp = gateway.mcp();
     mcp.lists(&["a", "b"]).await;
     let mut stream = mcp.initialize(LEGACY_LATEST).await.stream().await;
@@ -138,7 +142,8 @@ async fn a_modern_client_is_acknowledged_first_and_hears_only_what_it_asked_for(
 async fn both_eras_of_upstreams_are_heard_by_both_lifecycles_of_the_sdk() {
     for upstream_era in ["legacy", "modern"] {
         let peer = Peer::named(["before".into()]).await;
-        let gateway = TestGateway::start().with_peer_in(upstream_era, "peer", &peer).with_key().await;
+        let scene = TestGateway::start().alone("on other replicas a change takes a moment");
+        let gateway = scene.with_peer_in(upstream_era, "peer", &peer).with_key().await;
         gateway.mcp().lists(&["before"]).await;
         let mut legacy = Sdk::initialize(&gateway, LEGACY_LATEST).await;
         let modern = Sdk::discover(&gateway).await;

@@ -282,7 +282,11 @@ async fn a_limit_is_an_error_on_the_connection_and_one_budget_for_all_transports
 
 #[tokio::test]
 async fn a_key_has_so_many_connections_and_no_more() {
-    let gateway = TestGateway::start().with_setting("limits", "streams_per_key", 2).with_key().await;
+    let gateway = TestGateway::start()
+        .alone("each replica counts the streams that it has")
+        .with_setting("limits", "streams_per_key", 2)
+        .with_key()
+        .await;
     let first = Line::open("sse", &gateway).await;
     let _second = Line::open("ws", &gateway).await;
     let headers = [("authorization", format!("Bearer {}", gateway.key()))];

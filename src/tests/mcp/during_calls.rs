@@ -71,7 +71,11 @@ fn logged(before: &[Value]) -> Vec<&str> {
 /// A gateway before a server of the legacy era that logs three times, at `info`, on the stream of the call.
 /// (The SDK's server logs on the stream outside of calls, where nothing keeps the order.)
 async fn before_a_legacy_logger(logger: &Reference) -> TestGateway {
-    let gateway = TestGateway::start().with_http_upstream("logger", &logger.url()).with_key().await;
+    let gateway = TestGateway::start()
+        .alone("on other replicas a level takes a moment")
+        .with_http_upstream("logger", &logger.url())
+        .with_key()
+        .await;
     gateway.mcp().lists(&["test_tool_with_logging"]).await;
     gateway
 }

@@ -52,6 +52,7 @@ fn code(result: &Value) -> &str {
 async fn gateway(hostile: &Hostile, healthy: &Peer, tool: &str) -> TestGateway {
     let total = if tool == "flood" { 2 } else { PATIENCE.as_secs() };
     let mut scene = TestGateway::start()
+        .alone("it looks at the memory of one process")
         .with_setting("mcp_api", "response_body_max_mib", 16)
         .with_setting("aggregation", "call_total_timeout_s", total)
         .with_peer("healthy", healthy);
@@ -144,7 +145,10 @@ async fn messages_without_end_end_their_call_and_hold_up_nobody_t30() {
 #[tokio::test]
 async fn a_list_without_end_is_refused_by_name_and_no_other_is_t30() {
     let (hostile, healthy) = (Hostile::start(), Peer::start().await);
-    let mut scene = TestGateway::start().with_setting("sync", "timeout_s", 20).with_peer("healthy", &healthy);
+    let mut scene = TestGateway::start()
+        .alone("each replica reports what it found itself")
+        .with_setting("sync", "timeout_s", 20)
+        .with_peer("healthy", &healthy);
     let lists = [
         ("endless", "more than 1000 pages"),
         ("repeated", "a cursor came twice"),

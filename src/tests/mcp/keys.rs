@@ -87,7 +87,11 @@ async fn every_wrong_key_gets_the_same_answer_t04() {
 #[tokio::test]
 async fn a_change_is_in_force_when_it_is_answered() {
     let peer = Peer::start().await;
-    let gateway = TestGateway::start().with_peer("peer", &peer).with_key().await;
+    let gateway = TestGateway::start()
+        .alone("on other replicas a change takes a moment")
+        .with_peer("peer", &peer)
+        .with_key()
+        .await;
     gateway.mcp().lists(&["echo"]).await;
     let admin = gateway.admin().await;
     let url = format!("{}/mcp/http", gateway.url());

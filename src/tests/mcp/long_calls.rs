@@ -25,7 +25,8 @@ const CANCELLED_CALLS: usize = 50;
 const CANCELLATION_MAX: Duration = Duration::from_millis(100);
 
 async fn gateway_before(peer: &Peer) -> TestGateway {
-    let gateway = TestGateway::start().with_peer("peer", peer).with_key().await;
+    let gateway =
+        TestGateway::start().alone("it measures one process").with_peer("peer", peer).with_key().await;
     gateway.mcp().lists(&["steps"]).await;
     gateway
 }
@@ -143,7 +144,11 @@ fn median(mut times: Vec<Duration>) -> Duration {
 async fn a_cancellation_reaches_an_upstream_over_http_at_once() {
     for upstream_era in ["legacy", "modern"] {
         let peer = Peer::start().await;
-        let gateway = TestGateway::start().with_peer_in(upstream_era, "peer", &peer).with_key().await;
+        let gateway = TestGateway::start()
+            .alone("it measures one process")
+            .with_peer_in(upstream_era, "peer", &peer)
+            .with_key()
+            .await;
         gateway.mcp().lists(&["wait"]).await;
         for client_era in ["legacy", "modern"] {
             let client = Caller::of(&gateway, client_era).await;
@@ -170,7 +175,11 @@ async fn a_cancellation_reaches_an_upstream_over_stdio_at_once() {
     let script = script();
     for upstream_era in ["legacy", "modern"] {
         let words = Reference::over_stdio(&script, &["--era", upstream_era]);
-        let gateway = TestGateway::start().with_stdio_upstream("node", "node", &words).with_key().await;
+        let gateway = TestGateway::start()
+            .alone("each replica has a child of its own")
+            .with_stdio_upstream("node", "node", &words)
+            .with_key()
+            .await;
         gateway.mcp().lists(&["sleep"]).await;
         // What the server has seen; each look is a call of it, too.
         let mut looks = 0;

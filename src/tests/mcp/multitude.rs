@@ -52,6 +52,7 @@ struct Names {
 
 fn scene() -> (Vec<Reference>, Scene) {
     let mut scene = TestGateway::start()
+        .alone("it looks at the memory of one process")
         // Most clients keep a stream open, and half of them have two calls in flight.
         .with_setting("limits", "streams_per_key", 1_000)
         .with_setting("limits", "calls_in_flight_per_key", 1_000)

@@ -108,7 +108,10 @@ async fn questions_go_together_and_what_comes_between_is_told_in_order() {
 
 #[tokio::test]
 async fn a_state_is_good_once_for_its_own_request_and_unchanged() {
-    let (peer, gateway) = gateway().await;
+    let peer = Peer::with_tools(TOOLS.into_iter().map(plain).collect()).await;
+    let scene = TestGateway::start().alone("each replica counts what it could not carry over");
+    let gateway = scene.with_peer_in("legacy", "peer", &peer).with_key().await;
+    gateway.mcp().lists(&["ask"]).await;
     let mcp = able(&gateway);
     let required = ask(&mcp, "ask").await;
     let with = |name: &str, arguments: Value, state: &str| {

@@ -248,7 +248,9 @@ async fn answered(session: &Session, last_event_id: &str) {
 #[tokio::test]
 async fn of_streams_that_have_ended_a_session_keeps_the_last_ones() {
     let peer = Peer::start().await;
-    let gateway = gateway_before(&peer).await;
+    let scene = TestGateway::start().alone("each replica keeps as many").with_peer("peer", &peer);
+    let gateway = scene.with_key().await;
+    gateway.mcp().lists(&["progress"]).await;
     let session = gateway.mcp().initialize(LEGACY_LATEST).await;
     let mut ids = Vec::new();
     for id in 0..=KEPT_STREAMS {
@@ -359,7 +361,9 @@ async fn a_gateway_that_stops_says_when_to_come_back() {
 #[tokio::test]
 async fn a_revoked_key_ends_resumed_streams_within_a_second() {
     let peer = Peer::start().await;
-    let gateway = gateway_before(&peer).await;
+    let scene = TestGateway::start().alone("on other replicas it takes up to two seconds");
+    let gateway = scene.with_peer("peer", &peer).with_key().await;
+    gateway.mcp().lists(&["steps"]).await;
     let (mcp, id) = gateway.mcp_with("revoked", json!({})).await;
     let session = mcp.initialize(LEGACY_LATEST).await;
     let mut call = steps(&session, 1, 2).await;
@@ -380,6 +384,7 @@ async fn a_revoked_key_ends_resumed_streams_within_a_second() {
 async fn a_stream_that_takes_the_place_of_another_needs_no_second_place() {
     let peer = Peer::start().await;
     let gateway = TestGateway::start()
+        .alone("each replica counts the streams that it has")
         .with_setting("limits", "streams_per_key", 1)
         .with_peer("peer", &peer)
         .with_key()

@@ -134,7 +134,11 @@ async fn an_update_reaches_those_who_subscribed_and_nobody_else() {
 
 #[tokio::test]
 async fn a_legacy_upstream_is_asked_for_the_first_and_left_with_the_last() {
-    let (_reference, gateway) = gateway_before("legacy").await;
+    let reference = Reference::start(&["--era", "legacy"]);
+    let scene = TestGateway::start().alone("each replica asks for what its sessions want");
+    let gateway = scene.with_http_upstream("reference", &reference.url()).with_key().await;
+    gateway.mcp().lists(&["echo", "test_changing_tool"]).await;
+    gateway.mcp().has_template("test://template/{id}/data").await;
     let mcp = gateway.mcp();
     let sessions = [mcp.initialize(LEGACY_LATEST).await, mcp.initialize(LEGACY_LATEST).await];
     for session in &sessions {

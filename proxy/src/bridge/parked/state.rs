@@ -11,6 +11,8 @@ use sql::model::{ApiKeyId, Timestamp};
 use sql::seal::Sealer;
 use uuid::Uuid;
 
+use crate::relay::ReplicaId;
+
 /// What the seal is bound to, so that no other token of ours passes for a state.
 const PURPOSE: &str = "mcp-parked-call";
 
@@ -26,6 +28,9 @@ pub(super) struct State {
     /// The parked call; none if the request is to be made again once the client has done its part.
     #[serde(rename = "c")]
     pub(super) call: Option<Uuid>,
+    /// The replica that has the call.
+    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
+    replica: Option<ReplicaId>,
     /// Which round of that call it belongs to: each is taken once.
     #[serde(rename = "n")]
     pub(super) round: u32,
@@ -119,8 +124,20 @@ fn digest(value: &Value, context: &mut Context) {
 }
 
 impl State {
-    pub(super) fn new(call: Option<Uuid>, round: u32, bound_to: Binding, expires_at: Timestamp) -> Self {
-        Self { call, round, bound_to, expires_at }
+    /// The state of a call that is parked at a replica, or of none.
+    pub(super) fn new(
+        call: Option<(Uuid, ReplicaId)>,
+        round: u32,
+        bound_to: Binding,
+        expires_at: Timestamp,
+    ) -> Self {
+        let (call, replica) = call.unzip();
+        Self { call, replica, round, bound_to, expires_at }
+    }
+
+    /// Where its call is, if it has one.
+    pub(super) fn parked_at(&self) -> Option<ReplicaId> {
+        self.replica
     }
 
     pub(super) fn seal(&self, sealer: &Sealer) -> String {

@@ -47,7 +47,13 @@ impl Scene {
         let master_key = MasterKey::from_env_text(MasterKey::generate_hex().expose()).expect("a fresh key").0;
         let (tasks, clock) = (Tasks::new(Handle::current()), Clock::manual(Timestamp::from_millis(0)));
         let degraded = Degradations::default();
-        let parking = Parking::new(Sealer::new(&master_key), clock.clone(), tasks.clone(), degraded);
+        let parking = Parking::new(
+            Sealer::new(&master_key),
+            clock.clone(),
+            tasks.clone(),
+            degraded,
+            ReplicaId::random(),
+        );
         let (upstream, key) = (record(), ApiKeyId::new(&Clock::system()));
         Self { parking, tasks, clock, upstream, key, revoked: CancellationToken::new() }
     }

@@ -2,7 +2,7 @@
 //!
 //! A client hands it back in `Last-Event-ID` to go on where it was cut off (Streamable HTTP, resumability
 //! and redelivery). It is unique among all streams of its session, also over restarts and replicas: a
-//! stream's number is random. It holds a digest of the session, so that one of another session is
+//! stream's number begins with the name of its replica, where it is looked up, and is random beyond that. It holds a digest of the session, so that one of another session is
 //! recognised as such; it opens nothing by itself, since it is looked up within the session that shows it.
 //! Ids of upstreams' streams are never handed on.
 
@@ -10,6 +10,11 @@ use std::fmt;
 
 use ring::digest;
 use uuid::Uuid;
+
+use crate::relay::{REPLICA_BITS, ReplicaId};
+
+/// What of a stream's number is by chance: one session has few streams.
+const RANDOM_BITS: u32 = u64::BITS - REPLICA_BITS;
 
 /// How a stream was begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,11 +43,17 @@ pub struct EventId {
 }
 
 impl StreamName {
-    /// A new stream of a session.
-    pub fn new(kind: Kind, session: Uuid) -> Self {
+    /// A new stream of a session, at a replica.
+    pub fn new(kind: Kind, session: Uuid, replica: ReplicaId) -> Self {
         // The half of it that is random.
-        let (_, number) = Uuid::now_v7().as_u64_pair();
+        let (_, random) = Uuid::now_v7().as_u64_pair();
+        let number = replica.bits() << RANDOM_BITS | random & ((1 << RANDOM_BITS) - 1);
         Self { kind, session: digest_of(session), number }
+    }
+
+    /// Where it was begun, if there is such a replica.
+    pub fn replica(self) -> Option<ReplicaId> {
+        ReplicaId::from_bits(self.number >> RANDOM_BITS)
     }
 
     /// How it was begun.
@@ -103,7 +114,7 @@ mod tests {
         let session = Uuid::from_u128(1);
         for kind in [Kind::Call, Kind::Session] {
             for number in [0, 1, u64::MAX] {
-                let id = EventId { stream: StreamName::new(kind, session), number };
+                let id = EventId { stream: StreamName::new(kind, session, ReplicaId::random()), number };
                 let text = id.to_string();
                 assert_eq!(EventId::parse(&text, session), Some(id));
                 assert_eq!(EventId::parse(&text, Uuid::from_u128(2)), None);
@@ -114,13 +125,17 @@ mod tests {
     #[test]
     fn two_streams_of_a_session_have_two_names() {
         let session = Uuid::from_u128(1);
-        assert_ne!(StreamName::new(Kind::Call, session), StreamName::new(Kind::Call, session));
+        let replica = ReplicaId::random();
+        let name = || StreamName::new(Kind::Call, session, replica);
+        assert_ne!(name(), name());
+        assert_eq!(name().replica(), Some(replica));
     }
 
     #[test]
     fn what_is_none_of_ours_is_no_id() {
         let session = Uuid::from_u128(1);
-        let id = EventId { stream: StreamName::new(Kind::Call, session), number: 7 }.to_string();
+        let stream = StreamName::new(Kind::Call, session, ReplicaId::random());
+        let id = EventId { stream, number: 7 }.to_string();
         let (stream, _) = id.split_once('-').expect("it has a place");
         for text in [
             "",

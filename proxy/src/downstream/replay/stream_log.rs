@@ -101,7 +101,7 @@ impl StreamLog {
         };
         Self {
             session,
-            name: StreamName::new(kind, session),
+            name: StreamName::new(kind, session, replays.replica()),
             form,
             replays,
             state: Mutex::new(state),
