@@ -64,16 +64,16 @@ async fn run(
     let tasks = Tasks::new(plane.runtime.clone());
     let launcher = launcher(&config)?;
     let egress = egress(&config);
-    if let Some(bootstrap) = bootstrap {
-        apply(bootstrap, &store, &launcher, egress).await?;
-    }
-    let setup_token = first_admin(&config, &store).await?;
     let overrides = config.overrides.clone();
     let overlay = move |stored: Settings| {
         // What the environment says was checked at start, so it can only fail against stored values
         // that are themselves out of range; those stay as they are then.
         overrides.over(&stored).unwrap_or(stored)
     };
+    if let Some(bootstrap) = bootstrap {
+        apply(bootstrap, &store, &launcher, egress, &overlay).await?;
+    }
+    let setup_token = first_admin(&config, &store).await?;
     let data_plane = DataPlane::start(Options {
         store: store.clone(),
         overlay: Box::new(overlay),
@@ -114,10 +114,11 @@ async fn apply(
     store: &Store,
     launcher: &Launcher,
     egress: Egress,
+    in_force: impl Fn(Settings) -> Settings,
 ) -> Result<(), Failure> {
     let check =
         |upstream: &sql::model::Upstream| proxy::data_plane::check_spec(upstream, launcher.policy(), egress);
-    let applied = bootstrap.apply(store, check).await.map_err(|error| match error {
+    let applied = bootstrap.apply(store, check, in_force).await.map_err(|error| match error {
         BootstrapError::Refused(problems) => Failure::configuration(&problems),
         BootstrapError::Store(error) => Failure::Internal(error.into()),
     })?;

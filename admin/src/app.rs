@@ -4,9 +4,10 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proxy::catalog::naming::settle as naming;
 use proxy::control::Control;
-use sql::Store;
-use sql::model::{Secret, Settings};
+use sql::model::{Secret, Settings, UpstreamId};
+use sql::{Store, StoreError, Tx};
 use tokio::sync::{Mutex, watch};
 
 use crate::Deps;
@@ -60,6 +61,21 @@ impl App {
             public_url: deps.public_url,
             version: deps.version,
         })))
+    }
+
+    /// Settles the names of every upstream anew, in the transaction that changes what they depend on.
+    pub(crate) async fn resettle_all(&self, tx: &mut Tx) -> Result<(), StoreError> {
+        naming::resettle(tx, naming::Scope::All, self.name_length_max()).await
+    }
+
+    /// The same for one upstream.
+    pub(crate) async fn resettle(&self, tx: &mut Tx, upstream: UpstreamId) -> Result<(), StoreError> {
+        naming::resettle(tx, naming::Scope::Upstream(upstream), self.name_length_max()).await
+    }
+
+    /// The greatest length of a name, by the settings in force. Characters.
+    pub(crate) fn name_length_max(&self) -> u32 {
+        self.settings.borrow().naming.length_max
     }
 
     /// How long a new token lives.

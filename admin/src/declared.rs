@@ -5,9 +5,11 @@
 
 use serde_json::Value;
 use sql::Sealer;
-use sql::model::{ApiKey, FieldError, NewUpstream, Settings, Upstream};
+use sql::model::{
+    AliasRule, ApiKey, FieldError, FilterRule, NewUpstream, RuleId, RuleOwner, Settings, Timestamp, Upstream,
+};
 
-use crate::api::{keys, upstreams};
+use crate::api::{keys, rules, upstreams};
 use crate::audit::{self, Fingerprint};
 use crate::error::ApiError;
 
@@ -20,6 +22,37 @@ pub fn parse_upstream(body: Value) -> Result<NewUpstream, Vec<FieldError>> {
 /// outlives it.
 pub fn parse_key(body: Value, key: ApiKey) -> Result<ApiKey, Vec<FieldError>> {
     keys::declared(body, key).map_err(field_errors)
+}
+
+/// Reads what `POST /api/admin/rules/aliases` takes but for `owner`, which a file names otherwise, and says
+/// whether it gives the rule a place.
+pub fn parse_alias(
+    body: Value,
+    owner: RuleOwner,
+    id: RuleId,
+    now: Timestamp,
+) -> Result<(AliasRule, bool), Vec<FieldError>> {
+    rules::declared_alias(body, owner, id, now).map_err(field_errors)
+}
+
+/// The same for a filter rule.
+pub fn parse_filter(
+    body: Value,
+    owner: RuleOwner,
+    id: RuleId,
+    now: Timestamp,
+) -> Result<(FilterRule, bool), Vec<FieldError>> {
+    rules::declared_filter(body, owner, id, now).map_err(field_errors)
+}
+
+/// What the audit log keeps of a change to an alias rule.
+pub fn alias_diff(before: Option<&AliasRule>, after: &AliasRule) -> Value {
+    rules::alias_diff(before, after)
+}
+
+/// What the audit log keeps of a change to a filter rule.
+pub fn filter_diff(before: Option<&FilterRule>, after: &FilterRule) -> Value {
+    rules::filter_diff(before, after)
 }
 
 /// What the audit log keeps of a change to an upstream.

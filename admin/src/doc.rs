@@ -1,8 +1,11 @@
 //! Schemas of values that the model owns, for the OpenAPI document.
 
 use proxy::control::{ConnectionState, OAuthState};
-use sql::model::{Isolation, KeyMode, Kind, OnToolChange, Outcome, Protocol, Transport};
-use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+use sql::model::{
+    FilterAction, Isolation, KeyMode, Kind, MatchOn, OnToolChange, Outcome, OwnerKind, Protocol, RuleKind,
+    Transport,
+};
+use utoipa::openapi::schema::{Array, ArrayBuilder, Object, ObjectBuilder, Type};
 
 fn words(words: &'static [&'static str]) -> Object {
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words.iter().copied())).build()
@@ -30,6 +33,26 @@ pub(crate) fn key_mode() -> Object {
 
 pub(crate) fn kind() -> Object {
     words(Kind::WORDS)
+}
+
+pub(crate) fn owner_kind() -> Object {
+    words(OwnerKind::WORDS)
+}
+
+pub(crate) fn match_on() -> Object {
+    words(MatchOn::WORDS)
+}
+
+pub(crate) fn filter_action() -> Object {
+    words(FilterAction::WORDS)
+}
+
+pub(crate) fn rule_kind() -> Object {
+    words(RuleKind::WORDS)
+}
+
+pub(crate) fn rule_kinds() -> Array {
+    ArrayBuilder::new().items(words(RuleKind::WORDS)).build()
 }
 
 pub(crate) fn outcome() -> Object {

@@ -121,6 +121,11 @@ impl ApiError {
         Self::Conflict { detail: detail.into(), problems: vec![FieldError::new(pointer, detail)] }
     }
 
+    /// Whether the store has what was asked for, but damaged.
+    pub(crate) fn is_unreadable_row(&self) -> bool {
+        matches!(self, Self::Store(error) if matches!(**error, StoreError::Corrupt { .. }))
+    }
+
     /// Something of our own failed while `doing`.
     pub(crate) fn internal(doing: &'static str, source: impl StdError + Send + Sync + 'static) -> Self {
         Self::Internal { doing, source: Box::new(source) }

@@ -13,7 +13,7 @@ use utoipa::openapi::{Components, Content, InfoBuilder, OpenApi, PathItem, Ref, 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::{audit, auth, document, health, keys, oauth, settings, tools, upstreams};
+use crate::api::{audit, auth, document, health, items, keys, oauth, rules, settings, upstreams};
 use crate::error::{ApiError, Problem, ProblemField};
 use crate::{App, extract, frame, ui};
 
@@ -69,8 +69,25 @@ fn groups() -> [(Access, Patience, OpenApiRouter<App>); 4] {
         .routes(routes!(keys::enable::enable))
         .routes(routes!(keys::disable::disable))
         .routes(routes!(keys::rotate::rotate))
-        .routes(routes!(tools::list::list))
-        .routes(routes!(tools::get::get))
+        .routes(routes!(items::list::tools))
+        .routes(routes!(items::get::tool, items::update::tool))
+        .routes(routes!(items::release::tool))
+        .routes(routes!(items::explain::tool))
+        .routes(routes!(items::list::prompts))
+        .routes(routes!(items::get::prompt, items::update::prompt))
+        .routes(routes!(items::release::prompt))
+        .routes(routes!(items::explain::prompt))
+        .routes(routes!(items::list::resources))
+        .routes(routes!(items::get::resource, items::update::resource))
+        .routes(routes!(items::release::resource))
+        .routes(routes!(items::explain::resource))
+        .routes(routes!(rules::list::list_aliases, rules::create::create_alias))
+        .routes(routes!(rules::list::list_filters, rules::create::create_filter))
+        .routes(routes!(rules::reorder::reorder_aliases))
+        .routes(routes!(rules::reorder::reorder_filters))
+        .routes(routes!(rules::preview::preview))
+        .routes(routes!(rules::get::get_alias, rules::update::update_alias, rules::delete::delete_alias))
+        .routes(routes!(rules::get::get_filter, rules::update::update_filter, rules::delete::delete_filter))
         .routes(routes!(settings::get::get, settings::update::update))
         .routes(routes!(audit::list::list))
         .routes(routes!(health::health));

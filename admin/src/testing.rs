@@ -23,7 +23,7 @@ use sql::{Database, Store, StoreOptions, api_keys, lists, names, upstreams};
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-pub(crate) use self::plane::{ISSUER, ScriptedPlane, status, tool_row};
+pub(crate) use self::plane::{ISSUER, ScriptedPlane, status};
 use crate::{App, Deps, routes};
 
 /// The password of `root`.
@@ -189,23 +189,29 @@ impl Scene {
 
     /// Stores a tool of an upstream, behind those it has.
     pub(crate) async fn tool(&self, upstream_id: &str, name: &str) -> DefinitionId {
+        self.item(Kind::Tool, upstream_id, name).await
+    }
+
+    /// The same for an item of any list.
+    pub(crate) async fn item(&self, kind: Kind, upstream_id: &str, name: &str) -> DefinitionId {
         let upstream_id: UpstreamId = upstream_id.parse().unwrap();
         let now = self.clock.now();
         let mut tx = self.store.begin().await.unwrap();
-        let position = lists::of_upstream(&mut tx, upstream_id, Kind::Tool).await.unwrap().len();
+        let position = lists::of_upstream(&mut tx, upstream_id, kind).await.unwrap().len();
         let claim = sql::model::Claim {
-            kind: Kind::Tool,
+            kind,
             exposed_name: name.into(),
             upstream_id,
             upstream_name: name.into(),
             wanted: name.into(),
         };
         assert!(names::claim(&mut tx, &claim).await.unwrap());
-        let body = json!({"name": name, "inputSchema": {"type": "object"}}).to_string();
+        let body = json!({"name": name, "description": format!("what {name} does"), "inputSchema": {"type": "object"}});
+        let body = body.to_string();
         let definition = Definition {
             id: DefinitionId::at(now),
             upstream_id,
-            kind: Kind::Tool,
+            kind,
             upstream_name: name.into(),
             exposed_name: name.into(),
             hash: ring::digest::digest(&ring::digest::SHA256, body.as_bytes()).as_ref().try_into().unwrap(),
@@ -217,10 +223,10 @@ impl Scene {
             changed_at: now,
         };
         let id = definition.id;
-        let diff = ListDiff { added: vec![definition], ..ListDiff::none(upstream_id, Kind::Tool) };
+        let diff = ListDiff { added: vec![definition], ..ListDiff::none(upstream_id, kind) };
         let state = ListState {
             upstream_id,
-            kind: Kind::Tool,
+            kind,
             synced_at: now,
             ttl_ms: None,
             cache_scope_public: false,

@@ -19,12 +19,14 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::keys::Keys;
 use self::rate_limit::Limiter;
+use crate::catalog::Policy;
 use crate::refusal::Refusal;
 
 /// Who calls: the holder of an API key that is valid now. Only [`Keys`] makes one.
 #[derive(Debug, Clone)]
 pub struct Caller {
     key: Arc<ApiKey>,
+    policy: Policy,
     /// The hash of the secret that was shown.
     secret: [u8; 32],
     revoked: CancellationToken,
@@ -35,6 +37,11 @@ impl Caller {
     /// The key as it was when the request came.
     pub fn key(&self) -> &Arc<ApiKey> {
         &self.key
+    }
+
+    /// What the key may see, as it was when the request came.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// Cancelled when the secret that was shown stops being valid (its key removed, disabled, expired,
@@ -80,7 +87,9 @@ impl Admitted {
     #[cfg(test)]
     pub(crate) fn for_test(key: ApiKey) -> Self {
         let secret = key.hash;
-        let caller = Caller { key: Arc::new(key), secret, revoked: CancellationToken::new(), limiter: None };
+        let policy = Policy::of(&key, sql::model::OwnerRules::default());
+        let revoked = CancellationToken::new();
+        let caller = Caller { key: Arc::new(key), policy, secret, revoked, limiter: None };
         Self { caller }
     }
 }

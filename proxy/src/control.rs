@@ -12,13 +12,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Serialize;
-use sql::model::{
-    DefinitionId, Era, FieldError, Finding, OAuthAuthorization, OAuthGrant, Timestamp, Upstream, UpstreamId,
-};
+use sql::model::{Era, FieldError, Finding, OAuthAuthorization, OAuthGrant, Timestamp, Upstream, UpstreamId};
 
 pub use self::oauth::{OAuthError, OAuthReturn, OAuthStart, OAuthStarted, OAuthState, OAuthStatus};
 
 use crate::bridge::degraded::Reason;
+use crate::call_log::CallLogCounts;
 
 /// The handle. Cheap to clone.
 #[derive(Clone)]
@@ -63,8 +62,9 @@ pub trait ControlPlane: Send + Sync {
     /// The last attempts and probes, oldest first.
     fn checks(&self, id: UpstreamId) -> Vec<Check>;
 
-    /// The tools of the current catalog, before the rules of any key, sorted by exposed name.
-    fn tools(&self) -> Arc<[ToolRow]>;
+    /// What the store has of an upstream that can't be read, and is left out: definitions, and rules of its own
+    /// or of all.
+    fn findings(&self, id: UpstreamId) -> Vec<Finding>;
 
     /// What forbids this configuration: the stdio policy, the egress policy. Looks nothing up.
     fn check_spec(&self, upstream: &Upstream) -> Vec<FieldError>;
@@ -238,28 +238,16 @@ pub enum SyncError {
     Store(#[source] Arc<sql::StoreError>),
 }
 
-/// A tool as the catalog has it.
-#[derive(Debug, Clone, Serialize)]
+/// A stored row that can't be read: it was altered, or sealed elsewhere. Never what it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ToolRow {
-    /// The stored definition.
-    pub id: DefinitionId,
-    /// Whose tool it is.
-    pub upstream_id: UpstreamId,
-    /// That upstream's name.
-    pub upstream_name: String,
-    /// The tool's name at its upstream.
-    pub name: String,
-    /// The name clients call it by.
-    pub exposed_name: String,
-    /// Its display name, if it has one.
-    pub title: Option<String>,
-    /// What the upstream says it does.
-    pub description: Option<String>,
-    /// Whether clients see it.
-    pub enabled: bool,
-    /// Whether the list it stands in is the last good one of an upstream that is away.
-    pub stale: bool,
+pub struct UnreadableRow {
+    /// Which table.
+    pub table: &'static str,
+    /// Which row.
+    pub id: String,
+    /// The first of its columns that can't be read.
+    pub column: String,
 }
 
 /// How the data plane fares.
@@ -274,6 +262,10 @@ pub struct Health {
     pub published_at: Option<Timestamp>,
     /// Why the newest configuration isn't served, if it isn't.
     pub problem: Option<String>,
+    /// Stored rows that can't be read, and are passed over.
+    pub unreadable: Vec<UnreadableRow>,
+    /// What became of call records.
+    pub call_records: CallLogCounts,
     /// Tools in the catalog.
     pub tools: u64,
     /// Calls that wait for an upstream.

@@ -23,7 +23,9 @@ use url::Url;
 
 use crate::access::Keys;
 use crate::bridge::parked::Parking;
+use crate::call_log::CallLog;
 use crate::catalog::follow::{Follower, Published, SettingsFollower};
+use crate::catalog::search::indexes::Indexes;
 use crate::control::Control;
 use crate::downstream::connection::Connections;
 use crate::downstream::dispatch::Dispatch;
@@ -101,6 +103,7 @@ struct Parts {
     log_levels: LogLevels,
     streams: CallsInFlight,
     parking: Parking,
+    call_log: CallLog,
     settings: watch::Receiver<Arc<Settings>>,
     tasks: Tasks,
     draining: CancellationToken,
@@ -154,6 +157,7 @@ impl DataPlane {
                 tasks.clone(),
                 upstreams.degraded().clone(),
             ),
+            call_log: CallLog::new(store.clone()),
             store,
             published,
             keys,
@@ -175,6 +179,7 @@ impl DataPlane {
         tasks.spawn("expired keys", Arc::clone(&parts).end_expired_keys());
         tasks.spawn("streamless sessions", updates.sweep(tasks.stopping().clone()));
         tasks.spawn("expired sessions", Arc::clone(&parts).sweep_sessions());
+        parts.call_log.run(&tasks, parts.settings.clone());
         Ok(Self(parts))
     }
 
@@ -203,6 +208,8 @@ impl DataPlane {
             in_flight: CallsInFlight::default(),
             parking: parts.parking.clone(),
             tasks: parts.task_status.tasks.clone(),
+            indexes: Indexes::default(),
+            call_log: parts.call_log.clone(),
         });
         let subscriptions = Subscriptions {
             published: parts.published.clone(),
@@ -249,6 +256,7 @@ impl DataPlane {
         self.0.tasks.stopping().cancel();
         self.0.upstreams.shutdown().await;
         self.0.write_last_used().await;
+        self.0.call_log.flush().await;
         self.0.tasks.stop().await;
     }
 }

@@ -5,7 +5,8 @@
 //! [`session_log`] what of it is kept; [`incoming`] is what a legacy client's messages mean,
 //! [`outlet`] the way back to it. [`endpoints`] chooses the transport: [`streamable_http`], with
 //! [`stream`] as a running call on it and [`replay`] for clients that come back; or [`sse`] and
-//! [`websocket`], which share [`connection`]. [`tasks`] is work that outlives its call.
+//! [`websocket`], which share [`connection`]. [`mode`] says which tools a client is shown, and `smart_mode`
+//! has the four that find the others. [`tasks`] is work that outlives its call.
 //! [`subscriptions`] are what clients hear beside their calls, with what [`resource_updates`] and
 //! [`log_feed`] have for them.
 
@@ -21,6 +22,7 @@ pub mod initialize;
 pub mod live;
 pub mod log_feed;
 pub mod log_levels;
+pub mod mode;
 pub mod modern_checks;
 pub mod outlet;
 pub mod replay;
@@ -28,6 +30,7 @@ mod resource_subscribe;
 pub mod resource_updates;
 pub mod session;
 pub mod session_log;
+mod smart_mode;
 pub mod sse;
 pub mod stream;
 pub mod streamable_http;

@@ -3,7 +3,7 @@
 //! Reading order: [`gateway`] takes a request from the listener and names every step it passes;
 //! [`access`] holds the checks; [`wire`] is JSON-RPC on bytes; [`downstream`] speaks to clients;
 //! [`catalog`] says what a caller sees; [`upstream`] speaks to MCP servers; [`bridge`] joins two
-//! eras of the protocol; [`sync`] keeps the lists; [`control`] is what the control plane may ask;
+//! eras of the protocol; [`sync`] keeps the lists; [`call_log`] keeps what became of calls; [`control`] is what the control plane may ask;
 //! [`connect`] is the other end: a gateway as a stdio server, for clients that only start commands.
 
 pub mod gateway;
@@ -31,6 +31,8 @@ pub mod bridge;
 pub mod upstream;
 
 pub mod sync;
+
+pub mod call_log;
 
 pub mod connect;
 

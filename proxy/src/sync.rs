@@ -14,14 +14,14 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use sql::model::{
-    Claim, Definition, Era, Finding, Kind, ListDiff, ListState, Settings, Upstream, UpstreamId,
+    Definition, DefinitionId, Era, Finding, Kind, ListDiff, ListState, Settings, Upstream, UpstreamId,
 };
-use sql::{Store, StoreError, Tx, leases, lists, names, upstreams};
+use sql::{Store, StoreError, leases, lists, upstreams};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::catalog::naming::{Claims, Settled};
+use crate::catalog::naming::settle::settle_list;
 use crate::control::SyncReport;
 use crate::tasks::Tasks;
 use crate::upstream::call::CallError;
@@ -39,9 +39,6 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 
 /// How long giving a lease back may keep a sync's report, or the end of the process.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Attempts to write a list whose names another replica takes in the same moment.
-const CLAIM_ATTEMPTS_MAX: usize = 5;
 
 /// Why a sync failed; the last good list stays.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -237,7 +234,7 @@ impl Shared {
     }
 
     /// Writes the difference between what was fetched and what is stored, names claimed, in one
-    /// transaction. Where another upstream's sync takes a name in the same moment, all of it is done again.
+    /// transaction.
     async fn apply(
         &self,
         upstream: &Upstream,
@@ -246,39 +243,20 @@ impl Shared {
         settings: &Settings,
         report: &mut SyncReport,
     ) -> Result<(), SyncError> {
-        for _ in 0..CLAIM_ATTEMPTS_MAX {
-            if let Some(written) = self.try_apply(upstream, kind, &fetched, settings).await? {
-                note(report, &written.difference, &written.stored, fetched.findings);
-                return Ok(());
-            }
-        }
-        Err(SyncError::Elsewhere)
-    }
-
-    /// `None`: a name was taken between the reading of claims and the writing.
-    async fn try_apply(
-        &self,
-        upstream: &Upstream,
-        kind: Kind,
-        fetched: &fetch::Fetched,
-        settings: &Settings,
-    ) -> Result<Option<Written>, SyncError> {
         let mut tx = self.store.begin().await?;
+        let names: Vec<&str> = fetched.items.iter().map(|item| item.name.as_str()).collect();
+        // As it is now: its prefix may have changed since the list was asked for.
+        let upstream = upstreams::get(&mut tx, upstream.id).await?.ok_or(SyncError::Unknown)?;
+        let (exposed, is_claimed) =
+            settle_list(&mut tx, &upstream, kind, &names, settings.naming.length_max).await?;
         let stored = lists::of_upstream(&mut tx, upstream.id, kind).await?;
-        let claimed = names::claims(&mut tx, kind).await?;
-        let mut claims = Claims::new(kind, settings.naming.length_max as usize, claimed);
-        // Names that are wanted no longer are free for the other definitions of the same list.
-        let items = fetched.items.iter().map(|item| item.name.as_str());
-        claims.let_go_of_unwanted(&upstream.name_prefix, upstream.id, items);
-        let mut new_claims = Vec::new();
+        let unreadable = tx.take_unreadable();
         let source = diff::Source { upstream_id: upstream.id, kind, clock: self.store.clock() };
-        let difference = diff::diff(&source, &stored, fetched.items.clone(), |name| {
-            let settled = claims.settle(&upstream.name_prefix, upstream.id, name);
-            if let Settled::New(claim) = &settled {
-                new_claims.push(claim.clone());
-            }
-            settled.exposed_name().to_owned()
+        let mut difference = diff::diff(&source, &stored, fetched.items, |name| {
+            exposed.get(name).cloned().unwrap_or_else(|| name.to_owned())
         });
+        // A row that can't be read gives way to what was fetched.
+        difference.removed.extend(unreadable.iter().filter_map(|bad| bad.row.parse::<DefinitionId>().ok()));
         let state = ListState {
             upstream_id: upstream.id,
             kind,
@@ -290,39 +268,14 @@ impl Shared {
         let states = lists::states(&mut tx).await?;
         let former =
             states.into_iter().find(|former| (former.upstream_id, former.kind) == (upstream.id, kind));
-        let written = Written { difference, stored };
-        if written.difference.is_empty() && former.is_some_and(|former| same_but_for_time(&former, &state)) {
-            return Ok(Some(written));
+        let is_as_before = former.is_some_and(|former| same_but_for_time(&former, &state));
+        if is_claimed || !difference.is_empty() || !is_as_before {
+            lists::apply(&mut tx, &difference, &state).await?;
+            tx.commit().await?;
         }
-        if !claim_all(&mut tx, new_claims).await? {
-            return Ok(None);
-        }
-        lists::apply(&mut tx, &written.difference, &state).await?;
-        tx.commit().await?;
-        Ok(Some(written))
+        note(report, &difference, &stored, fetched.findings);
+        Ok(())
     }
-}
-
-/// What a sync wrote, and what stood there before.
-struct Written {
-    difference: ListDiff,
-    stored: Vec<Definition>,
-}
-
-/// Stores claims in place of the former ones of the same definitions. `false`: another has one of the names.
-async fn claim_all(tx: &mut Tx, mut claims: Vec<Claim>) -> Result<bool, StoreError> {
-    // All are given up before any is taken: two definitions may swap their names.
-    for claim in &claims {
-        names::release(tx, claim.kind, claim.upstream_id, &claim.upstream_name).await?;
-    }
-    // In one order everywhere, so that two replicas wait for each other's names but never in a circle.
-    claims.sort_by(|a, b| a.exposed_name.cmp(&b.exposed_name));
-    for claim in &claims {
-        if !names::claim(tx, claim).await? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 fn note(report: &mut SyncReport, difference: &ListDiff, stored: &[Definition], findings: Vec<Finding>) {

@@ -9,7 +9,9 @@ use crate::keyset::{self, Filter, Listing, Sort};
 use crate::model::api_key::{ApiKey, PreviousSecret, RateLimit};
 use crate::model::ids::ApiKeyId;
 use crate::model::page::{Page, PageRequest};
+use crate::model::rule::RuleOwner;
 use crate::model::time::Timestamp;
+use crate::rules;
 use crate::tx::Tx;
 
 const TABLE: &str = "api_keys";
@@ -70,8 +72,9 @@ pub async fn update(tx: &mut Tx, key: &ApiKey, expected_version: i64) -> Result<
     Ok(written)
 }
 
-/// Deletes a key. False: there is none.
+/// Deletes a key with its rules. False: there is none.
 pub async fn delete(tx: &mut Tx, id: ApiKeyId) -> Result<bool, StoreError> {
+    rules::forget(tx, RuleOwner::Key(id)).await?;
     let deleted = tx.execute(TABLE, "DELETE FROM api_keys WHERE id = $1", cells![id]).await? == 1;
     if deleted {
         tx.changed(ChangeKind::ApiKey, id.uuid());
@@ -94,10 +97,11 @@ pub async fn by_name(tx: &mut Tx, name: &str) -> Result<Option<ApiKey>, StoreErr
     tx.query_opt(TABLE, &sql, cells![name]).await?.as_ref().map(read).transpose()
 }
 
-/// Every key, by id.
+/// Every key that can be read, by id.
 pub async fn list(tx: &mut Tx) -> Result<Vec<ApiKey>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM api_keys ORDER BY id");
-    tx.query(TABLE, &sql, cells![]).await?.iter().map(read).collect()
+    let rows = tx.query(TABLE, &sql, cells![]).await?;
+    tx.readable(&rows, read)
 }
 
 /// One page, by `name` unless the request says `createdAt`, `updatedAt` or `lastUsedAt`.

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use crate::db::{Cell, Dialect, cells};
+use crate::db::{Cell, Dialect, Row, cells, placeholders};
 use crate::error::StoreError;
 use crate::model::closed_set::closed_set;
 use crate::tx::Tx;
@@ -38,6 +38,8 @@ closed_set! {
         Session = "session",
         /// What authorises the gateway at an upstream; the id is the upstream's.
         OAuth = "oauth",
+        /// The rules of one owner; the id is the upstream's or the key's, and nil for those of all.
+        Rules = "rules",
     }
 }
 
@@ -86,11 +88,13 @@ pub async fn since(tx: &mut Tx, revision: i64) -> Result<ChangesSince, StoreErro
     }
     let select = "SELECT revision, kind, id FROM changes WHERE revision > $1 ORDER BY revision";
     let rows = tx.query("changes", select, cells![revision]).await?;
-    let mut entries = Vec::with_capacity(rows.len());
-    for row in &rows {
-        entries.push(Change { revision: row.get("revision")?, kind: row.parse("kind")?, id: row.get("id")? });
-    }
-    // The numbers have no holes, so a missing one was pruned (by a release that keeps fewer).
+    let read = |row: &Row| {
+        Ok(Change { revision: row.get("revision")?, kind: row.parse("kind")?, id: row.get("id")? })
+    };
+    let entries = tx.readable(&rows, read)?;
+    // The numbers have no holes, so a missing one was pruned (by a release that keeps fewer), or says what
+    // this release doesn't know. It is made good by reading everything, and is nobody's problem then.
+    tx.take_unreadable();
     if usize::try_from(head - revision) != Ok(entries.len()) {
         return Ok(gap);
     }
@@ -125,24 +129,14 @@ pub(crate) async fn append(tx: &mut Tx, changed: &[(ChangeKind, Uuid)]) -> Resul
     Ok(head)
 }
 
-/// `($1, $2), ($3, $4)`: the parameters of a multi-row VALUES.
-pub(crate) fn placeholders(rows: usize, columns: usize) -> String {
-    let row = |row: usize| {
-        let numbers: Vec<String> =
-            (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
-        format!("({})", numbers.join(", "))
-    };
-    (0..rows).map(row).collect::<Vec<_>>().join(", ")
-}
-
 /// The last revisions that this process committed, so that it can tell when it serves what it wrote itself.
 /// 0: none yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Written {
-    /// The last that changed a key.
+    /// The last that changed a key, or rules.
     pub keys: i64,
     /// The last that changed what the catalog is made of, or what comes with it: upstreams, their lists and
-    /// authorisations, settings.
+    /// authorisations, rules, settings.
     pub catalog: i64,
 }
 
@@ -157,6 +151,11 @@ impl Ledger {
             match kind {
                 ChangeKind::ApiKey => written.keys = written.keys.max(head),
                 ChangeKind::Upstream | ChangeKind::List | ChangeKind::Settings | ChangeKind::OAuth => {
+                    written.catalog = written.catalog.max(head);
+                }
+                // Those of a key are followed with the keys.
+                ChangeKind::Rules => {
+                    written.keys = written.keys.max(head);
                     written.catalog = written.catalog.max(head);
                 }
                 // Who changes a session's state applies it here at once.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::model::ids::{AdminUserId, ApiKeyId, AuditEventId, DefinitionId, TokenId, UpstreamId};
+use crate::model::ids::{AdminUserId, ApiKeyId, AuditEventId, DefinitionId, RuleId, TokenId, UpstreamId};
 use crate::model::time::Timestamp;
 
 /// Where the time comes from. Clones of a manual clock show the same time.
@@ -26,6 +26,11 @@ impl Clock {
     /// A clock that stands still until it is advanced.
     pub fn manual(start: Timestamp) -> Self {
         Self(Source::Manual(Arc::new(AtomicI64::new(start.millis()))))
+    }
+
+    /// Whether this is the system's clock, which the system's administrator may set at any time.
+    pub(crate) fn is_system(&self) -> bool {
+        matches!(self.0, Source::System)
     }
 
     /// The time.
@@ -64,7 +69,7 @@ macro_rules! new_ids {
         }
     )+};
 }
-new_ids! { UpstreamId ApiKeyId AdminUserId DefinitionId AuditEventId TokenId }
+new_ids! { UpstreamId ApiKeyId AdminUserId DefinitionId RuleId AuditEventId TokenId }
 
 #[cfg(test)]
 mod tests {

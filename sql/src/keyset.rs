@@ -91,7 +91,7 @@ struct Cursor {
     key: Cell,
 }
 
-/// One page of `listing`, each row read by `read`.
+/// One page of `listing`, each row read by `read`. Rows that can't be read are passed over.
 pub(crate) async fn page<T>(
     tx: &mut Tx,
     listing: &Listing,
@@ -130,7 +130,7 @@ pub(crate) async fn page<T>(
         Some(last) if more => Some(Cursor::after(sort_word, last)?.write()),
         _ => None,
     };
-    Ok(Page { items: rows.iter().map(read).collect::<Result<_, _>>()?, next_cursor, total })
+    Ok(Page { items: tx.readable(&rows, read)?, next_cursor, total })
 }
 
 impl Listing {

@@ -12,9 +12,11 @@ pub mod tx;
 pub mod admin_users;
 pub mod api_keys;
 pub mod audit_log;
+pub mod call_records;
 pub mod lists;
 pub mod names;
 pub mod oauth;
+pub mod rules;
 pub mod sessions;
 pub mod settings;
 pub mod upstreams;
@@ -36,7 +38,7 @@ pub use self::db::Database;
 pub use self::error::StoreError;
 pub use self::seal::{KeyError, MasterKey, Place, Sealer, Warning};
 pub use self::store::{Store, StoreOptions};
-pub use self::tx::Tx;
+pub use self::tx::{Tx, UnreadableRow};
 
 #[cfg(test)]
 mod tests;

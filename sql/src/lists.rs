@@ -1,7 +1,7 @@
 //! The lists of upstreams: each definition as it came, and the state of each list.
 
-use crate::changes::{ChangeKind, placeholders};
-use crate::db::{Cell, Row, cells};
+use crate::changes::ChangeKind;
+use crate::db::{Cell, Row, cells, placeholders};
 use crate::error::StoreError;
 use crate::model::definition::{Definition, Kind, ListDiff, ListState, is_storable_name};
 use crate::model::ids::{DefinitionId, UpstreamId};
@@ -28,13 +28,47 @@ pub async fn of_upstream(tx: &mut Tx, id: UpstreamId, kind: Kind) -> Result<Vec<
     let sql = format!(
         "SELECT {COLUMNS} FROM definitions WHERE upstream_id = $1 AND kind = $2 ORDER BY position, id"
     );
-    tx.query(TABLE, &sql, cells![id, kind.as_str()]).await?.iter().map(read).collect()
+    let rows = tx.query(TABLE, &sql, cells![id, kind.as_str()]).await?;
+    tx.readable(&rows, read)
+}
+
+/// What one item of a list is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The item.
+    pub id: DefinitionId,
+    /// Its name at the upstream.
+    pub upstream_name: String,
+    /// The name that clients know it by.
+    pub exposed_name: String,
+}
+
+/// The names of one list, in the upstream's order.
+pub async fn names_of_upstream(tx: &mut Tx, id: UpstreamId, kind: Kind) -> Result<Vec<Named>, StoreError> {
+    let sql = "SELECT id, upstream_name, exposed_name FROM definitions
+        WHERE upstream_id = $1 AND kind = $2 ORDER BY position, id";
+    let rows = tx.query(TABLE, sql, cells![id, kind.as_str()]).await?;
+    let named = |row: &Row| {
+        Ok(Named {
+            id: row.get("id")?,
+            upstream_name: row.get("upstream_name")?,
+            exposed_name: row.get("exposed_name")?,
+        })
+    };
+    rows.iter().map(named).collect()
+}
+
+/// Every list of a kind, of every upstream.
+pub async fn of_kind(tx: &mut Tx, kind: Kind) -> Result<Vec<Definition>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM definitions WHERE kind = $1 ORDER BY upstream_id, position, id");
+    tx.query(TABLE, &sql, cells![kind.as_str()]).await?.iter().map(read).collect()
 }
 
 /// Every list of every upstream, each in its own order.
 pub async fn all(tx: &mut Tx) -> Result<Vec<Definition>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM definitions ORDER BY upstream_id, kind, position, id");
-    tx.query(TABLE, &sql, cells![]).await?.iter().map(read).collect()
+    let rows = tx.query(TABLE, &sql, cells![]).await?;
+    tx.readable(&rows, read)
 }
 
 /// Writes how a list differs, and its new state. Followers are told only if something they show
@@ -78,14 +112,16 @@ pub async fn apply(tx: &mut Tx, diff: &ListDiff, state: &ListState) -> Result<()
 pub async fn states(tx: &mut Tx) -> Result<Vec<ListState>, StoreError> {
     let sql = "SELECT upstream_id, kind, synced_at, ttl_ms, cache_scope_public, findings
         FROM list_states ORDER BY upstream_id, kind";
-    tx.query(STATES, sql, cells![]).await?.iter().map(read_state).collect()
+    let rows = tx.query(STATES, sql, cells![]).await?;
+    tx.readable(&rows, read_state)
 }
 
 /// The states of one upstream's lists.
 pub async fn states_of(tx: &mut Tx, id: UpstreamId) -> Result<Vec<ListState>, StoreError> {
     let sql = "SELECT upstream_id, kind, synced_at, ttl_ms, cache_scope_public, findings
         FROM list_states WHERE upstream_id = $1 ORDER BY kind";
-    tx.query(STATES, sql, cells![id]).await?.iter().map(read_state).collect()
+    let rows = tx.query(STATES, sql, cells![id]).await?;
+    tx.readable(&rows, read_state)
 }
 
 /// Switches an item on or off. False: there is none.
@@ -102,6 +138,15 @@ pub async fn set_sort_order(
 ) -> Result<bool, StoreError> {
     let sql = "UPDATE definitions SET sort_order = $2 WHERE id = $1 RETURNING upstream_id";
     note_list(tx, sql, cells![id, sort_order]).await
+}
+
+/// Has clients know an item by another name: the one that its claim has. False: there is no such item.
+pub async fn rename(tx: &mut Tx, id: DefinitionId, exposed_name: &str) -> Result<bool, StoreError> {
+    if !is_storable_name(exposed_name) {
+        return Err(StoreError::Unstorable { table: TABLE });
+    }
+    let sql = "UPDATE definitions SET exposed_name = $2 WHERE id = $1 RETURNING upstream_id";
+    note_list(tx, sql, cells![id, exposed_name]).await
 }
 
 /// Runs an update of one item and tells followers of its list.

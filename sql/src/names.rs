@@ -1,19 +1,38 @@
 //! Who holds which exposed name. Claims outlast the definitions that made them.
 
 use crate::changes::ChangeKind;
-use crate::db::{Row, cells};
+use crate::db::{Dialect, Row, cells};
 use crate::error::StoreError;
 use crate::model::definition::{Claim, Kind, is_storable_name};
 use crate::model::ids::UpstreamId;
 use crate::tx::Tx;
 
 const TABLE: &str = "names";
+/// An advisory lock that the end of the transaction gives back. The number is "mpg_name" and means nothing else.
+const LOCK: &str = "SELECT CAST(pg_advisory_xact_lock(7885916607097171301) AS TEXT)";
 
 /// Every claim of a kind.
 pub async fn claims(tx: &mut Tx, kind: Kind) -> Result<Vec<Claim>, StoreError> {
     let sql = "SELECT kind, exposed_name, upstream_id, upstream_name, wanted FROM names
         WHERE kind = $1 ORDER BY exposed_name";
     tx.query(TABLE, sql, cells![kind.as_str()]).await?.iter().map(read).collect()
+}
+
+/// The claims of one upstream, of every kind.
+pub async fn of_upstream(tx: &mut Tx, id: UpstreamId) -> Result<Vec<Claim>, StoreError> {
+    let sql = "SELECT kind, exposed_name, upstream_id, upstream_name, wanted FROM names
+        WHERE upstream_id = $1 ORDER BY kind, exposed_name";
+    tx.query(TABLE, sql, cells![id]).await?.iter().map(read).collect()
+}
+
+/// Has other transactions that settle names wait for the end of this one, so that each reads what the one before
+/// it has claimed. To be called before claims, or what they come of, are read.
+pub async fn lock(tx: &mut Tx) -> Result<(), StoreError> {
+    match tx.dialect() {
+        // One transaction at a time writes.
+        Dialect::Sqlite => Ok(()),
+        Dialect::Postgres => tx.query(TABLE, LOCK, cells![]).await.map(drop),
+    }
 }
 
 /// Claims a name. True: the item holds it now, or did before. False: another item holds it, or this

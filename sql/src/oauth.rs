@@ -200,12 +200,12 @@ pub async fn grant(tx: &mut Tx, id: UpstreamId) -> Result<Option<OAuthGrant>, St
     row.map(|row| read_grant(&tx.sealer(), &row)).transpose()
 }
 
-/// All grants, by upstream.
+/// All grants that can be read, by upstream.
 pub async fn grants(tx: &mut Tx) -> Result<Vec<OAuthGrant>, StoreError> {
     let sql = format!("SELECT {GRANT_COLUMNS} FROM oauth_grants ORDER BY upstream_id");
     let rows = tx.query(GRANTS, &sql, cells![]).await?;
     let sealer = tx.sealer();
-    rows.iter().map(|row| read_grant(&sealer, row)).collect()
+    tx.readable(&rows, |row| read_grant(&sealer, row))
 }
 
 fn values(sealer: &Sealer, grant: &OAuthGrant) -> Vec<crate::db::Cell> {

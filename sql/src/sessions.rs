@@ -38,7 +38,8 @@ pub async fn set_level(
 /// Every session that said something.
 pub async fn load(tx: &mut Tx) -> Result<Vec<SessionState>, StoreError> {
     let sql = "SELECT rid, ended, log_level, expires_at FROM sessions ORDER BY rid";
-    tx.query(TABLE, sql, cells![]).await?.iter().map(read).collect()
+    let rows = tx.query(TABLE, sql, cells![]).await?;
+    tx.readable(&rows, read)
 }
 
 /// One session, if it said something.

@@ -20,6 +20,12 @@ pub async fn load(tx: &mut Tx) -> Result<Option<(Settings, i64)>, StoreError> {
     Ok(Some((row.json("document")?, row.get("version")?)))
 }
 
+/// The version of what is stored, also where that can't be read.
+pub async fn version(tx: &mut Tx) -> Result<i64, StoreError> {
+    let row = tx.query_opt(TABLE, "SELECT version FROM settings WHERE id = 1", cells![]).await?;
+    row.map_or(Ok(VERSION_NONE), |row| row.get("version"))
+}
+
 /// Saves settings over their `expected_version` ([`VERSION_NONE`] if none are stored); the stored one
 /// is then one higher. False: they were changed meanwhile.
 pub async fn save(tx: &mut Tx, settings: &Settings, expected_version: i64) -> Result<bool, StoreError> {

@@ -1,21 +1,26 @@
 //! The contract of the store: every test runs on SQLite and, where `MPG_TEST_PG_DSN` names one, on a
 //! real Postgres.
 
+mod cluster;
 mod harness;
 
 mod admin_users;
 mod api_keys;
 mod audit_log;
+mod call_records;
 mod changes;
+mod failover;
 mod leases;
 mod lists;
 mod oauth;
 mod opening;
 mod pages;
 mod postgres;
+mod rules;
 mod schema;
 mod sealing;
 mod sessions;
 mod settings;
 mod transactions;
+mod unreadable;
 mod upstreams;

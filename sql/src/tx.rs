@@ -28,11 +28,32 @@ pub struct Tx {
     context: Arc<Context>,
     failed: bool,
     changed: Vec<(ChangeKind, Uuid)>,
+    unreadable: Vec<UnreadableRow>,
+}
+
+/// A stored row that isn't what this release writes: it was altered, or sealed elsewhere. Says where it
+/// is, never what it holds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnreadableRow {
+    /// Which table.
+    pub table: &'static str,
+    /// The value of its first column, or what else tells it apart.
+    pub row: String,
+    /// The first column that can't be read.
+    pub column: String,
+}
+
+impl UnreadableRow {
+    /// The row that an error is about, if it is about one.
+    pub fn of(error: &StoreError) -> Option<Self> {
+        let StoreError::Corrupt { table, column, row } = error else { return None };
+        Some(Self { table, row: row.clone(), column: column.clone() })
+    }
 }
 
 impl Tx {
     pub(crate) fn new(transaction: Transaction, context: Arc<Context>) -> Self {
-        Self { transaction, context, failed: false, changed: Vec::new() }
+        Self { transaction, context, failed: false, changed: Vec::new(), unreadable: Vec::new() }
     }
 
     /// Makes everything permanent. What was noted by [`Tx::changed`] is appended to the changes, the
@@ -65,6 +86,38 @@ impl Tx {
         if !self.changed.contains(&(kind, id)) {
             self.changed.push((kind, id));
         }
+    }
+
+    /// The rows that lists of this transaction passed over since this was asked last. The log has named
+    /// them already.
+    pub fn take_unreadable(&mut self) -> Vec<UnreadableRow> {
+        std::mem::take(&mut self.unreadable)
+    }
+
+    /// What `read` makes of the rows of a list. One that can't be read is named and passed over: it must
+    /// not cost the others.
+    pub(crate) fn readable<T>(
+        &mut self,
+        rows: &[Row],
+        read: impl Fn(&Row) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut readable = Vec::with_capacity(rows.len());
+        for row in rows {
+            match read(row) {
+                Ok(item) => readable.push(item),
+                Err(error) => {
+                    let bad = UnreadableRow::of(&error).ok_or(error)?;
+                    tracing::error!(
+                        table = bad.table,
+                        row = bad.row,
+                        column = bad.column,
+                        "a stored row can't be read and is passed over"
+                    );
+                    self.unreadable.push(bad);
+                }
+            }
+        }
+        Ok(readable)
     }
 
     /// The store's clock.
@@ -123,6 +176,23 @@ impl Tx {
         cells: Vec<Cell>,
     ) -> Result<u64, StoreError> {
         Ok(self.run(table, sql, cells).await?.affected)
+    }
+
+    /// Inserts rows of equal length, and says how many were new; see [`Transaction::insert_rows`].
+    pub(crate) async fn insert_rows(
+        &mut self,
+        table: &'static str,
+        head: &str,
+        tail: &str,
+        rows: Vec<Vec<Cell>>,
+    ) -> Result<u64, StoreError> {
+        if self.failed {
+            return Err(StoreError::Aborted);
+        }
+        self.failed = true;
+        let inserted = self.transaction.insert_rows(table, head, tail, rows).await?;
+        self.failed = false;
+        Ok(inserted)
     }
 
     async fn run(&mut self, table: &'static str, sql: &str, cells: Vec<Cell>) -> Result<Outcome, StoreError> {

@@ -14,8 +14,10 @@ use crate::keyset::{self, Filter, Listing, Sort};
 use crate::model::definition::UpstreamInfo;
 use crate::model::ids::UpstreamId;
 use crate::model::page::{Page, PageRequest};
+use crate::model::rule::RuleOwner;
 use crate::model::secret::Secret;
 use crate::model::upstream::{SyncSwitches, Transport, Upstream};
+use crate::rules;
 use crate::seal::{Place, Sealer};
 use crate::tx::Tx;
 
@@ -80,8 +82,9 @@ pub async fn update(tx: &mut Tx, upstream: &Upstream, expected_version: i64) -> 
     Ok(written)
 }
 
-/// Deletes an upstream with its lists, claims and findings. False: there is none.
+/// Deletes an upstream with its lists, claims, findings and rules. False: there is none.
 pub async fn delete(tx: &mut Tx, id: UpstreamId) -> Result<bool, StoreError> {
+    rules::forget(tx, RuleOwner::Upstream(id)).await?;
     let deleted = tx.execute(TABLE, "DELETE FROM upstreams WHERE id = $1", cells![id]).await? == 1;
     if deleted {
         tx.changed(ChangeKind::Upstream, id.uuid());
@@ -106,12 +109,12 @@ pub async fn by_name(tx: &mut Tx, name: &str) -> Result<Option<Upstream>, StoreE
     row.map(|row| read(&tx.sealer(), &row)).transpose()
 }
 
-/// Every upstream, by `sort_order`, then by id.
+/// Every upstream that can be read, by `sort_order`, then by id.
 pub async fn list(tx: &mut Tx) -> Result<Vec<Upstream>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM upstreams ORDER BY sort_order, id");
     let rows = tx.query(TABLE, &sql, cells![]).await?;
     let sealer = tx.sealer();
-    rows.iter().map(|row| read(&sealer, row)).collect()
+    tx.readable(&rows, |row| read(&sealer, row))
 }
 
 /// One page, by `sortOrder` unless the request says `name`, `createdAt` or `updatedAt`.
@@ -181,7 +184,8 @@ pub async fn info(tx: &mut Tx, id: UpstreamId) -> Result<Option<UpstreamInfo>, S
 pub async fn infos(tx: &mut Tx) -> Result<Vec<UpstreamInfo>, StoreError> {
     let sql = "SELECT upstream_id, era, protocol_version, server_info, capabilities, instructions, seen_at
         FROM upstream_info ORDER BY upstream_id";
-    tx.query(INFO, sql, cells![]).await?.iter().map(read_info).collect()
+    let rows = tx.query(INFO, sql, cells![]).await?;
+    tx.readable(&rows, read_info)
 }
 
 /// The columns that both insert and update write, from `id` to `updated_at`.

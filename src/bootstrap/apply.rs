@@ -1,5 +1,8 @@
 //! Making the store say what the file says, in one transaction, with an audit event for each change.
 
+mod rules;
+
+use proxy::catalog::naming::settle as naming;
 use proxy::upstream::egress::Egress;
 use proxy::upstream::oauth::origin_of;
 use serde_json::{Map, Value};
@@ -7,7 +10,7 @@ use sql::model::{
     Actor, ApiKey, ApiKeyId, AuditEvent, AuditEventId, FieldError, Outcome, Settings, Timestamp, Upstream,
     UpstreamId,
 };
-use sql::{Store, StoreError, Tx, api_keys, audit_log, oauth, settings, upstreams};
+use sql::{Store, StoreError, Tx, UnreadableRow, api_keys, audit_log, oauth, settings, upstreams};
 
 use super::{Bootstrap, FileProblem, KeyItem, UpstreamItem, below, bodies, told};
 
@@ -43,41 +46,55 @@ impl From<StoreError> for BootstrapError {
 
 impl Bootstrap {
     /// Applies the file. `check` is what the data plane says of an upstream: whether its command and
-    /// its address are allowed here.
+    /// its address are allowed here. `in_force` makes of stored settings those in force.
     pub(crate) async fn apply(
         &self,
         store: &Store,
         check: impl Fn(&Upstream) -> Vec<FieldError>,
+        in_force: impl Fn(Settings) -> Settings,
     ) -> Result<Applied, BootstrapError> {
         for _ in 1..ATTEMPTS_MAX {
-            match self.attempt(store, &check).await {
+            match self.attempt(store, &check, &in_force).await {
                 Err(BootstrapError::Store(StoreError::Conflict { .. })) => {}
                 outcome => return outcome,
             }
         }
-        self.attempt(store, &check).await
+        self.attempt(store, &check, &in_force).await
     }
 
     async fn attempt(
         &self,
         store: &Store,
         check: &impl Fn(&Upstream) -> Vec<FieldError>,
+        in_force: &impl Fn(Settings) -> Settings,
     ) -> Result<Applied, BootstrapError> {
         let mut attempt = Attempt {
             tx: store.begin().await?,
             store,
             now: store.clock().now(),
             applied: Applied::default(),
+            renamed: false,
             problems: Vec::new(),
         };
         for item in &self.upstreams {
-            attempt.upstream(item, check).await?;
+            unless_unreadable(attempt.upstream(item, check).await)?;
         }
         for item in &self.keys {
-            attempt.key(item).await?;
+            unless_unreadable(attempt.key(item).await)?;
+        }
+        for item in &self.rules.aliases {
+            attempt.rule(item).await?;
+        }
+        for item in &self.rules.filters {
+            attempt.rule(item).await?;
         }
         if let Some(patch) = &self.settings {
-            attempt.settings(patch).await?;
+            unless_unreadable(attempt.settings(patch).await)?;
+        }
+        if attempt.renamed && attempt.problems.is_empty() {
+            let stored = settings::load(&mut attempt.tx).await?.map(|(settings, _)| settings);
+            let length_max = in_force(stored.unwrap_or_default()).naming.length_max;
+            naming::resettle(&mut attempt.tx, naming::Scope::All, length_max).await?;
         }
         let Attempt { tx, applied, problems, .. } = attempt;
         if !problems.is_empty() {
@@ -97,7 +114,23 @@ struct Attempt<'a> {
     store: &'a Store,
     now: Timestamp,
     applied: Applied,
+    /// Whether something changed that names depend on.
+    renamed: bool,
     problems: Vec<FieldError>,
+}
+
+/// A stored row that can't be read stays as it is, for an admin to look at. It must keep neither the rest of
+/// the file from coming about nor the gateway from starting.
+fn unless_unreadable(applied: Result<(), BootstrapError>) -> Result<(), BootstrapError> {
+    let Err(BootstrapError::Store(error)) = &applied else { return applied };
+    let Some(bad) = UnreadableRow::of(error) else { return applied };
+    tracing::error!(
+        table = bad.table,
+        row = bad.row,
+        column = bad.column,
+        "what the bootstrap file says of a stored row that can't be read is passed over"
+    );
+    Ok(())
 }
 
 /// Somebody else wrote the row between our read and our write.
@@ -127,6 +160,7 @@ impl Attempt<'_> {
             if !upstreams::update(&mut self.tx, &next, stored.version).await? {
                 return Err(overtaken("upstreams").into());
             }
+            self.renamed |= stored.name_prefix != next.name_prefix;
             // A token is for one place; what may be dialled plays no part here.
             if origin_of(stored, Egress::Any) != origin_of(&next, Egress::Any) {
                 oauth::forget(&mut self.tx, next.id).await?;
@@ -212,6 +246,7 @@ impl Attempt<'_> {
             return Err(overtaken("settings").into());
         }
         self.applied.changed += 1;
+        self.renamed |= after.naming.length_max != before.naming.length_max;
         let diff = bodies::settings_diff(&before, &after);
         self.record("settings.update", Some("settings".to_owned()), "settings", diff).await
     }

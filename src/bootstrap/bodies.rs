@@ -1,5 +1,6 @@
 //! The bodies of the REST API, as the control plane reads and redacts them: one parser for both ways in.
 
 pub(super) use admin::declared::{
-    key_diff, parse_key as key, parse_upstream as upstream, settings_diff, upstream_diff,
+    alias_diff, filter_diff, key_diff, parse_alias as alias, parse_filter as filter, parse_key as key,
+    parse_upstream as upstream, settings_diff, upstream_diff,
 };

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sql::clock::Clock;
-use sql::model::{Actor, ConnParams, PageRequest, Timestamp, Transport, Upstream, UpstreamId};
+use sql::model::{
+    Actor, ConnParams, FilterAction, MatchOn, OwnerRules, PageRequest, RuleOwner, Timestamp, Transport,
+    Upstream, UpstreamId,
+};
 use sql::seal::MasterKey;
 use sql::{Database, Store, StoreOptions, api_keys, audit_log, changes, upstreams};
 use tempfile::TempDir;
@@ -32,6 +35,12 @@ keys:
     key: mpg_Zk3v9Qx1LrT7_ybW0nPdCu5HsJ8aGf2EoMi4RtKqYX6
     upstreams: [time]
     rateLimit: {limit: 600, windowS: 60}
+rules:
+  aliases:
+    - {owner: {type: upstream, name: time}, pattern: "get_(.*)", isRegex: true, targetName: "read_$1"}
+    - {owner: {type: all}, pattern: echo, targetDescription: Says it again.}
+  filters:
+    - {owner: {type: key, name: laptop}, pattern: "delete_.*", isRegex: true, action: deny, matchOn: exposed}
 settings:
   mcp_api:
     smart_discovery_limit: 7
@@ -59,7 +68,7 @@ async fn store() -> Store {
 }
 
 async fn apply(store: &Store, text: &str) -> Applied {
-    parse(text).unwrap().apply(store, |_| Vec::new()).await.unwrap()
+    parse(text).unwrap().apply(store, |_| Vec::new(), |settings| settings).await.unwrap()
 }
 
 async fn upstream(store: &Store, name: &str) -> Upstream {
@@ -82,7 +91,7 @@ async fn audited(store: &Store) -> Vec<(String, Option<String>, String)> {
 async fn a_file_is_applied_whole() {
     let store = store().await;
     let applied = apply(&store, WHOLE).await;
-    assert_eq!(applied, Applied { created: 3, changed: 1, unchanged: 0 });
+    assert_eq!(applied, Applied { created: 6, changed: 1, unchanged: 0 });
     let time = upstream(&store, "time").await;
     assert_eq!((time.transport, time.enabled, time.sort_order), (Transport::Stdio, true, 0));
     let ConnParams::Stdio { env, args, .. } = &time.conn_params else { panic!("not stdio") };
@@ -114,6 +123,9 @@ async fn every_change_is_audited_without_its_secrets() {
     assert_eq!(
         actions,
         [
+            ("alias_rule.create", Some("echo")),
+            ("alias_rule.create", Some("get_(.*)")),
+            ("filter_rule.create", Some("delete_.*")),
             ("key.create", Some("laptop")),
             ("settings.update", Some("settings")),
             ("upstream.create", Some("remote")),
@@ -135,7 +147,7 @@ async fn applied_again_it_writes_nothing() {
     let (revision_before, events) = (revision(&store).await, audited(&store).await.len());
     store.clock().advance(Duration::from_mins(1));
     let applied = apply(&store, WHOLE).await;
-    assert_eq!(applied, Applied { created: 0, changed: 0, unchanged: 4 });
+    assert_eq!(applied, Applied { created: 0, changed: 0, unchanged: 7 });
     assert_eq!((revision(&store).await, audited(&store).await.len()), (revision_before, events));
     assert_eq!(upstream(&store, "time").await.version, 1);
 }
@@ -157,12 +169,102 @@ async fn what_the_file_says_wins_and_what_it_does_not_say_stays() {
     assert!(upstreams::update(&mut tx, &edited, 1).await.unwrap());
     tx.commit().await.unwrap();
     let applied = apply(&store, WHOLE).await;
-    assert_eq!(applied, Applied { created: 0, changed: 1, unchanged: 3 });
+    assert_eq!(applied, Applied { created: 0, changed: 1, unchanged: 6 });
     let after = upstream(&store, "time").await;
     assert_eq!(after.tags, ["clock"], "the file says so");
     assert_eq!((after.enabled, after.call_timeout_s), (false, Some(9)), "the file doesn't say");
     assert_eq!(after.credential.as_ref().unwrap().expose(), "typed in by hand");
     assert_eq!((after.id, after.version), (time.id, 3));
+}
+
+async fn stored_rules(store: &Store, owner: RuleOwner) -> OwnerRules {
+    sql::rules::of_owner(&mut store.read().await.unwrap(), owner).await.unwrap()
+}
+
+#[tokio::test]
+async fn rules_belong_to_whom_the_file_names() {
+    let store = store().await;
+    apply(&store, WHOLE).await;
+    let time = upstream(&store, "time").await;
+    let of_time = stored_rules(&store, RuleOwner::Upstream(time.id)).await;
+    assert_eq!(of_time.aliases[0].target_name.as_deref(), Some("read_$1"));
+    let of_all = stored_rules(&store, RuleOwner::All).await;
+    assert_eq!(of_all.aliases[0].target_description.as_deref(), Some("Says it again."));
+    let key = api_keys::by_name(&mut store.read().await.unwrap(), "laptop").await.unwrap().unwrap();
+    let of_key = stored_rules(&store, RuleOwner::Key(key.id)).await;
+    assert_eq!(
+        (of_key.filters[0].action, of_key.filters[0].match_on),
+        (FilterAction::Deny, MatchOn::Exposed)
+    );
+}
+
+#[tokio::test]
+async fn a_rule_is_known_again_by_its_pattern_and_keeps_what_the_file_does_not_say() {
+    let store = store().await;
+    apply(&store, WHOLE).await;
+    let mut edited = stored_rules(&store, RuleOwner::All).await.aliases.remove(0);
+    edited.enabled = false;
+    edited.target_description = Some("typed in by hand".to_owned());
+    let mut tx = store.begin().await.unwrap();
+    assert!(sql::rules::update(&mut tx, &edited, 1).await.unwrap());
+    tx.commit().await.unwrap();
+    let text = WHOLE.replace("pattern: \"get_(.*)\"", "pattern: \"fetch_(.*)\"");
+    assert_eq!(apply(&store, &text).await, Applied { created: 1, changed: 1, unchanged: 5 });
+    let echo = stored_rules(&store, RuleOwner::All).await.aliases.remove(0);
+    assert_eq!((echo.enabled, echo.target_description.as_deref()), (false, Some("Says it again.")));
+    assert_eq!(echo.version, 3);
+    // Nothing is deleted, and what is new comes last.
+    let time = upstream(&store, "time").await;
+    let of_time = stored_rules(&store, RuleOwner::Upstream(time.id)).await.aliases;
+    let order: Vec<_> = of_time.iter().map(|rule| (rule.pattern.as_str(), rule.sort_order)).collect();
+    assert_eq!(order, [("get_(.*)", 0), ("fetch_(.*)", 1)]);
+}
+
+#[tokio::test]
+async fn a_rule_of_nobody_is_refused() {
+    let store = store().await;
+    let told = async |text: &str| {
+        let error =
+            parse(text).unwrap().apply(&store, |_| Vec::new(), |settings| settings).await.unwrap_err();
+        let BootstrapError::Refused(problems) = error else { panic!("{error:?}") };
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let text = "rules:\n  filters:\n    - {owner: {type: key, name: gone}, pattern: a, action: deny}\n";
+    assert_eq!(told(text).await, ["gateway.yaml:3: rules.filters[0].owner.name: no key has this name"]);
+    let text = "rules:\n  aliases:\n    - {owner: {type: upstream, name: gone}, pattern: a}\n";
+    assert_eq!(told(text).await, ["gateway.yaml:3: rules.aliases[0].owner.name: no upstream has this name"]);
+}
+
+#[test]
+fn everything_wrong_with_rules_is_told_by_its_line() {
+    let told = refused(concat!(
+        "rules:\n",
+        "  aliases:\n",
+        "    - {pattern: \"(a\", isRegex: true}\n",
+        "    - owner: {type: all, name: x}\n",
+        "      pattern: a\n",
+        "      matchOn: exposed\n",
+        "    - {owner: {type: upstream}, pattern: a}\n",
+        "    - {owner: {type: all}, pattern: a}\n",
+        "    - {owner: {type: all}, pattern: a, targetName: b}\n",
+        "  filter: []\n",
+    ));
+    assert_eq!(
+        told,
+        [
+            "gateway.yaml:3: rules.aliases[0].owner: is required",
+            "gateway.yaml:3: rules.aliases[0].pattern: the expression is not valid: unclosed group",
+            "gateway.yaml:4: rules.aliases[1].owner.name: stands with all, which has no name",
+            "gateway.yaml:6: rules.aliases[1].matchOn: must be upstream: only rules of a key see exposed names",
+            "gateway.yaml:7: rules.aliases[2].owner.name: is required, as a text",
+            "gateway.yaml:9: rules.aliases[4].pattern: stands twice in this file",
+            "gateway.yaml:10: rules.filter: is not a known group",
+        ]
+    );
+    assert_eq!(
+        refused("rules: []\n"),
+        ["gateway.yaml:1: rules: must be a mapping of `aliases:` and `filters:`"]
+    );
 }
 
 #[tokio::test]
@@ -180,7 +282,7 @@ async fn another_secret_replaces_the_keys_own() {
     let store = store().await;
     apply(&store, WHOLE).await;
     let applied = apply(&store, &WHOLE.replace(KEY, OTHER_KEY)).await;
-    assert_eq!(applied, Applied { created: 0, changed: 1, unchanged: 3 });
+    assert_eq!(applied, Applied { created: 0, changed: 1, unchanged: 6 });
     let mut tx = store.read().await.unwrap();
     let key = api_keys::by_name(&mut tx, "laptop").await.unwrap().unwrap();
     assert_eq!((key.hash, key.previous), (PlaintextKey::parse(OTHER_KEY).unwrap().hash(), None));
@@ -194,7 +296,7 @@ async fn one_refusal_applies_nothing() {
         let refused = upstream.name == "remote";
         refused.then(|| FieldError::new("/connParams/url", "may not be dialled")).into_iter().collect()
     };
-    let error = parse(WHOLE).unwrap().apply(&store, refuse_remote).await.unwrap_err();
+    let error = parse(WHOLE).unwrap().apply(&store, refuse_remote, |settings| settings).await.unwrap_err();
     let BootstrapError::Refused(problems) = error else { panic!("{error:?}") };
     let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
     assert_eq!(told, ["gateway.yaml:10: upstreams[1].connParams.url: may not be dialled"]);
@@ -206,7 +308,7 @@ async fn one_refusal_applies_nothing() {
 async fn a_key_for_an_upstream_that_is_not_there_is_refused() {
     let store = store().await;
     let error = parse(&WHOLE.replace("upstreams: [time]", "upstreams: [time, tide]")).unwrap();
-    let error = error.apply(&store, |_| Vec::new()).await.unwrap_err();
+    let error = error.apply(&store, |_| Vec::new(), |settings| settings).await.unwrap_err();
     let BootstrapError::Refused(problems) = error else { panic!("{error:?}") };
     assert_eq!(problems[0].to_string(), "gateway.yaml:14: keys[0].upstreams[1]: no upstream has this name");
 }
@@ -236,9 +338,9 @@ fn an_empty_file_wants_nothing() {
 #[test]
 fn groups_are_known_or_refused() {
     assert_eq!(
-        refused("rules: []\nxiaozhi: []\nupstream: []\n"),
+        refused("roles: []\nxiaozhi: []\nupstream: []\n"),
         [
-            "gateway.yaml:1: rules: not supported yet",
+            "gateway.yaml:1: roles: is not a known group",
             "gateway.yaml:2: xiaozhi: not supported yet",
             "gateway.yaml:3: upstream: is not a known group",
         ]

@@ -10,10 +10,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::Empty;
 use proxy::access::Keys;
+use proxy::catalog::Policy;
 use proxy::gateway::{Gateway, GatewayOptions, Phase, Serving};
 use proxy::http_bridge::{McpRequest, McpService, Reply, ReplyBody, admin_service};
 use sql::clock::Clock;
-use sql::model::{ApiKey, ApiKeyId, PlaintextKey, Settings};
+use sql::model::{ApiKey, ApiKeyId, OwnerRules, PlaintextKey, Settings};
 
 use super::{DataPlane, Order, Orders, ServeError, Server, ServerOptions};
 
@@ -62,7 +63,9 @@ where
     let clock = Clock::system();
     let secret = PlaintextKey::generate();
     let keys = Keys::default();
-    keys.upsert(ApiKey::create(ApiKeyId::new(&clock), "test", &secret, clock.now()));
+    let key = ApiKey::create(ApiKeyId::new(&clock), "test", &secret, clock.now());
+    let policy = Policy::of(&key, OwnerRules::default());
+    keys.upsert(key, policy);
     let (began, requests) = mpsc::channel();
     let admin = tower::service_fn(|_| async { Ok(http::Response::new(Empty::<Bytes>::new())) });
     let gateway = Gateway::new(GatewayOptions::default(), clock);

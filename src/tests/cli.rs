@@ -141,7 +141,7 @@ fn a_bad_bootstrap_file_is_told_by_line_and_field() {
     let lines: Vec<&str> = output.stderr.lines().collect();
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[0].starts_with("gateway.yaml:6: upstreams[1].transport: "), "{lines:?}");
-    assert_eq!(lines[1], "gateway.yaml:8: rules: not supported yet");
+    assert_eq!(lines[1], "gateway.yaml:8: rules: must be a mapping of `aliases:` and `filters:`");
     assert!(!output.stderr.contains("pigeon"));
 }
 

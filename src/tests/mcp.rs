@@ -1,12 +1,16 @@
 //! The MCP endpoint of a real gateway, between real clients and real servers.
 
+mod abilities;
 mod apps;
 mod asking;
 mod bad_upstreams;
+mod call_records;
 mod cancellation;
 mod changes;
 mod connect;
 mod connections;
+mod damaged_rows;
+mod database_away;
 mod during_calls;
 mod envelope;
 mod eras;
@@ -16,6 +20,7 @@ mod hostile_volumes;
 mod isolation;
 mod keys;
 mod legacy_tasks;
+mod listed_and_callable;
 mod lists;
 mod long_calls;
 mod matrix;
@@ -27,8 +32,10 @@ mod parked;
 mod renamed;
 mod replicas;
 mod resumption;
+mod rules_by_admin;
 mod sessions;
 mod shutdown;
+mod smart;
 mod sse;
 mod surface;
 mod tasks;

@@ -12,6 +12,9 @@ use utoipa::ToSchema;
 use crate::App;
 use crate::extract::Admin;
 
+/// Unreadable rows in one answer: whoever has more has a backup to look for.
+const UNREADABLE_SHOWN_MAX: usize = 100;
+
 /// How the gateway fares.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -33,6 +36,11 @@ pub(crate) struct HealthView {
     published_at: Option<Timestamp>,
     /// Why the newest configuration isn't served, if it isn't.
     problem: Option<String>,
+    /// Stored rows that can't be read and are passed over, at most 100 of them: altered, or sealed with
+    /// another key. The rest is served.
+    unreadable: Vec<UnreadableView>,
+    /// What became of the records of calls, since this process started.
+    call_records: CallRecordsView,
     /// Upstreams by the state of their connection.
     upstreams: BTreeMap<String, u64>,
     /// Tools in the catalog.
@@ -48,6 +56,30 @@ pub(crate) struct HealthView {
     degraded: BTreeMap<Reason, u64>,
 }
 
+/// A stored row that can't be read.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct UnreadableView {
+    /// Its table.
+    table: &'static str,
+    /// Its id, or what else tells it apart.
+    id: String,
+    /// The first of its columns that can't be read.
+    column: String,
+}
+
+/// What became of the records of calls.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CallRecordsView {
+    /// Written to the store.
+    written: u64,
+    /// Waiting in memory for the store.
+    buffered: u64,
+    /// Lost: more came than could be queued, or kept while the store was away.
+    lost: u64,
+    /// Dropped from the store, the oldest, since there were more than are kept.
+    surplus: u64,
+}
+
 /// Read how the gateway fares
 #[utoipa::path(get, path = "/api/admin/health", tag = "health", responses((status = 200, body = HealthView)))]
 pub(crate) async fn health(_admin: Admin, State(app): State<App>) -> Json<HealthView> {
@@ -57,8 +89,15 @@ pub(crate) async fn health(_admin: Admin, State(app): State<App>) -> Json<Health
     for status in app.control.statuses() {
         *upstreams.entry(status.state.as_str().to_owned()).or_insert(0) += 1;
     }
+    let unreadable: Vec<_> = data_plane
+        .unreadable
+        .into_iter()
+        .take(UNREADABLE_SHOWN_MAX)
+        .map(|row| UnreadableView { table: row.table, id: row.id, column: row.column })
+        .collect();
+    let records = data_plane.call_records;
     // An upstream that is away is its own matter, and shown; it degrades nothing else.
-    let well = store && data_plane.ready && data_plane.problem.is_none();
+    let well = store && data_plane.ready && data_plane.problem.is_none() && unreadable.is_empty();
     Json(HealthView {
         status: if well { "ok" } else { "degraded" },
         version: app.version,
@@ -68,6 +107,13 @@ pub(crate) async fn health(_admin: Admin, State(app): State<App>) -> Json<Health
         revision: data_plane.revision,
         published_at: data_plane.published_at,
         problem: data_plane.problem,
+        unreadable,
+        call_records: CallRecordsView {
+            written: records.written,
+            buffered: records.buffered,
+            lost: records.lost,
+            surplus: records.surplus,
+        },
         upstreams,
         tools: data_plane.tools,
         calls_in_flight: data_plane.calls_in_flight,

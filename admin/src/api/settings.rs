@@ -7,14 +7,18 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::header;
 use sql::model::Settings;
-use sql::{Tx, settings};
+use sql::{StoreError, Tx, settings};
 
 use crate::error::ApiError;
 use crate::extract;
 
-/// What is stored, and its version; the defaults have version 0.
+/// What is stored, and its version; the defaults have version 0. In the place of what can't be read stand the
+/// defaults, so that saving is the way to mend it.
 async fn load(tx: &mut Tx) -> Result<(Settings, i64), ApiError> {
-    Ok(settings::load(tx).await?.unwrap_or_default())
+    match settings::load(tx).await {
+        Err(StoreError::Corrupt { .. }) => Ok((Settings::default(), settings::version(tx).await?)),
+        loaded => Ok(loaded?.unwrap_or_default()),
+    }
 }
 
 fn answer(settings: &Settings, version: i64) -> Response {

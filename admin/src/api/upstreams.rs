@@ -64,6 +64,9 @@ async fn save(
     if !fresh {
         return Err(ApiError::PreconditionFailed);
     }
+    if after.name_prefix != before.name_prefix {
+        app.resettle(tx, after.id).await?;
+    }
     // A token is for one place; elsewhere it would be somebody else's.
     if app.control.origin_of(before) != app.control.origin_of(&after) {
         oauth::forget(tx, after.id).await?;

@@ -1,14 +1,14 @@
 //! A data plane that answers what it was told to.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use async_trait::async_trait;
 use proxy::control::{
     Check, ConnectionState, ControlPlane, Health, OAuthError, OAuthReturn, OAuthStart, OAuthStarted, Stage,
-    SyncError, SyncReport, TestReport, ToolRow, UpstreamStatus,
+    SyncError, SyncReport, TestReport, UpstreamStatus,
 };
 use sql::model::{
-    ConnParams, DefinitionId, FieldError, OAuthAuthorization, OAuthClient, OAuthGrant, Secret, Timestamp,
+    ConnParams, FieldError, Finding, Kind, OAuthAuthorization, OAuthClient, OAuthGrant, Secret, Timestamp,
     Upstream, UpstreamId,
 };
 
@@ -24,7 +24,6 @@ struct Script {
     statuses: Vec<UpstreamStatus>,
     forbidden: Vec<FieldError>,
     sync: Option<Result<SyncReport, SyncError>>,
-    tools: Vec<ToolRow>,
     tested: Vec<Upstream>,
     reconnected: Vec<UpstreamId>,
     oauth_asked: Vec<OAuthStart>,
@@ -44,10 +43,6 @@ impl ScriptedPlane {
 
     pub(crate) fn next_sync(&self, outcome: Result<SyncReport, SyncError>) {
         self.0.lock().unwrap().sync = Some(outcome);
-    }
-
-    pub(crate) fn set_tools(&self, tools: Vec<ToolRow>) {
-        self.0.lock().unwrap().tools = tools;
     }
 
     /// What authorisations were asked to begin with.
@@ -111,8 +106,13 @@ impl ControlPlane for ScriptedPlane {
         vec![Check { at: Timestamp::from_millis(0), ok: true, ms: 7, reason: None }]
     }
 
-    fn tools(&self) -> Arc<[ToolRow]> {
-        self.0.lock().unwrap().tools.clone().into()
+    fn findings(&self, _: UpstreamId) -> Vec<Finding> {
+        vec![Finding {
+            kind: Kind::Tool,
+            upstream_name: "torn".into(),
+            code: "DAMAGED".into(),
+            message: "can't be read".into(),
+        }]
     }
 
     fn check_spec(&self, _: &Upstream) -> Vec<FieldError> {
@@ -189,6 +189,8 @@ impl ControlPlane for ScriptedPlane {
             revision: 7,
             published_at: Some(Timestamp::from_millis(0)),
             problem: None,
+            unreadable: Vec::new(),
+            call_records: proxy::call_log::CallLogCounts::default(),
             tools: 1,
             calls_in_flight: 0,
             streams: 0,
@@ -214,20 +216,5 @@ pub(crate) fn status(id: UpstreamId) -> UpstreamStatus {
         unattributed: 0,
         degraded: std::collections::BTreeMap::new(),
         dropped_lines: 0,
-    }
-}
-
-/// A tool of the catalog.
-pub(crate) fn tool_row(upstream_name: &str, upstream_id: &str, name: &str) -> ToolRow {
-    ToolRow {
-        id: DefinitionId::at(Timestamp::from_millis(1_750_000_000_000)),
-        upstream_id: upstream_id.parse().unwrap(),
-        upstream_name: upstream_name.into(),
-        name: name.into(),
-        exposed_name: name.into(),
-        title: None,
-        description: Some(format!("what {name} does")),
-        enabled: true,
-        stale: false,
     }
 }

@@ -63,7 +63,7 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
-    use crate::access::keys::tests::{NOW, key};
+    use crate::access::keys::tests::{NOW, key, policy_of};
 
     struct Scene {
         keys: Keys,
@@ -73,7 +73,8 @@ mod tests {
     fn scene() -> Scene {
         let (key, secret) = key();
         let keys = Keys::default();
-        keys.upsert(key);
+        let policy = policy_of(&key);
+        keys.upsert(key, policy);
         Scene { keys, secret: secret.expose().clone() }
     }
 

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Caller;
 use super::rate_limit::Limiter;
+use crate::catalog::Policy;
 use crate::refusal::Refusal;
 
 type Hash = [u8; 32];
@@ -42,9 +43,14 @@ struct Secret {
     until: Option<Timestamp>,
 }
 
+struct Known {
+    key: Arc<ApiKey>,
+    policy: Policy,
+}
+
 #[derive(Default)]
 struct Index {
-    keys: HashMap<ApiKeyId, Arc<ApiKey>>,
+    keys: HashMap<ApiKeyId, Known>,
     /// The secrets that end by time, the next one first.
     ends: BTreeSet<(Timestamp, Hash)>,
 }
@@ -52,8 +58,8 @@ struct Index {
 impl Keys {
     /// Takes in a key that is new or was changed. Callers see it from now on; what its old form opened
     /// goes on, unless it wouldn't be let in again.
-    pub fn upsert(&self, key: ApiKey) {
-        self.put(&mut self.index(), key);
+    pub fn upsert(&self, key: ApiKey, policy: Policy) {
+        self.put(&mut self.index(), key, policy);
     }
 
     /// Forgets a key and ends what it opened.
@@ -62,21 +68,26 @@ impl Keys {
     }
 
     /// Makes `keys` the whole set, as after a gap in what is known of changes.
-    pub fn replace_all(&self, keys: Vec<ApiKey>) {
+    pub fn replace_all(&self, keys: Vec<(ApiKey, Policy)>) {
         let mut index = self.index();
-        let stays: std::collections::HashSet<ApiKeyId> = keys.iter().map(|key| key.id).collect();
+        let stays: std::collections::HashSet<ApiKeyId> = keys.iter().map(|(key, _)| key.id).collect();
         let gone: Vec<ApiKeyId> = index.keys.keys().filter(|id| !stays.contains(id)).copied().collect();
         for id in gone {
             self.forget(&mut index, id);
         }
-        for key in keys {
-            self.put(&mut index, key);
+        for (key, policy) in keys {
+            self.put(&mut index, key, policy);
         }
     }
 
     /// The key with this id.
     pub fn get(&self, id: ApiKeyId) -> Option<Arc<ApiKey>> {
-        self.index().keys.get(&id).cloned()
+        self.index().keys.get(&id).map(|known| Arc::clone(&known.key))
+    }
+
+    /// What the key with this id may see.
+    pub fn policy(&self, id: ApiKeyId) -> Option<Policy> {
+        self.index().keys.get(&id).map(|known| known.policy.clone())
     }
 
     /// How many keys there are.
@@ -138,9 +149,11 @@ impl Keys {
         noted.into_iter().filter_map(take).collect()
     }
 
-    fn put(&self, index: &mut Index, key: ApiKey) {
+    fn put(&self, index: &mut Index, key: ApiKey, policy: Policy) {
         let key = Arc::new(key);
-        let old = index.keys.insert(key.id, Arc::clone(&key));
+        let shown = policy.clone();
+        let known = Known { key: Arc::clone(&key), policy };
+        let old = index.keys.insert(key.id, known).map(|old| old.key);
         let limiter = self.limiter_for(&key, old.as_deref());
         let keeps = old.as_ref().is_some_and(|old| {
             // Who is bound to other addresses has to show again where it is.
@@ -158,7 +171,13 @@ impl Keys {
                 revoked.cancel();
             }
             index.ends.extend(until.map(|until| (until, hash)));
-            let caller = Caller { key: Arc::clone(&key), secret: hash, revoked, limiter: limiter.clone() };
+            let caller = Caller {
+                key: Arc::clone(&key),
+                policy: shown.clone(),
+                secret: hash,
+                revoked,
+                limiter: limiter.clone(),
+            };
             self.0.secrets.insert(hash, Secret { caller, until });
         }
     }
@@ -189,7 +208,7 @@ impl Keys {
 
     fn forget(&self, index: &mut Index, id: ApiKeyId) {
         if let Some(old) = index.keys.remove(&id) {
-            for (hash, _) in secrets_of(&old) {
+            for (hash, _) in secrets_of(&old.key) {
                 self.drop_secret(index, hash);
             }
         }
@@ -236,6 +255,11 @@ pub(crate) mod tests {
         (key, sql::model::Secret::from(secret.expose()))
     }
 
+    /// The policy of a key without rules.
+    pub(crate) fn policy_of(key: &ApiKey) -> Policy {
+        Policy::of(key, sql::model::OwnerRules::default())
+    }
+
     fn later(seconds: u64) -> Timestamp {
         NOW.plus(Duration::from_secs(seconds))
     }
@@ -250,7 +274,7 @@ pub(crate) mod tests {
         let secret = PlaintextKey::generate();
         let key = ApiKey::create(ApiKeyId::at(NOW), "test", &secret, NOW);
         let keys = Keys::default();
-        keys.upsert(key.clone());
+        keys.upsert(key.clone(), policy_of(&key));
         Scene { keys, key, secret }
     }
 
@@ -261,7 +285,7 @@ pub(crate) mod tests {
 
         fn change(&mut self, change: impl FnOnce(&mut ApiKey)) {
             change(&mut self.key);
-            self.keys.upsert(self.key.clone());
+            self.keys.upsert(self.key.clone(), policy_of(&self.key));
         }
     }
 
@@ -272,7 +296,7 @@ pub(crate) mod tests {
         scene.change(|key| key.name = "renamed".into());
         assert!(!open.revoked().is_cancelled());
         assert_eq!(scene.caller().unwrap().key().name, "renamed");
-        scene.keys.replace_all(vec![scene.key.clone()]);
+        scene.keys.replace_all(vec![(scene.key.clone(), policy_of(&scene.key))]);
         assert!(!open.revoked().is_cancelled());
     }
 
@@ -283,7 +307,7 @@ pub(crate) mod tests {
         scene.keys.remove(scene.key.id);
         assert!(open.revoked().is_cancelled());
         assert_eq!(scene.caller().unwrap_err(), Refusal::UnknownKey);
-        scene.keys.upsert(scene.key.clone());
+        scene.keys.upsert(scene.key.clone(), policy_of(&scene.key));
         let open = scene.caller().unwrap();
         scene.keys.replace_all(vec![]);
         assert!(open.revoked().is_cancelled());

@@ -7,9 +7,8 @@
 use bytes::Bytes;
 use sql::model::{Definition, Kind};
 
+use super::item::{Look, dress};
 use super::moved_uris::MovedUris;
-use super::name_field;
-use crate::wire::compose;
 use crate::wire::edit::Object;
 
 /// A tool that can be called as a task (2025-11-25, tool-level negotiation).
@@ -21,7 +20,7 @@ pub struct AsTask {
 }
 
 impl AsTask {
-    pub(super) fn of(definition: &Definition, moved: &MovedUris) -> Option<Self> {
+    pub(super) fn of(definition: &Definition, moved: &MovedUris, look: &Look) -> Option<Self> {
         if definition.kind != Kind::Tool {
             return None;
         }
@@ -33,9 +32,7 @@ impl AsTask {
             _ => return None,
         };
         moved.in_tool(&mut object);
-        if definition.exposed_name != definition.upstream_name {
-            object.set(name_field(definition.kind), compose::string(&definition.exposed_name));
-        }
+        dress(&mut object, definition, look);
         Some(Self { rendered: object.into_bytes(), is_required })
     }
 }
@@ -63,7 +60,7 @@ mod tests {
     /// What an audience is shown of a tool with this body, at an upstream of a version with tasks.
     fn shown(version: &str, body: &'static str, audience: Audience) -> Option<String> {
         let known = upstream_with(&["t".into()]);
-        let mut definition = Definition::clone(&known.items[&Kind::Tool][0].definition);
+        let mut definition = Definition::clone(&known.items.get(Kind::Tool)[0].definition);
         definition.exposed_name = "renamed".into();
         definition.body = Bytes::from_static(body.as_bytes());
         let upstream: Arc<Upstream> = Arc::clone(&known.upstream);
@@ -77,7 +74,7 @@ mod tests {
             seen_at: NOW,
         };
         let lists = UpstreamLists::new(upstream, Some(info), vec![definition], Vec::new());
-        let item: &Arc<Item> = &lists.items[&Kind::Tool][0];
+        let item: &Arc<Item> = &lists.items.get(Kind::Tool)[0];
         item.rendered_for(audience).map(|bytes| String::from_utf8(bytes.to_vec()).expect("UTF-8"))
     }
 

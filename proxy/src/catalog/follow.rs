@@ -1,25 +1,34 @@
 //! How a change reaches the data plane.
 //!
 //! The revision in the database is the truth, a notification is a hint, and a poll is the net. The
-//! follower applies what is newer: one upstream's lists, one session; a gap, or a start, is a full load
-//! of one consistent snapshot. The catalog is built here, off the request path, and published whole; one
-//! that can't be read is refused and the old one stays. Keys have a follower of their own: revoking one
-//! waits for no list.
+//! follower applies what is newer: one upstream's lists or rules, one session; a gap, or a start, is a full load
+//! of one consistent snapshot. The catalog is built here, off the request path, with the views that are in use,
+//! and published whole; one that can't be read or built is refused and the old one stays. Keys have a follower
+//! of their own, with their rules: revoking one waits for no list.
 
-use std::collections::{BTreeSet, HashMap};
+mod build;
+mod keys;
+mod unreadable;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sql::changes::{self, Change, ChangeKind, Entries, Written};
 use sql::clock::Clock;
-use sql::model::{ApiKeyId, Kind, ListState, Settings, UpstreamId};
-use sql::{Store, StoreError, Tx, api_keys, lists, settings, upstreams};
+use sql::model::{DamagedRule, Kind, ListState, RuleOwner, Settings, UpstreamId};
+use sql::{Store, StoreError, Tx, UnreadableRow, lists, names, rules, settings, upstreams};
 use tokio::sync::watch;
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Catalog, Snapshot, UpstreamLists};
+use self::build::{Known, News};
+pub use self::keys::KeyFollower;
+use self::unreadable::{Part, Unreadable, unless_unreadable};
+use super::snapshot::SWEEP_INTERVAL;
+use super::{Catalog, Snapshot, Source};
 use crate::access::Keys;
 use crate::downstream::session_log::SessionLog;
 use crate::upstream::Upstreams;
@@ -28,15 +37,12 @@ use crate::upstream::oauth::keeper::Keeper;
 /// The net under the hints: a change that no hint announced is seen within this time.
 const POLL: Duration = Duration::from_secs(5);
 
-/// A revision that lies behind every change that is kept: what follows is a gap, and so a full load.
-const REVISION_UNKNOWN: i64 = -1;
-
 /// Between two publications, so that a burst of changes is folded into few builds.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Between two looks for changed keys, so that a burst of changes costs few reads. An admin who makes keys one
-/// after the other waits about as long for each.
-const KEYS_INTERVAL: Duration = Duration::from_millis(5);
+/// How long a new catalog waits for the views that are in use, so that their callers don't; those that it has no
+/// time for are made after it is published, and the first who needs one waits for it.
+const PREPARE_MAX: Duration = Duration::from_millis(300);
 
 /// The catalog in force. Requests take it once, at their start; streams are told of a new one.
 #[derive(Clone)]
@@ -47,6 +53,7 @@ struct Shared {
     changes: watch::Sender<i64>,
     applied: watch::Sender<Written>,
     problem: Mutex<Option<String>>,
+    unreadable: Unreadable,
     clock: Clock,
 }
 
@@ -55,12 +62,22 @@ impl Published {
     pub fn new(clock: Clock) -> Self {
         let current = ArcSwap::from_pointee(Snapshot::new(Catalog::empty(), clock.now()));
         let (changes, applied) = (watch::Sender::new(0), watch::Sender::default());
-        Self(Arc::new(Shared { current, changes, applied, problem: Mutex::default(), clock }))
+        let (problem, unreadable) = (Mutex::default(), Unreadable::default());
+        Self(Arc::new(Shared { current, changes, applied, problem, unreadable, clock }))
     }
 
     /// Why the newest configuration isn't served, if it isn't: in words for an admin.
     pub fn problem(&self) -> Option<String> {
         self.0.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The stored rows that can't be read and are passed over.
+    pub fn unreadable_rows(&self) -> Vec<UnreadableRow> {
+        self.0.unreadable.all()
+    }
+
+    fn unreadable(&self) -> &Unreadable {
+        &self.0.unreadable
     }
 
     fn set_problem(&self, problem: Option<String>) {
@@ -90,9 +107,15 @@ impl Published {
         self.0.changes.send_modify(|_| {});
     }
 
+    /// Publishes a catalog whose views are made when they are needed.
+    #[cfg(test)]
     pub(crate) fn publish(&self, catalog: Catalog) {
-        let revision = catalog.revision;
-        self.0.current.store(Arc::new(Snapshot::new(catalog, self.0.clock.now())));
+        self.put(Snapshot::after(&self.current(), catalog, self.0.clock.now()));
+    }
+
+    fn put(&self, snapshot: Snapshot) {
+        let revision = snapshot.catalog.revision;
+        self.0.current.store(Arc::new(snapshot));
         self.0.changes.send_replace(revision);
     }
 }
@@ -107,6 +130,18 @@ pub struct Follower {
     keeper: Keeper,
     settings: SettingsFollower,
     known: Known,
+    /// Whether every view in use is made.
+    is_prepared: bool,
+}
+
+/// Why the catalog stays as it is.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A bug of ours: it is in the log as a panic.
+    #[error("the catalog could not be built")]
+    Build(#[source] JoinError),
 }
 
 /// Takes settings as the store has them and makes of them those in force (overrides by the environment).
@@ -115,13 +150,6 @@ pub struct SettingsFollower {
     pub overlay: Box<dyn Fn(Settings) -> Settings + Send + Sync>,
     /// Where the settings in force are told.
     pub in_force: watch::Sender<Arc<Settings>>,
-}
-
-/// What was read so far.
-#[derive(Default)]
-struct Known {
-    revision: i64,
-    upstreams: HashMap<UpstreamId, Arc<UpstreamLists>>,
 }
 
 impl Follower {
@@ -135,41 +163,48 @@ impl Follower {
         keeper: Keeper,
         settings: SettingsFollower,
     ) -> Self {
-        Self { store, published, keys, upstreams, session_log, keeper, settings, known: Known::default() }
+        let known = Known::default();
+        Self { store, published, keys, upstreams, session_log, keeper, settings, known, is_prepared: true }
     }
 
     /// Reads everything and publishes the first catalog. The answer follows the keys from then on; they
     /// are served for `stale_max` without the store.
     pub async fn load(&mut self, stale_max: Duration) -> Result<KeyFollower, StoreError> {
-        let mut keys = KeyFollower {
-            store: self.store.clone(),
-            keys: self.keys.clone(),
-            published: self.published.clone(),
-            revision: 0,
-            read_at: Instant::now(),
-            stale_max,
-        };
+        let mut keys =
+            KeyFollower::new(self.store.clone(), self.keys.clone(), self.published.clone(), stale_max);
         keys.load(&mut self.store.read().await?).await?;
-        self.load_catalog().await?;
-        Ok(keys)
+        match self.load_catalog().await {
+            Ok(()) => Ok(keys),
+            Err(Trouble::Store(error)) => Err(error),
+            Err(Trouble::Build(error)) => std::panic::resume_unwind(error.into_panic()),
+        }
     }
 
-    async fn load_catalog(&mut self) -> Result<(), StoreError> {
+    async fn load_catalog(&mut self) -> Result<(), Trouble> {
         let mut tx = self.store.read().await?;
         let revision = changes::revision(&mut tx).await?;
-        self.load_settings(&mut tx).await?;
+        let mut unreadable = vec![(Part::Settings, self.load_settings(&mut tx).await?)];
         let states = lists::states(&mut tx).await?;
-        let mut known = HashMap::new();
-        for upstream in upstreams::list(&mut tx).await? {
+        let mut news = News::default();
+        let loaded = rules::all(&mut tx).await?;
+        unreadable.extend(damaged_by_owner(&loaded.damaged));
+        let ours = loaded.owners.into_iter().filter(|(owner, _)| !matches!(owner, RuleOwner::Key(_)));
+        news.rules.extend(ours);
+        let all = upstreams::list(&mut tx).await?;
+        unreadable.push((Part::Upstreams, tx.take_unreadable()));
+        for upstream in all {
             let id = upstream.id;
-            known.insert(id, Arc::new(read_lists(&mut tx, upstream, &states).await?));
+            let (source, bad) = read_source(&mut tx, upstream, &states).await?;
+            unreadable.push((Part::Upstream(id), bad));
+            news.upstreams.insert(id, Some(source));
         }
         // Before the upstreams are connected, so that they are shown it from the start.
         self.keeper.load(&mut tx).await?;
+        unreadable.push((Part::Grants, tx.take_unreadable()));
         drop(tx);
+        self.published.unreadable().replace_all_but_keys(unreadable);
         self.session_log.load().await?;
-        self.known = Known { revision, upstreams: known };
-        self.publish();
+        self.publish(Known::default().at(revision), news).await?;
         self.published.0.applied.send_modify(|applied| applied.catalog = revision);
         Ok(())
     }
@@ -178,9 +213,11 @@ impl Follower {
     /// what was published last stays in force meanwhile.
     pub async fn run(mut self, stopping: tokio_util::sync::CancellationToken) {
         let mut hints = self.store.changes();
+        let mut sweep_at = Instant::now() + SWEEP_INTERVAL;
         loop {
+            let patience = if self.is_prepared { POLL } else { Duration::ZERO };
             tokio::select! {
-                _ = hints.wait(POLL) => {}
+                _ = hints.wait(patience) => {}
                 () = stopping.cancelled() => return,
             }
             let published_at = Instant::now();
@@ -195,184 +232,165 @@ impl Follower {
                 );
             }
             self.published.set_problem(caught_up.err().map(|error| error.to_string()));
+            self.prepare_more().await;
+            if Instant::now() >= sweep_at {
+                self.published.current().sweep();
+                sweep_at = Instant::now() + SWEEP_INTERVAL;
+            }
             // What comes meanwhile is folded into the next round.
             tokio::time::sleep_until(published_at + PUBLISH_INTERVAL).await;
         }
     }
 
-    async fn catch_up(&mut self) -> Result<(), StoreError> {
+    async fn catch_up(&mut self) -> Result<(), Trouble> {
         let mut tx = self.store.read().await?;
         let since = changes::since(&mut tx, self.known.revision).await?;
         let Entries::All(entries) = since.entries else {
             drop(tx);
+            tracing::info!("changes have been missed, everything is read anew");
             return self.load_catalog().await;
         };
         let newer = Newer::fold(&entries);
+        let mut news = News::default();
         if !newer.upstreams.is_empty() {
             let states = lists::states(&mut tx).await?;
             for id in newer.upstreams {
-                self.follow_upstream(&mut tx, UpstreamId::from_uuid(id), &states).await?;
+                let id = UpstreamId::from_uuid(id);
+                let bad = match unless_unreadable(upstreams::get(&mut tx, id).await)? {
+                    Ok(Some(upstream)) => {
+                        let (source, bad) = read_source(&mut tx, upstream, &states).await?;
+                        news.upstreams.insert(id, Some(source));
+                        bad
+                    }
+                    Ok(None) => {
+                        news.upstreams.insert(id, None);
+                        Vec::new()
+                    }
+                    // What was last read of it stays in force.
+                    Err(bad) => vec![bad],
+                };
+                self.published.unreadable().set(Part::Upstream(id), bad);
             }
         }
+        for id in newer.rules {
+            let owner =
+                if id.is_nil() { RuleOwner::All } else { RuleOwner::Upstream(UpstreamId::from_uuid(id)) };
+            let mut loaded = rules::of_owner_id(&mut tx, id).await?;
+            let bad = damaged_by_owner(&loaded.damaged).remove(&Part::Rules(id)).unwrap_or_default();
+            self.published.unreadable().set(Part::Rules(id), bad);
+            // Those of a key, or none any more: then there is nothing that they could be taken for.
+            news.rules.push((owner, loaded.owners.remove(&owner).unwrap_or_default()));
+        }
         if newer.settings {
-            self.load_settings(&mut tx).await?;
+            let bad = self.load_settings(&mut tx).await?;
+            self.published.unreadable().set(Part::Settings, bad);
         }
         for id in newer.grants {
-            self.keeper.follow(&mut tx, UpstreamId::from_uuid(id)).await?;
+            let id = UpstreamId::from_uuid(id);
+            let bad = unless_unreadable(self.keeper.follow(&mut tx, id).await)?.err();
+            self.published.unreadable().set(Part::Grant(id), bad.into_iter().collect());
         }
         for session in newer.sessions {
             self.session_log.follow(&mut tx, session, since.revision).await?;
         }
         drop(tx);
-        self.known.revision = since.revision;
-        if newer.catalog {
-            self.publish();
+        let known = self.known.clone().at(since.revision);
+        if newer.settings || known.is_concerned_by(&news) {
+            self.publish(known, news).await?;
+        } else {
+            self.known = known;
         }
         self.published.0.applied.send_modify(|applied| applied.catalog = since.revision);
         Ok(())
     }
 
-    async fn follow_upstream(
-        &mut self,
-        tx: &mut Tx,
-        id: UpstreamId,
-        states: &[ListState],
-    ) -> Result<(), StoreError> {
-        match upstreams::get(tx, id).await? {
-            Some(upstream) => {
-                let lists = read_lists(tx, upstream, states).await?;
-                self.known.upstreams.insert(id, Arc::new(lists));
-            }
-            None => {
-                self.known.upstreams.remove(&id);
-            }
-        }
-        Ok(())
-    }
-
-    async fn load_settings(&self, tx: &mut Tx) -> Result<(), StoreError> {
-        let stored = settings::load(tx).await?.map(|(settings, _)| settings).unwrap_or_default();
+    /// Takes the stored settings over. Those that can't be read leave the ones in force, which are the
+    /// defaults at first; the answer names their row.
+    async fn load_settings(&self, tx: &mut Tx) -> Result<Vec<UnreadableRow>, StoreError> {
+        let stored = match unless_unreadable(settings::load(tx).await)? {
+            Ok(stored) => stored.map(|(settings, _)| settings).unwrap_or_default(),
+            Err(bad) => return Ok(vec![bad]),
+        };
         let in_force = Arc::new((self.settings.overlay)(stored));
         self.settings.in_force.send_if_modified(|current| {
             let changed = **current != *in_force;
             *current = in_force;
             changed
         });
+        Ok(Vec::new())
+    }
+
+    /// Builds what follows from the news, and publishes it. Should that fail, everything stays as it was.
+    async fn publish(&mut self, known: Known, news: News) -> Result<(), Trouble> {
+        let settings = Arc::clone(&self.settings.in_force.borrow());
+        let (former, now) = (self.published.current(), self.published.0.clock.now());
+        let built = spawn_blocking(move || {
+            let known = known.with(news);
+            let snapshot = Snapshot::after(&former, known.catalog(settings), now);
+            let is_prepared = snapshot.prepare(std::time::Instant::now() + PREPARE_MAX);
+            (known, snapshot, is_prepared)
+        });
+        let (known, snapshot, is_prepared) = built.await.map_err(Trouble::Build)?;
+        let specs = known.upstreams();
+        self.published.unreadable().set(Part::Definitions, known.left_out());
+        (self.known, self.is_prepared) = (known, is_prepared);
+        self.published.put(snapshot);
+        self.upstreams.apply(&specs);
         Ok(())
     }
 
-    fn publish(&self) {
-        let settings = Arc::clone(&self.settings.in_force.borrow());
-        let all: Vec<_> = self.known.upstreams.values().cloned().collect();
-        let specs: Vec<_> = all.iter().map(|lists| Arc::clone(&lists.upstream)).collect();
-        self.published.publish(Catalog::new(self.known.revision, settings, all));
-        self.upstreams.apply(&specs);
-    }
-}
-
-/// Keeps the keys at the newest revision, apart from the catalog: reading the lists of many upstreams
-/// takes a while, and what a revoked key has opened ends within a second all the same.
-pub struct KeyFollower {
-    store: Store,
-    keys: Keys,
-    published: Published,
-    revision: i64,
-    read_at: Instant,
-    stale_max: Duration,
-}
-
-impl KeyFollower {
-    /// Follows until the task group stops. Keys that can't be read stay as they are until the next poll.
-    pub async fn run(mut self, stopping: tokio_util::sync::CancellationToken) {
-        let mut hints = self.store.changes();
-        loop {
-            // At first too: the keys were loaded before there was anybody to take a hint.
-            let caught_up = tokio::select! {
-                caught_up = self.catch_up() => caught_up,
-                () = stopping.cancelled() => return,
-            };
-            match caught_up {
-                Ok(()) => self.read_at = Instant::now(),
-                Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "changes of keys could not be read"
-                    );
-                    self.close_if_stale();
-                }
-            }
-            tokio::time::sleep(KEYS_INTERVAL).await;
-            tokio::select! {
-                _ = hints.wait(POLL) => {}
-                () = stopping.cancelled() => return,
-            }
-        }
-    }
-
-    /// Keys that nobody could revoke for so long are taken as revoked. They are read anew, as after a
-    /// gap, when the store is back.
-    fn close_if_stale(&mut self) {
-        if self.read_at.elapsed() < self.stale_max || self.keys.is_empty() {
+    /// Makes some more of the views that a new catalog had no time for.
+    async fn prepare_more(&mut self) {
+        if self.is_prepared {
             return;
         }
-        tracing::error!(
-            stale_max_s = self.stale_max.as_secs(),
-            "the store has been out of reach for longer than MPG_STALE_MAX, no key is served until it is back"
-        );
-        self.keys.replace_all(Vec::new());
-        self.revision = REVISION_UNKNOWN;
-    }
-
-    async fn load(&mut self, tx: &mut Tx) -> Result<(), StoreError> {
-        let revision = changes::revision(tx).await?;
-        self.keys.replace_all(api_keys::list(tx).await?);
-        self.caught_up(revision);
-        Ok(())
-    }
-
-    fn caught_up(&mut self, revision: i64) {
-        self.revision = revision;
-        self.published.0.applied.send_modify(|applied| applied.keys = revision);
-    }
-
-    async fn catch_up(&mut self) -> Result<(), StoreError> {
-        let mut tx = self.store.read().await?;
-        let since = changes::since(&mut tx, self.revision).await?;
-        let Entries::All(entries) = since.entries else {
-            self.load(&mut tx).await?;
-            self.published.remind();
-            return Ok(());
-        };
-        let is_key = |change: &&Change| change.kind == ChangeKind::ApiKey;
-        let changed: BTreeSet<Uuid> = entries.iter().filter(is_key).map(|change| change.id).collect();
-        for id in &changed {
-            let id = ApiKeyId::from_uuid(*id);
-            match api_keys::get(&mut tx, id).await? {
-                Some(key) => self.keys.upsert(key),
-                None => self.keys.remove(id),
-            }
-        }
-        self.caught_up(since.revision);
-        if !changed.is_empty() {
-            self.published.remind();
-        }
-        Ok(())
+        let snapshot = self.published.current();
+        let made = spawn_blocking(move || snapshot.prepare(std::time::Instant::now() + PREPARE_MAX));
+        // What can't be made is made by the one who needs it, who is told then.
+        self.is_prepared = made.await.unwrap_or(true);
     }
 }
 
-async fn read_lists(
+/// What the store has of an upstream, and the rows of it that can't be read.
+async fn read_source(
     tx: &mut Tx,
     upstream: sql::model::Upstream,
     states: &[ListState],
-) -> Result<UpstreamLists, StoreError> {
+) -> Result<(Source, Vec<UnreadableRow>), StoreError> {
     let id = upstream.id;
-    let info = upstreams::info(tx, id).await?;
+    let mut bad = Vec::new();
+    let info = unless_unreadable(upstreams::info(tx, id).await)?.unwrap_or_else(|row| {
+        bad.push(row);
+        None
+    });
     let mut definitions = Vec::new();
     for kind in Kind::ALL {
-        definitions.extend(lists::of_upstream(tx, id, *kind).await?);
+        definitions.extend(lists::of_upstream(tx, id, *kind).await?.into_iter().map(Arc::new));
     }
+    let claims = names::of_upstream(tx, id).await?;
+    bad.extend(tx.take_unreadable());
     let states = states.iter().filter(|state| state.upstream_id == id).cloned().collect();
-    Ok(UpstreamLists::new(Arc::new(upstream), info, definitions, states))
+    Ok((Source { upstream: Arc::new(upstream), info, definitions, states, claims }, bad))
+}
+
+/// The rules that can't be read, by whose they are; those of keys are followed elsewhere.
+fn damaged_by_owner(damaged: &[DamagedRule]) -> BTreeMap<Part, Vec<UnreadableRow>> {
+    let mut by_owner = BTreeMap::<Part, Vec<UnreadableRow>>::new();
+    for rule in damaged {
+        let part = match rule.owner {
+            Some(RuleOwner::Key(_)) => continue,
+            Some(owner) => Part::Rules(owner.id()),
+            None => Part::StrayRules,
+        };
+        by_owner.entry(part).or_default().push(unreadable_rule(rule));
+    }
+    by_owner
+}
+
+/// A rule that is passed over; whoever looks after the gateway has to know.
+fn unreadable_rule(rule: &DamagedRule) -> UnreadableRow {
+    tracing::error!("{rule}: the rule is left out");
+    UnreadableRow { table: rule.table, row: rule.id.clone(), column: rule.column.clone() }
 }
 
 /// Changes by what they touch; many changes of one thing are one.
@@ -381,8 +399,8 @@ struct Newer {
     upstreams: BTreeSet<Uuid>,
     sessions: BTreeSet<Uuid>,
     grants: BTreeSet<Uuid>,
+    rules: BTreeSet<Uuid>,
     settings: bool,
-    catalog: bool,
 }
 
 impl Newer {
@@ -392,6 +410,9 @@ impl Newer {
             match kind {
                 // They have a follower of their own.
                 ChangeKind::ApiKey => {}
+                ChangeKind::Rules => {
+                    newer.rules.insert(id);
+                }
                 ChangeKind::Upstream | ChangeKind::List => {
                     newer.upstreams.insert(id);
                 }
@@ -403,68 +424,7 @@ impl Newer {
                     newer.sessions.insert(id);
                 }
             }
-            newer.catalog |= matches!(kind, ChangeKind::Upstream | ChangeKind::List | ChangeKind::Settings);
         }
         newer
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use sql::clock::Clock;
-    use sql::model::{ApiKey, PlaintextKey};
-    use sql::seal::MasterKey;
-    use sql::{Database, StoreOptions};
-
-    use super::*;
-
-    async fn store() -> Store {
-        let key = MasterKey::from_env_text(MasterKey::generate_hex().expose()).expect("a fresh key").0;
-        let options = StoreOptions {
-            database: Database::SqliteMemory,
-            master_key: key,
-            clock: Clock::system(),
-            start_timeout: Duration::from_secs(1),
-        };
-        Store::open(options).await.expect("a store in memory")
-    }
-
-    async fn follower(store: &Store, stale_max: Duration) -> KeyFollower {
-        let clock = store.clock().clone();
-        let mut tx = store.begin().await.unwrap();
-        let key = ApiKey::create(ApiKeyId::new(&clock), "a", &PlaintextKey::generate(), clock.now());
-        api_keys::insert(&mut tx, &key).await.unwrap();
-        tx.commit().await.unwrap();
-        let mut follower = KeyFollower {
-            store: store.clone(),
-            keys: Keys::default(),
-            published: Published::new(clock),
-            revision: 0,
-            read_at: Instant::now(),
-            stale_max,
-        };
-        follower.catch_up().await.unwrap();
-        assert_eq!(follower.keys.len(), 1);
-        follower
-    }
-
-    #[tokio::test]
-    async fn without_the_store_keys_are_served_for_a_while() {
-        let store = store().await;
-        let mut follower = follower(&store, Duration::from_hours(1)).await;
-        store.close().await;
-        follower.catch_up().await.expect_err("the store is closed");
-        follower.close_if_stale();
-        assert_eq!(follower.keys.len(), 1);
-    }
-
-    #[tokio::test]
-    async fn keys_that_nobody_can_revoke_any_more_are_not_served_until_the_store_is_back() {
-        let store = store().await;
-        let mut follower = follower(&store, Duration::ZERO).await;
-        follower.close_if_stale();
-        assert!(follower.keys.is_empty());
-        follower.catch_up().await.unwrap();
-        assert_eq!(follower.keys.len(), 1, "they are read whole again");
     }
 }

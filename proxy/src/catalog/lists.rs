@@ -1,6 +1,8 @@
 //! Pages of a list, as chains of ready-made slices.
 //!
-//! A page copies no definition: it is the rendered bytes of its items with commas between them. The
+//! A page copies no definition: it is the rendered bytes of its items with commas between them. Whole pages aren't
+//! kept: to gather the slices of 1,000 tools takes some 30 µs, and a policy has pages of its own, so that what a
+//! bounded cache saved its few frequent views it would cost all others. The
 //! cursor names the last item that was given, so a walk meets every item that was there all along
 //! exactly once, though others come and go before it; should that very item be gone, its place tells
 //! where to go on.
@@ -33,21 +35,41 @@ pub struct BadCursor;
 
 /// The page of `kind` that begins after `cursor`.
 pub fn page(view: &View, kind: Kind, audience: Audience, cursor: Option<&str>) -> Result<Page, BadCursor> {
+    let Items { items, next_cursor } = some(view, kind, audience, cursor, PAGE_ITEMS_MAX)?;
+    let mut slices = Vec::with_capacity(2 * items.len());
+    for (_, rendered) in items {
+        if !slices.is_empty() {
+            slices.push(Bytes::from_static(b","));
+        }
+        slices.push(rendered.clone());
+    }
+    Ok(Page { slices, next_cursor })
+}
+
+/// Some items of a list, with their definitions as an audience gets them.
+pub struct Items<'a> {
+    /// In order.
+    pub items: Vec<(&'a Arc<Item>, &'a Bytes)>,
+    /// Where the rest begins; absent if there is none.
+    pub next_cursor: Option<String>,
+}
+
+/// At most `max` items of `kind` after `cursor`.
+pub fn some<'a>(
+    view: &'a View,
+    kind: Kind,
+    audience: Audience,
+    cursor: Option<&str>,
+    max: usize,
+) -> Result<Items<'a>, BadCursor> {
     let cursor = cursor.map(Cursor::decode).transpose()?;
     let after = cursor.as_ref().map(|cursor| cursor.place_in(view, kind));
     let shown = view.items(kind).filter_map(|item| Some((item, item.rendered_for(audience)?)));
     let mut rest = shown.skip_while(|(item, _)| after.is_some_and(|after| item.place() <= after)).peekable();
-    let mut slices = Vec::new();
-    let mut last: Option<&Arc<Item>> = None;
-    for (item, rendered) in rest.by_ref().take(PAGE_ITEMS_MAX) {
-        if last.is_some() {
-            slices.push(Bytes::from_static(b","));
-        }
-        slices.push(rendered.clone());
-        last = Some(item);
-    }
-    let next_cursor = last.filter(|_| rest.peek().is_some()).map(|item| Cursor::of(item).encode());
-    Ok(Page { slices, next_cursor })
+    let items: Vec<_> = rest.by_ref().take(max).collect();
+    let last = items.last().filter(|_| rest.peek().is_some());
+    let next_cursor = last.map(|(item, _)| Cursor::of(item).encode());
+    Ok(Items { items, next_cursor })
 }
 
 /// A [`Place`] of one's own, to be carried by a client.
@@ -94,13 +116,14 @@ impl Cursor {
 mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
+    use sql::model::OwnerRules;
 
     use super::*;
     use crate::catalog::testing::{catalog, upstream_with};
     use crate::catalog::{Catalog, Policy, Snapshot, UpstreamLists};
 
     fn view(catalog: Catalog) -> Arc<View> {
-        let everything = Policy { upstream_ids: None };
+        let everything = Policy::new(None, OwnerRules::default());
         Snapshot::new(catalog, crate::catalog::testing::NOW).view(&everything)
     }
 

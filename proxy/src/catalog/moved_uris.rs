@@ -1,7 +1,7 @@
 //! The URIs that clients know otherwise than their upstream does.
 //!
 //! Where two upstreams have the same URI, the later one's is exposed with a mark of its own
-//! ([`naming`](super::naming)). Whatever the upstream says of such a resource then has to name it as
+//! ([`naming`](super::naming)), and an alias may give a resource any other. Whatever the upstream says of such a resource then has to name it as
 //! clients do: the contents of a read, links and embedded resources in results, the interface of a tool
 //! (MCP Apps, `_meta.ui.resourceUri`). An upstream without contested URIs costs nothing here.
 
@@ -37,9 +37,9 @@ pub(crate) struct MovedUris {
 
 impl MovedUris {
     /// Those among an upstream's definitions.
-    pub(crate) fn of(definitions: &[Definition]) -> Self {
+    pub(crate) fn of<'a>(definitions: impl Iterator<Item = &'a Definition>) -> Self {
         let mut moved = Self::default();
-        let contested = definitions.iter().filter(|it| it.exposed_name != it.upstream_name);
+        let contested = definitions.filter(|it| it.exposed_name != it.upstream_name);
         for Definition { kind, upstream_name, exposed_name, .. } in contested {
             match kind {
                 Kind::Resource => {

@@ -1,30 +1,73 @@
 //! Under which name a definition is exposed.
 //!
-//! The wanted name is the upstream's prefix and the upstream's own name, made to fit what clients
+//! The wanted name is the upstream's prefix and the alias or the upstream's own name, made to fit what clients
 //! accept. Names that two definitions want are settled by *claims*: the first to claim keeps the
 //! name for as long as its upstream exists, so no later change of order, and no new, lost or
-//! disabled upstream, renames a tool that clients know. Everything here is pure; `sql::names` keeps
-//! the claims.
+//! disabled upstream, renames a tool that clients know. What is here is pure; `sql::names` keeps
+//! the claims, and [`settle`] joins the two.
+
+pub mod settle;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write;
 
 use ring::digest::{SHA256, digest};
+use sql::model::definition::is_storable_name;
 use sql::model::{Claim, Kind, UpstreamId};
+
+use super::rules::{Alias, SharedRules};
 
 /// Hex digits of a hash that make a name its own.
 const HASH_DIGITS: usize = 8;
 
-/// The name that a definition asks for: prefix and upstream name, fitted to `[A-Za-z0-9_.-]` and to
-/// `length_max` characters. A name that fitting changed ends in `-` and 8 hex digits of the SHA-256
-/// of the upstream name, so that two names that fit to the same text stay apart. Resources are
-/// known by URI, which is never altered.
-pub fn wanted(kind: Kind, prefix: &str, upstream_name: &str, length_max: usize) -> String {
-    match kind {
-        Kind::Tool | Kind::Prompt => fitted(&format!("{prefix}{upstream_name}"), upstream_name, length_max),
-        Kind::Resource | Kind::ResourceTemplate => upstream_name.to_owned(),
+/// What the names of one upstream's definitions are made of.
+pub struct Naming<'a> {
+    /// The upstream's prefix.
+    pub prefix: &'a str,
+    /// The rules of the upstream and of all.
+    pub rules: &'a SharedRules,
+    /// How long the name of a tool or prompt may be. Characters.
+    pub length_max: usize,
+}
+
+impl Naming<'_> {
+    /// The name that a definition asks for.
+    ///
+    /// A tool or prompt: prefix, and alias or upstream name, fitted to `[A-Za-z0-9_.-]` and to `length_max`.
+    /// A name that fitting changed ends in `-` and 8 hex digits of the SHA-256 of the upstream name, so that
+    /// two names that fit to the same text stay apart. Resources are known by URI, which nothing is put in
+    /// front of, and which an alias may replace by another. Templates keep theirs: what they expand to
+    /// couldn't be told to their upstream under another.
+    pub fn wanted(&self, kind: Kind, upstream_name: &str) -> String {
+        let alias = self.rules.alias(kind, upstream_name).and_then(|alias| alias.name);
+        match kind {
+            Kind::Tool | Kind::Prompt => {
+                let name = alias.as_deref().unwrap_or(upstream_name);
+                fitted(&format!("{}{name}", self.prefix), upstream_name, self.length_max)
+            }
+            Kind::Resource => alias
+                .filter(|uri| may_stand_for(uri, upstream_name))
+                .unwrap_or_else(|| upstream_name.to_owned()),
+            Kind::ResourceTemplate => upstream_name.to_owned(),
+        }
     }
+}
+
+/// The name that a key's alias gives a tool or prompt in that key's view, fitted like any other. `None`: the
+/// alias gives none, or the item is known by a URI, which stays the same for every key, since what its upstream
+/// says of it names it so.
+pub fn wanted_by_key(kind: Kind, alias: &Alias, upstream_name: &str, length_max: usize) -> Option<String> {
+    let name = alias.name.as_deref().filter(|_| matches!(kind, Kind::Tool | Kind::Prompt))?;
+    Some(fitted(name, upstream_name, length_max))
+}
+
+/// Whether an alias is a URI that clients can read the resource at. An interface (MCP Apps) has to stay one.
+fn may_stand_for(uri: &str, upstream_uri: &str) -> bool {
+    let has_scheme = uri.split_once(':').is_some_and(|(scheme, _)| !scheme.is_empty());
+    let is_clean = !uri.contains(|c: char| c.is_whitespace() || c.is_control());
+    let both_or_neither = uri.starts_with(UI_SCHEME) == upstream_uri.starts_with(UI_SCHEME);
+    has_scheme && is_clean && both_or_neither && is_storable_name(uri)
 }
 
 /// The name of a definition whose wanted name is held by another: unique by the upstream's identity.
@@ -133,41 +176,59 @@ impl Claims {
     }
 
     /// Gives up the claims of these definitions of an upstream whose wanted name changed, so that names
-    /// which are freed can go to others of the same list. Each of them is to be settled next.
+    /// which are freed can go to others. Each comes with the name that it wants, and is to be settled next.
     pub fn let_go_of_unwanted<'a>(
         &mut self,
-        prefix: &str,
         upstream: UpstreamId,
-        upstream_names: impl IntoIterator<Item = &'a str>,
+        wishes: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) {
-        for name in upstream_names {
+        for (name, wanted) in wishes {
             let item = (upstream, name.to_owned());
-            let wanted = wanted(self.kind, prefix, name, self.length_max);
-            if self.held.get(&item).is_some_and(|claim| claim.wanted != wanted) {
+            if self.held.get(&item).is_some_and(|claim| !self.lasts(claim, wanted)) {
                 self.let_go(&item);
             }
         }
     }
 
-    /// The claim of one definition: the one it has, unless its wanted name changed (a new prefix),
-    /// else a new one. `Err` carries the claim that is to be stored in place of any former one.
-    pub fn settle(&mut self, prefix: &str, upstream: UpstreamId, upstream_name: &str) -> Settled {
-        let wanted = wanted(self.kind, prefix, upstream_name, self.length_max);
+    /// The claim of one definition: the one it has, unless its wanted name changed (a new prefix, another
+    /// alias), else a new one, which is to be stored in place of any former one.
+    pub fn settle(&mut self, upstream: UpstreamId, upstream_name: &str, wanted: &str) -> Settled {
         let item = (upstream, upstream_name.to_owned());
         match self.held.get(&item) {
-            Some(claim) if claim.wanted == wanted => return Settled::Kept(claim.exposed_name.clone()),
+            Some(claim) if self.lasts(claim, wanted) => return Settled::Kept(claim.exposed_name.clone()),
             Some(_) => self.let_go(&item),
             None => {}
         }
         let claim = Claim {
             kind: self.kind,
-            exposed_name: self.free_name(&wanted, upstream, upstream_name),
+            exposed_name: self.free_name(wanted, upstream, upstream_name),
             upstream_id: upstream,
             upstream_name: upstream_name.to_owned(),
-            wanted,
+            wanted: wanted.to_owned(),
         };
         self.hold(claim.clone());
         Settled::New(claim)
+    }
+
+    /// Who holds a name.
+    pub fn holder(&self, exposed_name: &str) -> Option<&(UpstreamId, String)> {
+        self.holders.get(exposed_name)
+    }
+
+    /// The claim of a definition.
+    pub fn of(&self, upstream: UpstreamId, upstream_name: &str) -> Option<&Claim> {
+        self.held.get(&(upstream, upstream_name.to_owned()))
+    }
+
+    /// Every claim, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = &Claim> {
+        self.held.values()
+    }
+
+    /// Whether a claim goes on: it is for the name that is wanted, and what came of that isn't too long by now.
+    fn lasts(&self, claim: &Claim, wanted: &str) -> bool {
+        let is_uri = matches!(self.kind, Kind::Resource | Kind::ResourceTemplate);
+        claim.wanted == wanted && (is_uri || claim.exposed_name.len() <= self.length_max)
     }
 
     fn free_name(&self, wanted: &str, upstream: UpstreamId, upstream_name: &str) -> String {
@@ -187,7 +248,8 @@ impl Claims {
         self.held.insert(item, claim);
     }
 
-    fn let_go(&mut self, item: &(UpstreamId, String)) {
+    /// Gives up the claim of a definition, if it has one.
+    pub fn let_go(&mut self, item: &(UpstreamId, String)) {
         if let Some(claim) = self.held.remove(item) {
             self.holders.remove(&claim.exposed_name);
         }
@@ -214,120 +276,4 @@ impl Settled {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use proptest::prelude::*;
-    use sql::clock::Clock;
-
-    use super::*;
-
-    const LENGTH_MAX: usize = 64;
-
-    fn upstream() -> UpstreamId {
-        UpstreamId::new(&Clock::system())
-    }
-
-    fn settle(claims: &mut Claims, upstream: UpstreamId, name: &str) -> String {
-        claims.settle("", upstream, name).exposed_name().to_owned()
-    }
-
-    #[test]
-    fn a_plain_name_stays_as_it_is() {
-        assert_eq!(wanted(Kind::Tool, "", "read_file", LENGTH_MAX), "read_file");
-        assert_eq!(wanted(Kind::Tool, "fs-", "read.file", LENGTH_MAX), "fs-read.file");
-    }
-
-    #[test]
-    fn a_name_that_fitting_changed_says_so() {
-        let chinese = wanted(Kind::Tool, "", "读文件", LENGTH_MAX);
-        assert!(chinese.starts_with("___-") && chinese.len() == 12, "{chinese}");
-        assert_ne!(chinese, wanted(Kind::Tool, "", "写文件", LENGTH_MAX));
-        let long = wanted(Kind::Tool, "", &"x".repeat(200), LENGTH_MAX);
-        assert_eq!(long.len(), LENGTH_MAX);
-    }
-
-    #[test]
-    fn the_first_to_claim_keeps_the_name() {
-        let (first, second) = (upstream(), upstream());
-        let mut claims = Claims::new(Kind::Tool, LENGTH_MAX, []);
-        assert_eq!(settle(&mut claims, first, "search"), "search");
-        let other = settle(&mut claims, second, "search");
-        assert!(other.starts_with("search__") && other.len() == "search__".len() + HASH_DIGITS, "{other}");
-        assert_eq!(settle(&mut claims, first, "search"), "search");
-    }
-
-    #[test]
-    fn a_new_prefix_is_a_new_claim_and_frees_the_old_name() {
-        let (first, second) = (upstream(), upstream());
-        let mut claims = Claims::new(Kind::Tool, LENGTH_MAX, []);
-        settle(&mut claims, first, "search");
-        assert_eq!(claims.settle("web-", first, "search").exposed_name(), "web-search");
-        assert_eq!(settle(&mut claims, second, "search"), "search");
-    }
-
-    #[test]
-    fn a_name_that_a_new_prefix_frees_goes_to_another_of_the_same_list() {
-        let id = upstream();
-        let mut claims = Claims::new(Kind::Tool, LENGTH_MAX, []);
-        let names = ["x", "px"];
-        for name in names {
-            settle(&mut claims, id, name);
-        }
-        claims.let_go_of_unwanted("p", id, names);
-        let exposed = names.map(|name| claims.settle("p", id, name).exposed_name().to_owned());
-        assert_eq!(exposed, ["px", "ppx"]);
-    }
-
-    #[test]
-    fn a_contested_uri_gets_a_scheme_of_ours() {
-        let (first, second) = (upstream(), upstream());
-        let mut claims = Claims::new(Kind::Resource, LENGTH_MAX, []);
-        assert_eq!(settle(&mut claims, first, "file:///a"), "file:///a");
-        let other = settle(&mut claims, second, "file:///a");
-        assert!(other.starts_with("mpg+") && other.ends_with(":file:///a"), "{other}");
-    }
-
-    #[test]
-    fn a_contested_interface_stays_one() {
-        let id = upstream();
-        let exposed = contested(Kind::Resource, "ui://clock/a", id, "ui://clock/a", LENGTH_MAX);
-        assert!(exposed.starts_with("ui://mpg+") && exposed.ends_with("/clock/a"), "{exposed}");
-    }
-
-    #[test]
-    fn a_mark_is_put_and_taken() {
-        for (upstreams, exposed) in [("t://{id}", "mpg+00:t://{id}"), ("ui://{id}", "ui://mpg+00/{id}")] {
-            let mark = Mark::between(upstreams, exposed).expect("they differ");
-            assert_eq!(
-                (mark.put(upstreams), mark.take(exposed)),
-                (exposed.to_owned(), Some(upstreams.into()))
-            );
-            assert_eq!(mark.take(upstreams), None);
-        }
-        assert_eq!(Mark::between("a:b", "a:b"), None);
-    }
-
-    proptest! {
-        #[test]
-        fn names_are_unique_fit_and_last(names in prop::collection::vec("[a-c ]{1,3}|[a-z]{60,80}|.{1,8}", 1..40)) {
-            let upstreams = [upstream(), upstream(), upstream()];
-            let mut claims = Claims::new(Kind::Tool, LENGTH_MAX, []);
-            let mut stored = HashMap::new();
-            for (i, name) in names.iter().enumerate() {
-                let id = upstreams[i % upstreams.len()];
-                if let Settled::New(claim) = claims.settle("p_", id, name) {
-                    stored.insert((id, name.clone()), claim);
-                }
-            }
-            let exposed: HashSet<_> = stored.values().map(|claim| claim.exposed_name.clone()).collect();
-            prop_assert_eq!(exposed.len(), stored.len());
-            prop_assert!(exposed.iter().all(|name| name.len() <= LENGTH_MAX && name.chars().all(is_name_char)));
-            // After a restart, in any order, each has the name it had.
-            let mut again = Claims::new(Kind::Tool, LENGTH_MAX, stored.values().cloned());
-            for ((id, name), claim) in &stored {
-                prop_assert_eq!(again.settle("p_", *id, name), Settled::Kept(claim.exposed_name.clone()));
-            }
-        }
-    }
-}
+mod tests;

@@ -5,19 +5,25 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ring::digest::{SHA256, digest};
 use sql::model::{
-    ConnParams, Definition, DefinitionId, Kind, NewUpstream, Timestamp, Transport, Upstream, UpstreamId,
+    AliasRule, ConnParams, Definition, DefinitionId, FilterAction, FilterRule, Kind, MatchOn, NewUpstream,
+    RuleId, RuleKinds, RuleOwner, Timestamp, Transport, Upstream, UpstreamId,
 };
 
 use super::{Catalog, UpstreamLists};
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
-/// An upstream with tools of these names.
-pub(crate) fn upstream_with(tools: &[String]) -> Arc<UpstreamLists> {
+/// An upstream that nothing is known of.
+pub(crate) fn upstream() -> Upstream {
     let params =
         ConnParams::Http { url: "http://peer.test/mcp".into(), headers: std::iter::empty().collect() };
     let new = NewUpstream::named("peer", Transport::StreamableHttp, params);
-    let upstream = Arc::new(Upstream::create(new, UpstreamId::at(NOW), NOW));
+    Upstream::create(new, UpstreamId::at(NOW), NOW)
+}
+
+/// An upstream with tools of these names.
+pub(crate) fn upstream_with(tools: &[String]) -> Arc<UpstreamLists> {
+    let upstream = Arc::new(upstream());
     let definitions = (0..).zip(tools).map(|(position, name)| tool(&upstream, name, position)).collect();
     Arc::new(UpstreamLists::new(upstream, None, definitions, Vec::new()))
 }
@@ -27,7 +33,45 @@ pub(crate) fn catalog(upstreams: &[Arc<UpstreamLists>]) -> Catalog {
     Catalog::new(1, Arc::default(), upstreams.to_vec())
 }
 
-fn tool(upstream: &Upstream, name: &str, position: i64) -> Definition {
+/// A rule that denies, or allows, the names that an expression matches.
+pub(crate) fn filter(owner: RuleOwner, action: FilterAction, pattern: &str) -> FilterRule {
+    FilterRule {
+        id: RuleId::at(NOW),
+        owner,
+        pattern: pattern.to_owned(),
+        is_regex: true,
+        match_on: MatchOn::Upstream,
+        action,
+        enabled: true,
+        sort_order: 0,
+        kinds: RuleKinds::ALL,
+        version: 1,
+        created_at: NOW,
+        updated_at: NOW,
+    }
+}
+
+/// A rule that gives the names that an expression matches another.
+pub(crate) fn alias(owner: RuleOwner, pattern: &str, target: &str) -> AliasRule {
+    AliasRule {
+        id: RuleId::at(NOW),
+        owner,
+        pattern: pattern.to_owned(),
+        is_regex: true,
+        match_on: MatchOn::Upstream,
+        target_name: Some(target.to_owned()),
+        target_description: None,
+        enabled: true,
+        sort_order: 0,
+        kinds: RuleKinds::ALL,
+        version: 1,
+        created_at: NOW,
+        updated_at: NOW,
+    }
+}
+
+/// A tool as an upstream has it, under its own name.
+pub(crate) fn tool(upstream: &Upstream, name: &str, position: i64) -> Definition {
     let body = serde_json::json!({"name": name, "inputSchema": {"type": "object", "properties": {
         "region": {"type": "string", "x-mcp-header": "Region"}
     }}});

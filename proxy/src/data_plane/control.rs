@@ -4,17 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use sql::model::{
-    ConnParams, Definition, FieldError, Kind, OAuthAuthorization, OAuthGrant, Upstream, UpstreamId,
+    ConnParams, FieldError, Finding, Kind, OAuthAuthorization, OAuthGrant, Upstream, UpstreamId,
 };
 use tokio::time::timeout;
 
 use super::Parts;
 use crate::control::{
     Check, ConnectionState, ControlPlane, Health, OAuthError, OAuthReturn, OAuthStart, OAuthStarted,
-    OAuthState, OAuthStatus, Stage, SyncError, SyncReport, TestReport, ToolRow, UpstreamStatus,
+    OAuthState, OAuthStatus, Stage, SyncError, SyncReport, TestReport, UnreadableRow, UpstreamStatus,
 };
 use crate::sync;
 use crate::upstream::call::CallError;
@@ -58,16 +57,8 @@ impl ControlPlane for Parts {
         checks.map(|check| Check { at: check.at, ok: check.ok, ms: check.ms, reason: check.reason }).collect()
     }
 
-    fn tools(&self) -> Arc<[ToolRow]> {
-        let snapshot = self.published.current();
-        let mut rows: Vec<ToolRow> = snapshot
-            .catalog
-            .items(Kind::Tool)
-            .iter()
-            .map(|item| self.row(&item.upstream, &item.definition))
-            .collect();
-        rows.sort_by(|a, b| a.exposed_name.cmp(&b.exposed_name));
-        rows.into()
+    fn findings(&self, id: UpstreamId) -> Vec<Finding> {
+        self.published.current().catalog.findings(id).to_vec()
     }
 
     fn check_spec(&self, upstream: &Upstream) -> Vec<FieldError> {
@@ -110,7 +101,9 @@ impl ControlPlane for Parts {
             revision: snapshot.catalog.revision,
             published_at: Some(snapshot.published_at),
             problem: self.published.problem(),
-            tools: snapshot.catalog.items(Kind::Tool).len() as u64,
+            unreadable: self.published.unreadable_rows().into_iter().map(unreadable).collect(),
+            call_records: self.call_log.counts(),
+            tools: snapshot.catalog.count(Kind::Tool) as u64,
             calls_in_flight: statuses.values().map(|status| status.calls_in_flight as u64).sum(),
             streams: self.streams.total(),
             parked_calls: self.parking.len() as u64,
@@ -175,30 +168,10 @@ impl Parts {
             missing_scope,
         })
     }
+}
 
-    fn row(&self, upstream: &Upstream, definition: &Definition) -> ToolRow {
-        #[derive(Default, Deserialize)]
-        struct Shown {
-            title: Option<String>,
-            description: Option<String>,
-        }
-        // A definition with a title of another type is shown without it; it still goes to clients as it came.
-        let shown: Shown = serde_json::from_slice(&definition.body).unwrap_or_default();
-        ToolRow {
-            id: definition.id,
-            upstream_id: upstream.id,
-            upstream_name: upstream.name.clone(),
-            name: definition.upstream_name.clone(),
-            exposed_name: definition.exposed_name.clone(),
-            title: shown.title,
-            description: shown.description,
-            enabled: definition.enabled,
-            stale: !self
-                .upstreams
-                .status(upstream.id)
-                .is_some_and(|status| status.state == upstream::ConnectionState::Available),
-        }
-    }
+fn unreadable(bad: sql::UnreadableRow) -> UnreadableRow {
+    UnreadableRow { table: bad.table, id: bad.row, column: bad.column }
 }
 
 fn sync_error(error: sync::SyncError) -> SyncError {

@@ -116,7 +116,7 @@ impl Scene {
     /// The exposed names, in order of their upstreams.
     fn names(&self) -> Vec<String> {
         let catalog = Arc::clone(&self.plane.0.published.current().catalog);
-        catalog.items(Kind::Tool).iter().map(|item| item.exposed_name.to_string()).collect()
+        catalog.items(Kind::Tool).map(|item| item.exposed_name.to_string()).collect()
     }
 
     async fn names_become(&self, expected: &[&str]) {

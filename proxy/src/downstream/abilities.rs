@@ -4,7 +4,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// The client capabilities that decide whether a request is put to a client.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a capability that a client has or lacks")]
 pub struct Abilities {
     /// `sampling/createMessage`.
@@ -18,6 +18,13 @@ pub struct Abilities {
 }
 
 impl Abilities {
+    /// All that the gateway relays.
+    pub const ALL: Self = Self { sampling: true, elicitation_form: true, elicitation_url: true, roots: true };
+
+    /// None of it, which is also what is taken for granted of a client that says nothing.
+    pub const NONE: Self =
+        Self { sampling: false, elicitation_form: false, elicitation_url: false, roots: false };
+
     /// Reads the raw `capabilities` of `initialize`, or the `clientCapabilities` of a modern request.
     /// What isn't an object declares nothing.
     pub fn of(capabilities: &str) -> Self {

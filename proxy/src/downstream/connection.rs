@@ -23,12 +23,15 @@ use super::dispatch::{Asked, Client, Dispatch, ModernClient, Outcome, Running};
 use super::in_flight::Permit;
 use super::incoming;
 use super::live::Live;
+use super::mode::ModeOf;
 use super::modern_checks;
 use super::outlet::{self, Outgoing, Outlet, Pieces};
 use super::session::Session;
 use super::stream::{self, Recipient};
 use super::subscriptions::Subscriptions;
 use crate::access::{Admitted, Caller};
+use crate::catalog::View;
+use crate::facet::McpPath;
 use crate::refusal::Refusal;
 use crate::tasks::Tasks;
 use crate::upstream::backoff;
@@ -62,7 +65,7 @@ pub struct Opened {
 /// One connection. It has the id of its session, in both.
 pub struct Connection {
     id: Uuid,
-    face: &'static str,
+    path: McpPath,
     shared: Connections,
     caller: Caller,
     outgoing: Outgoing,
@@ -87,13 +90,13 @@ pub enum Ended {
 
 impl Connections {
     /// A connection for a caller on a path, unless the key has as many as it may have.
-    pub fn open(&self, caller: Caller, face: &'static str) -> Result<Opened, Refusal> {
+    pub fn open(&self, caller: Caller, path: McpPath) -> Result<Opened, Refusal> {
         let permit = self.subscriptions.permit(caller.key().id)?;
         let (outgoing, queue) = outlet::outgoing();
         let id = Uuid::now_v7();
         let connection = Arc::new(Connection {
             id,
-            face,
+            path,
             shared: self.clone(),
             caller,
             outgoing,
@@ -194,8 +197,10 @@ impl Connection {
         if request.method.as_str() == "subscriptions/listen" {
             return self.listen(caller, &request).await;
         }
-        let client = Client::Modern(ModernClient::of(meta));
-        self.request(caller, client, request).await;
+        let view = self.shared.dispatch.view(caller).await;
+        let mode = ModeOf::Path(self.path.mode).now(caller.key(), view.settings());
+        let client = Client::Modern(ModernClient::of(meta, self.path.full_path, mode));
+        self.request(caller, client, view, request).await;
     }
 
     /// A subscription runs until it is cancelled, as a call does.
@@ -203,7 +208,8 @@ impl Connection {
         let cancelled = CancellationToken::new();
         let outlet = Outlet::Shared(self.outgoing.clone());
         let subscriptions = &self.shared.subscriptions;
-        match subscriptions.listen_beside(request, caller.clone(), outlet, cancelled.clone()) {
+        match subscriptions.listen_beside(request, caller.clone(), self.path.mode, outlet, cancelled.clone())
+        {
             Ok(listening) => {
                 let entered = self.live.enter_call(request.id.detached(), cancelled);
                 self.spawn("mcp listen", async move {
@@ -223,7 +229,8 @@ impl Connection {
                 self.initialize(caller, &request).await;
             }
             (Message::Request(request), Some(session)) => {
-                self.request(caller, Client::Legacy(session), request).await;
+                let view = self.shared.dispatch.view(caller).await;
+                self.request(caller, Client::Legacy(session), view, request).await;
             }
             // The one thing that both sides may ask before there is a session.
             (Message::Request(request), None) if request.method.as_str() == "ping" => {
@@ -245,13 +252,14 @@ impl Connection {
     async fn initialize(self: &Arc<Self>, caller: &Caller, request: &Request) {
         let shared = &self.shared;
         let now = shared.clock.now();
-        match incoming::initialize(&shared.dispatch, caller, self.face, now, request) {
+        match incoming::initialize(&shared.dispatch, caller, self.path, now, request).await {
             Err(message) => self.say(message).await,
             Ok((session, message)) => {
+                let mode = session.mode;
                 *self.session() = Some(Arc::new(Session { id: self.id, ..session }));
                 self.say(message).await;
                 let outlet = Outlet::Shared(self.outgoing.clone());
-                let beside = shared.subscriptions.beside(self.id, caller.clone(), outlet);
+                let beside = shared.subscriptions.beside(self.id, mode, caller.clone(), outlet);
                 self.spawn("mcp notifications", beside);
             }
         }
@@ -292,11 +300,10 @@ impl Connection {
         }
     }
 
-    async fn request(self: &Arc<Self>, caller: &Caller, client: Client, request: Request) {
+    async fn request(self: &Arc<Self>, caller: &Caller, client: Client, view: Arc<View>, request: Request) {
         let dispatch = &self.shared.dispatch;
         let id = request.id.detached();
-        let asked =
-            Asked { request, client: client.clone(), caller: caller.clone(), view: dispatch.view(caller) };
+        let asked = Asked { request, client: client.clone(), caller: caller.clone(), view };
         let running = match dispatch.request(asked) {
             Outcome::Done(answered) => return self.say(answered.message).await,
             Outcome::Running(running) => running,

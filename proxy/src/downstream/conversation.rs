@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::bridge::degraded::Marks;
+use crate::downstream::abilities::Abilities;
 use crate::upstream::call::Answer;
 use crate::wire::meta::LogLevel;
 
@@ -103,6 +104,8 @@ pub struct Conversation {
     key: Option<Owner>,
     /// The least severe log message that the client wants of this call, where it said so.
     log_level: Option<LogLevel>,
+    /// What its client can be asked, where it says so with each request.
+    abilities: Option<Abilities>,
     outbound: mpsc::Sender<Outbound>,
     overflow: CancellationToken,
     marks: Marks,
@@ -118,8 +121,16 @@ pub struct Outbox {
 pub fn open(owner: Owner, cancel: CancellationToken) -> (Conversation, Outbox) {
     let (outbound, inbound) = mpsc::channel(QUEUE_MESSAGES_MAX);
     let marks = Marks::default();
-    let conversation =
-        Conversation { owner, key: None, log_level: None, outbound, overflow: cancel, marks, relay: None };
+    let conversation = Conversation {
+        owner,
+        key: None,
+        log_level: None,
+        abilities: None,
+        outbound,
+        overflow: cancel,
+        marks,
+        relay: None,
+    };
     (conversation, Outbox { inbound })
 }
 
@@ -155,6 +166,17 @@ impl Conversation {
     /// The least severe log message that is wanted, where anything was said of it.
     pub fn log_level(&self) -> Option<LogLevel> {
         self.log_level
+    }
+
+    /// The same, whose client said with this request what it can be asked: a modern one.
+    #[must_use]
+    pub fn able_to(self, abilities: Abilities) -> Self {
+        Self { abilities: Some(abilities), ..self }
+    }
+
+    /// What its client said with this request that it can be asked; `None` where a handshake said it.
+    pub fn abilities(&self) -> Option<Abilities> {
+        self.abilities
     }
 
     /// Whose call it is.

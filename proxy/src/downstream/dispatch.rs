@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::StatusCode;
-use sql::model::Kind;
+use sql::model::{Era, KeyMode, Kind, Mode};
 use tokio_util::sync::CancellationToken;
 
 use self::answers::{list_head, list_tail};
@@ -29,15 +29,17 @@ use super::tasks::{self, Tasks};
 use super::verbs::{CALL_TOOL, COMPLETE, GET_PROMPT, READ_RESOURCE, Verb};
 use crate::access::Caller;
 use crate::bridge::parked::Parking;
+use crate::call_log::{Begun, CallLog, Way, outcome_of};
 use crate::catalog::follow::Published;
-use crate::catalog::{Policy, View, lists};
+use crate::catalog::search::indexes::Indexes;
+use crate::catalog::{View, lists};
 use crate::upstream::Upstreams;
 use crate::wire::envelope::{Field, Params, Request};
 use crate::wire::ids::Id;
 use crate::wire::meta::{LogLevel, RequestMeta};
 
 pub(crate) use self::answers::response;
-pub(super) use self::answers::{answered, done_error, done_result, failed, unknown};
+pub(super) use self::answers::{answered, done_error, done_result, failed, own_result, unknown};
 
 const METHOD_NOT_FOUND: i64 = -32601;
 const INVALID_PARAMS: i64 = -32602;
@@ -61,6 +63,10 @@ pub struct Dispatch {
     pub parking: Parking,
     /// What is needed to know tasks again.
     pub tasks: Tasks,
+    /// What smart mode searches.
+    pub indexes: Indexes,
+    /// Where each call leaves its record.
+    pub call_log: CallLog,
 }
 
 /// Who asks, in the terms of its era.
@@ -73,23 +79,29 @@ pub enum Client {
 }
 
 /// What a modern request says of its client.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ModernClient {
+    /// The path it came on, in its one spelling.
+    pub face: &'static str,
     /// The least severe log message wanted; absent: none.
     pub log_level: Option<LogLevel>,
     /// What it can be asked: the raw `clientCapabilities`, read only where something is asked.
     pub capabilities: Option<Bytes>,
     /// The token that it wants progress under.
     pub progress_token: Option<Id>,
+    /// The mode that is in force for it.
+    pub mode: Mode,
 }
 
 impl ModernClient {
-    /// What `_meta` says.
-    pub fn of(meta: RequestMeta) -> Self {
+    /// What `_meta` says, of a client that came on this path and is in this mode.
+    pub fn of(meta: RequestMeta, face: &'static str, mode: Mode) -> Self {
         Self {
+            face,
             log_level: meta.log_level,
             capabilities: meta.client_capabilities,
             progress_token: meta.progress_token,
+            mode,
         }
     }
 
@@ -100,8 +112,23 @@ impl ModernClient {
 }
 
 impl Client {
-    fn is_modern(&self) -> bool {
+    pub(super) fn is_modern(&self) -> bool {
         matches!(self, Self::Modern(_))
+    }
+
+    fn mode(&self) -> Mode {
+        match self {
+            Self::Legacy(session) => session.mode,
+            Self::Modern(client) => client.mode,
+        }
+    }
+
+    /// The path it came on, which says its transport and may say its mode.
+    fn face(&self) -> &str {
+        match self {
+            Self::Legacy(session) => &session.face,
+            Self::Modern(client) => client.face,
+        }
     }
 }
 
@@ -171,18 +198,20 @@ impl Running {
 
 impl Dispatch {
     /// What `caller` sees now.
-    pub fn view(&self, caller: &Caller) -> Arc<View> {
-        self.published.current().view(&Policy::of(caller.key()))
+    pub async fn view(&self, caller: &Caller) -> Arc<View> {
+        self.published.current().view_soon(caller.policy()).await
     }
 
     /// Answers a request, or starts its call.
     pub fn request(self: &Arc<Self>, asked: Asked) -> Outcome {
-        let modern = asked.client.is_modern();
+        let (modern, mode) = (asked.client.is_modern(), asked.client.mode());
         match asked.request.method.as_str() {
+            "tools/list" if mode == Mode::Smart => self.smart_list(&asked),
             "tools/list" => Self::list(&asked, Kind::Tool),
             "prompts/list" => Self::list(&asked, Kind::Prompt),
             "resources/list" => Self::list(&asked, Kind::Resource),
             "resources/templates/list" => Self::list(&asked, Kind::ResourceTemplate),
+            "tools/call" if mode == Mode::Smart => self.smart_call(asked),
             "tools/call" => self.call(asked, &CALL_TOOL),
             "prompts/get" => self.call(asked, &GET_PROMPT),
             "resources/read" => self.call(asked, &READ_RESOURCE),
@@ -194,7 +223,7 @@ impl Dispatch {
             "resources/unsubscribe" if !modern => self.unsubscribe(&asked),
             "ping" if !modern => done_result(&asked, Bytes::from_static(b"{}")),
             "logging/setLevel" if !modern => self.set_level(&asked),
-            "server/discover" if modern => done_result(&asked, initialize::discover(&asked.view)),
+            "server/discover" if modern => done_result(&asked, initialize::discover(&asked.view, mode)),
             method if method.starts_with("tasks/") => self.task(asked),
             method => done_error(&asked, METHOD_NOT_FOUND, &format!("Method not found: {method}")),
         }
@@ -240,7 +269,7 @@ impl Dispatch {
         }
     }
 
-    fn call(self: &Arc<Self>, asked: Asked, verb: &'static Verb) -> Outcome {
+    pub(super) fn call(self: &Arc<Self>, asked: Asked, verb: &'static Verb) -> Outcome {
         let Some(subject) = asked.request.params.as_ref().and_then(|params| (verb.subject)(params)) else {
             return done_error(&asked, INVALID_PARAMS, verb.needs);
         };
@@ -258,9 +287,13 @@ impl Dispatch {
         let (conversation, outbox) = conversation::open(owner(&asked), token.clone());
         let conversation = conversation.of_key(asked.caller.key().id).hearing(self.wanted_level(&asked));
         let dispatch = Arc::clone(self);
+        let recording = self.call_log.begin(verb.recorded, &item, begun(&asked));
         let answer = Box::pin(async move {
-            let answer = dispatch.carry(&asked, verb, &item, &subject, conversation, token).await;
+            let carried = dispatch.carry(&asked, verb, &item, &subject, conversation, token).await;
             drop(permit);
+            let outcome = outcome_of(verb.recorded, &carried);
+            let answer = carried.unwrap_or_else(|error| failed(&asked, &item.upstream, &error));
+            recording.end(outcome, &answer);
             answered(&asked, answer)
         });
         Outcome::Running(Running { outbox, answer, cancel })
@@ -274,6 +307,17 @@ impl Dispatch {
             Client::Modern(client) => client.log_level,
         };
         said.map(|level| level.min(LEVEL_DEFAULT))
+    }
+}
+
+/// What a call's record says of who asks.
+fn begun(asked: &Asked) -> Begun {
+    Begun {
+        key: asked.caller.key().id,
+        // The mode that the call was made in: that of a session may no longer be what its key or the settings say.
+        way: Way::of(asked.client.face(), KeyMode::Inherit, asked.client.mode()),
+        era: if asked.client.is_modern() { Era::Modern } else { Era::Legacy },
+        bytes_in: asked.request.params.as_ref().map_or(0, |params| params.raw().len()),
     }
 }
 

@@ -5,9 +5,8 @@ use async_trait::async_trait;
 use super::sse::Sse;
 use super::streamable_http::StreamableHttp;
 use super::websocket::Websocket;
-use crate::facet::{McpTransport, PathMode};
+use crate::facet::McpTransport;
 use crate::http_bridge::{McpRequest, McpService, Reply};
-use crate::refusal::Refusal;
 
 /// All transports.
 pub struct Endpoints {
@@ -22,9 +21,6 @@ pub struct Endpoints {
 #[async_trait]
 impl McpService for Endpoints {
     async fn serve(&self, request: McpRequest) -> Reply {
-        if request.path.mode == Some(PathMode::Smart) {
-            return Refusal::NotFound.respond(&request.context.request_id);
-        }
         match request.path.transport {
             McpTransport::StreamableHttp => self.streamable_http.serve(request).await,
             McpTransport::Sse => self.sse.stream(&request),

@@ -12,10 +12,12 @@ use super::conversation::Owner;
 use super::dispatch::{Asked, Client, Dispatch, Outcome, Running, response};
 use super::initialize::{self, InitializeParams};
 use super::live::LiveSessions;
+use super::mode::ModeOf;
 use super::outlet::Pieces;
 use super::session::Session;
 use super::session_log::SessionLog;
 use crate::access::Caller;
+use crate::facet::McpPath;
 use crate::tasks::Tasks;
 use crate::upstream::call::Answer;
 use crate::wire::compose;
@@ -29,10 +31,10 @@ const INVALID_PARAMS: i64 = -32602;
 const ROOTS_CHANGED: &str = "notifications/roots/list_changed";
 
 /// A new session and the answer that tells of it; where there can be none, the answer that says why.
-pub fn initialize(
+pub async fn initialize(
     dispatch: &Dispatch,
     caller: &Caller,
-    face: &'static str,
+    path: McpPath,
     now: Timestamp,
     request: &Request,
 ) -> Result<(Session, Pieces), Pieces> {
@@ -46,9 +48,11 @@ pub fn initialize(
         return Err(vec![compose::error(Some(&request.id), INVALID_PARAMS, text, None)]);
     };
     let version = initialize::negotiate(&params.protocol_version);
-    let session =
-        Session::new(caller.key().id, face.into(), version, now, params.capabilities, params.client_info);
-    let result = Answer::Result(initialize::initialize(&dispatch.view(caller), version));
+    let view = dispatch.view(caller).await;
+    let (key, face) = (caller.key().id, path.full_path.into());
+    let session = Session::new(key, face, version, now, params.capabilities, params.client_info);
+    let session = Session { mode: ModeOf::Path(path.mode).now(caller.key(), view.settings()), ..session };
+    let result = Answer::Result(initialize::initialize(&view, version, session.mode));
     Ok((session, response(&request.id, result)))
 }
 
@@ -154,7 +158,7 @@ async fn element(
     if let Some(kept) = kept {
         kept.keep_level(session, &request).await;
     }
-    let (view, id) = (dispatch.view(caller), request.id.clone());
+    let (view, id) = (dispatch.view(caller).await, request.id.clone());
     let client = Client::Legacy(Arc::clone(session));
     let running = match dispatch.request(Asked { request, client, caller: caller.clone(), view }) {
         Outcome::Done(answered) => return Some(answered.message),

@@ -4,8 +4,9 @@
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use sql::model::Kind;
+use sql::model::{Kind, Mode};
 
+use super::smart_mode;
 use crate::bridge;
 use crate::catalog::View;
 use crate::wire::meta::{self, Version};
@@ -38,18 +39,18 @@ pub fn supported_versions() -> Vec<&'static str> {
 }
 
 /// The result of `initialize`.
-pub fn initialize(view: &View, version: Version) -> Bytes {
+pub fn initialize(view: &View, version: Version, mode: Mode) -> Bytes {
     let mut result = json!({
         "protocolVersion": version.as_str(),
         "capabilities": with_tasks(capabilities(view), view, version),
         "serverInfo": server_info(),
     });
-    add_instructions(view, &mut result);
+    add_instructions(view, mode, &mut result);
     Bytes::from(result.to_string())
 }
 
 /// The result of `server/discover`; what every modern result carries is added where it is sent.
-pub fn discover(view: &View) -> Bytes {
+pub fn discover(view: &View, mode: Mode) -> Bytes {
     let mut result = json!({
         "resultType": "complete",
         "supportedVersions": supported_versions(),
@@ -58,7 +59,7 @@ pub fn discover(view: &View) -> Bytes {
         "ttlMs": 0,
         "cacheScope": "private",
     });
-    add_instructions(view, &mut result);
+    add_instructions(view, mode, &mut result);
     Bytes::from(result.to_string())
 }
 
@@ -108,8 +109,11 @@ fn server_info() -> Value {
     serde_json::from_slice(&bridge::implementation()).expect("a literal of ours is valid JSON")
 }
 
-fn add_instructions(view: &View, result: &mut Value) {
-    let mut text = String::new();
+fn add_instructions(view: &View, mode: Mode, result: &mut Value) {
+    let mut text = match mode {
+        Mode::Smart => format!("{}\n\n", smart_mode::USE),
+        Mode::Full => String::new(),
+    };
     for lists in view.upstreams() {
         let Some(instructions) = lists.info.as_ref().and_then(|info| info.instructions.as_deref()) else {
             continue;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sql::clock::Clock;
-use sql::model::{ApiKeyId, Timestamp};
+use sql::model::{ApiKeyId, Mode, Timestamp};
 use sql::seal::Sealer;
 use uuid::Uuid;
 
@@ -39,6 +39,9 @@ pub struct Session {
     /// The face it was made on: transport and mode, as in the path.
     #[serde(rename = "f")]
     pub face: Arc<str>,
+    /// The mode it began in, which it keeps.
+    #[serde(rename = "m")]
+    pub mode: Mode,
     /// The negotiated version.
     #[serde(rename = "v")]
     #[serde(with = "version_text")]
@@ -55,7 +58,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// A new session. Client words that are too long for a token are reduced to what is acted on.
+    /// A new session, in full mode. Client words that are too long for a token are reduced to what is acted on.
     pub fn new(
         key: ApiKeyId,
         face: Arc<str>,
@@ -70,7 +73,8 @@ impl Session {
             capabilities
         };
         let client_info = client_info.filter(|info| info.get().len() <= CLIENT_BYTES_MAX / 2);
-        Self { id: Uuid::now_v7(), key, face, version, created_at, capabilities, client_info }
+        let mode = Mode::Full;
+        Self { id: Uuid::now_v7(), key, face, mode, version, created_at, capabilities, client_info }
     }
 
     /// When the token stops being valid, with sessions that live `ttl_s`.

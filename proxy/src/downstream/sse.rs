@@ -62,7 +62,7 @@ impl Sse {
     /// Opens a stream.
     pub fn stream(&self, http: &McpRequest) -> Reply {
         let face = http.path.full_path;
-        let opened = match self.connections.open(http.admitted.caller().clone(), face) {
+        let opened = match self.connections.open(http.admitted.caller().clone(), http.path) {
             Ok(opened) => opened,
             Err(refusal) => return refusal.respond(&http.context.request_id),
         };

@@ -13,6 +13,7 @@ use http::{HeaderName, Method, StatusCode};
 
 use super::dispatch::{Answered, Asked, Client, Dispatch, ModernClient, Outcome};
 use super::incoming::{self, Kept};
+use super::mode::ModeOf;
 use super::modern_checks;
 use super::replay::{EventId, Form};
 use super::session::{Session, SessionSealer};
@@ -88,15 +89,16 @@ impl StreamableHttp {
             }
         };
         let caller = http.admitted.caller().clone();
-        let view = self.dispatch.view(&caller);
-        let meta = match modern_checks::check(&http.head.headers, &request, &view) {
+        let view = self.dispatch.view(&caller).await;
+        let mode = ModeOf::Path(http.path.mode).now(caller.key(), view.settings());
+        let meta = match modern_checks::check(&http.head.headers, &request, &view, mode) {
             Ok(meta) => meta,
             Err(refused) => return stream::json(refused.into_answer(&request.id)),
         };
         if request.method.as_str() == "subscriptions/listen" {
-            return self.subscriptions.listen(&request, caller, &http.context.request_id);
+            return self.subscriptions.listen(&request, caller, http.path.mode, &http.context.request_id);
         }
-        let client = Client::Modern(ModernClient::of(meta));
+        let client = Client::Modern(ModernClient::of(meta, http.path.full_path, mode));
         self.request(Asked { request, client, caller, view }, http).await
     }
 
@@ -104,7 +106,7 @@ impl StreamableHttp {
         if let Message::Request(request) = &message
             && request.method.as_str() == "initialize"
         {
-            return self.initialize(&http, request);
+            return self.initialize(&http, request).await;
         }
         let session = match self.session(&http) {
             Ok(session) => session,
@@ -124,9 +126,10 @@ impl StreamableHttp {
         }
     }
 
-    fn initialize(&self, http: &McpRequest, request: &Request) -> Reply {
-        let (face, now) = (http.path.full_path, self.sealer.now());
-        let opened = incoming::initialize(&self.dispatch, http.admitted.caller(), face, now, request);
+    async fn initialize(&self, http: &McpRequest, request: &Request) -> Reply {
+        let now = self.sealer.now();
+        let opened =
+            incoming::initialize(&self.dispatch, http.admitted.caller(), http.path, now, request).await;
         let (session, message) = match opened {
             Ok(opened) => opened,
             Err(message) => return stream::json(Answered { status: StatusCode::OK, message }),
@@ -140,7 +143,7 @@ impl StreamableHttp {
     async fn legacy_request(&self, http: McpRequest, session: Arc<Session>, request: Request) -> Reply {
         self.kept(&session).keep_level(&session, &request).await;
         let caller = http.admitted.caller().clone();
-        let view = self.dispatch.view(&caller);
+        let view = self.dispatch.view(&caller).await;
         self.request(Asked { request, client: Client::Legacy(session), caller, view }, http).await
     }
 

@@ -13,7 +13,7 @@ mod tests;
 mod watch;
 
 use bytes::Bytes;
-use sql::model::ApiKeyId;
+use sql::model::{ApiKeyId, Mode};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -23,6 +23,7 @@ use self::watch::{ANNOUNCED, Face, Open, Watch};
 use super::in_flight::{CallsInFlight, Permit};
 use super::live::LiveSessions;
 use super::log_feed::{self, LogFeed};
+use super::mode::ModeOf;
 use super::outlet::{Outlet, Pieces};
 use super::replay::{self, EventId, Form, StreamLog};
 use super::resource_updates::{Attached, ResourceUpdates, Source};
@@ -30,8 +31,9 @@ use super::session::Session;
 use super::stream;
 use super::tasks::ids::TaskIds;
 use crate::access::{Caller, Keys};
+use crate::catalog::View;
 use crate::catalog::follow::Published;
-use crate::catalog::{Policy, View};
+use crate::facet::PathMode;
 use crate::http_bridge::Reply;
 use crate::refusal::Refusal;
 use crate::tasks::Tasks;
@@ -67,6 +69,14 @@ pub struct Subscriptions {
     pub tasks: Tasks,
 }
 
+/// What a subscription of 2026-07-28 begins with.
+struct Listening {
+    mode: Option<PathMode>,
+    outlet: Outlet,
+    ended: CancellationToken,
+    permit: Permit,
+}
+
 impl Subscriptions {
     /// The GET stream of a legacy session (Streamable HTTP, listening for messages from the server). It
     /// takes the place of another that the session has.
@@ -82,7 +92,8 @@ impl Subscriptions {
         let connection = log.open(Some(permit)).copy(events, caller.revoked().clone(), stopping);
         let inbox = self.updates.attach(session.id, caller.key().id);
         let open = self.of_session(session.id, inbox, Outlet::Log(log), None);
-        let watch = Watch::new(self, caller, open, &ANNOUNCED.map(|(method, _)| method));
+        let mode = ModeOf::Session(session.mode);
+        let watch = Watch::new(self, caller, mode, open, &ANNOUNCED.map(|(method, _)| method));
         // The stream goes on for a while without its connection.
         self.tasks.spawn_here("mcp get stream", async { tokio::join!(watch.run(), connection) });
         stream::event_stream(body)
@@ -133,6 +144,7 @@ impl Subscriptions {
     pub fn beside(
         &self,
         session: Uuid,
+        mode: Mode,
         caller: Caller,
         outlet: Outlet,
     ) -> impl Future<Output = ()> + Send + use<> {
@@ -140,7 +152,8 @@ impl Subscriptions {
         self.updates.end(session);
         let inbox = self.updates.attach(session, caller.key().id).to_the_end();
         let open = self.of_session(session, inbox, outlet, None);
-        Watch::new(self, caller, open, &ANNOUNCED.map(|(method, _)| method)).run()
+        let mode = ModeOf::Session(mode);
+        Watch::new(self, caller, mode, open, &ANNOUNCED.map(|(method, _)| method)).run()
     }
 
     fn of_session(&self, session: Uuid, inbox: Attached, outlet: Outlet, permit: Option<Permit>) -> Open {
@@ -155,7 +168,13 @@ impl Subscriptions {
     }
 
     /// `subscriptions/listen`: the acknowledgement first, then only what was asked for.
-    pub fn listen(&self, request: &Request, caller: Caller, request_id: &str) -> Reply {
+    pub fn listen(
+        &self,
+        request: &Request,
+        caller: Caller,
+        mode: Option<PathMode>,
+        request_id: &str,
+    ) -> Reply {
         let filter = match Filter::of(request) {
             Ok(filter) => filter,
             Err(answered) => return stream::json(answered),
@@ -166,7 +185,8 @@ impl Subscriptions {
         };
         let (events, body) = mpsc::channel(EVENTS_MAX);
         let (outlet, ended) = (Outlet::Events(events), CancellationToken::new());
-        let listening = self.listening(request, filter, caller, outlet, ended, permit);
+        let open = Listening { mode, outlet, ended, permit };
+        let listening = self.listening(request, filter, caller, open);
         self.tasks.spawn_here("mcp listen stream", listening);
         stream::event_stream(body)
     }
@@ -177,13 +197,15 @@ impl Subscriptions {
         &self,
         request: &Request,
         caller: Caller,
+        mode: Option<PathMode>,
         outlet: Outlet,
         cancelled: CancellationToken,
     ) -> Result<impl Future<Output = ()> + Send + use<>, Pieces> {
         let filter = Filter::of(request).map_err(|answered| answered.message)?;
         let refused = |refusal: Refusal| vec![compose::error_raw(Some(&request.id), &refusal.error_object())];
         let permit = self.permit(caller.key().id).map_err(refused)?;
-        Ok(self.listening(request, filter, caller, outlet, cancelled, permit))
+        let open = Listening { mode, outlet, ended: cancelled, permit };
+        Ok(self.listening(request, filter, caller, open))
     }
 
     /// A subscription, entered when this returns; resolves when it is over.
@@ -192,22 +214,21 @@ impl Subscriptions {
         request: &Request,
         filter: Filter,
         caller: Caller,
-        outlet: Outlet,
-        ended: CancellationToken,
-        permit: Permit,
+        Listening { mode, outlet, ended, permit }: Listening,
     ) -> impl Future<Output = ()> + Send + use<> {
         let id = request.id.detached().raw().clone();
         let who = Uuid::now_v7();
         let inbox = self.updates.attach(who, caller.key().id).to_the_end();
         let settling = self.subscribe(who, &caller, &filter);
         let open = Open { face: Face::Listen { id }, inbox, outlet, ended, permit: Some(permit) };
-        Watch::new(self, caller, open, &filter.methods()).listen(filter, settling)
+        Watch::new(self, caller, ModeOf::Path(mode), open, &filter.methods()).listen(filter, settling)
     }
 
     /// Subscribes a stream to the resources and tasks that its view shows and whose upstreams tell of
     /// changes. Each is named as the client does.
     fn subscribe(&self, who: Uuid, caller: &Caller, filter: &Filter) -> Vec<(Topic, Settling)> {
-        let view = self.published.current().view(&Policy::of(caller.key()));
+        // It was made, if it had to be, for the request that asks for this.
+        let view = self.published.current().view(caller.policy());
         let resources = filter.resource_subscriptions.iter().map(|uri| Topic::resource(uri));
         let tasks = filter.task_ids.iter().map(|id| Topic::task(id));
         let mut settling: Vec<(Topic, Settling)> = Vec::new();

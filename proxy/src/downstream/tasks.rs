@@ -133,7 +133,7 @@ impl Dispatch {
     }
 
     /// Runs `work` as a call among those of its key.
-    fn begin<W, F>(self: &Arc<Self>, asked: Asked, work: W) -> Outcome
+    pub(super) fn begin<W, F>(self: &Arc<Self>, asked: Asked, work: W) -> Outcome
     where
         W: FnOnce(Arc<Self>, Asked, Conversation, CancellationToken) -> F + Send + 'static,
         F: Future<Output = (Asked, Answer)> + Send + 'static,
@@ -266,6 +266,11 @@ pub(super) fn audience(client: &Client) -> Audience {
         Client::Legacy(session) if legacy::takes_tasks(session) => Audience::Tasks,
         Client::Legacy(_) | Client::Modern(_) => Audience::Plain,
     }
+}
+
+/// Whether its client may call a tool as a task, and a tool that it sees can be called so.
+pub(super) fn may_call_as_task(asked: &Asked) -> bool {
+    audience(&asked.client) == Audience::Tasks && asked.view.offered().task_calls
 }
 
 /// The item of a call, unless its client isn't shown it.

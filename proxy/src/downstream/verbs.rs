@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sql::model::Kind;
+use sql::model::{CallMethod, Kind};
 
 use crate::bridge;
 use crate::catalog::{Item, View};
@@ -22,6 +22,8 @@ const RESOURCE_NOT_FOUND: i64 = -32002;
 pub(super) struct Verb {
     /// The method, of clients and upstreams alike.
     pub(super) method: &'static str,
+    /// What its record calls it.
+    pub(super) recorded: CallMethod,
     /// What params must have, in words for who left it out.
     pub(super) needs: &'static str,
     /// Whether a modern client may be asked for input before it is answered (2026-07-28, multi
@@ -33,6 +35,7 @@ pub(super) struct Verb {
 
 pub(super) const CALL_TOOL: Verb = Verb {
     method: "tools/call",
+    recorded: CallMethod::CallTool,
     needs: "params.name must be a string",
     may_ask: true,
     subject: |params| Some(Subject { name: params.name()?.to_string(), place: Place::Tool }),
@@ -40,6 +43,7 @@ pub(super) const CALL_TOOL: Verb = Verb {
 
 pub(super) const GET_PROMPT: Verb = Verb {
     method: "prompts/get",
+    recorded: CallMethod::GetPrompt,
     needs: "params.name must be a string",
     may_ask: true,
     subject: |params| Some(Subject { name: params.name()?.to_string(), place: Place::Prompt }),
@@ -47,6 +51,7 @@ pub(super) const GET_PROMPT: Verb = Verb {
 
 pub(super) const READ_RESOURCE: Verb = Verb {
     method: "resources/read",
+    recorded: CallMethod::ReadResource,
     needs: "params.uri must be a string",
     may_ask: true,
     subject: Subject::resource,
@@ -54,6 +59,7 @@ pub(super) const READ_RESOURCE: Verb = Verb {
 
 pub(super) const COMPLETE: Verb = Verb {
     method: "completion/complete",
+    recorded: CallMethod::Complete,
     needs: "params.ref must name a prompt or the URI of a resource",
     may_ask: false,
     subject: |params| {
@@ -198,7 +204,7 @@ mod tests {
             first_seen_at: now,
             changed_at: now,
         };
-        Item::new(&Arc::new(upstream), Arc::new(definition), &Arc::default()).expect("it renders")
+        Item::for_test(upstream, definition)
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl Websocket {
     fn open(&self, http: &McpRequest) -> Result<Reply, Refusal> {
         let handshake = handshake::check(&http.head)?;
         let served = Served {
-            opened: self.connections.open(http.admitted.caller().clone(), http.path.full_path)?,
+            opened: self.connections.open(http.admitted.caller().clone(), http.path)?,
             keys: self.keys.clone(),
             clock: self.clock.clone(),
             address: http.context.address,

@@ -22,6 +22,8 @@ use crate::context::X_REQUEST_ID;
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 /// The largest such piece: it leaves in time over any connection faster than 9 KB/s.
 const PIECE_BYTES_MAX: usize = 256 * 1024;
+/// Pieces of an answer are written together up to this size.
+const JOINED_BYTES_MAX: usize = 32 * 1024;
 /// How long, and how many bytes, of a body that was refused are still read and thrown away, so that
 /// closing the connection doesn't destroy the answer on its way.
 const LINGER: Duration = Duration::from_secs(1);
@@ -72,11 +74,7 @@ async fn try_write(session: &mut Session, reply: Reply, request_id: &str) -> Res
         _ if bodiless => {}
         ReplyBody::Empty => {}
         ReplyBody::Whole(bytes) => write_piece(session, bytes).await?,
-        ReplyBody::Chain(pieces) => {
-            for bytes in pieces {
-                write_piece(session, bytes).await?;
-            }
-        }
+        ReplyBody::Chain(pieces) => write_chain(session, pieces).await?,
         ReplyBody::Stream(pieces) => write_stream(session, pieces).await?,
         ReplyBody::Frames(frames) => write_frames(session, frames).await?,
         ReplyBody::Upgrade(upgrade) => {
@@ -85,6 +83,26 @@ async fn try_write(session: &mut Session, reply: Reply, request_id: &str) -> Res
         }
     }
     session.write_response_body(None, true).await.map_err(|_| Unread)
+}
+
+/// Writes pieces one after the other, small ones together: a list has two for each of its items, and what a write
+/// costs on its way through the connection is more than copying what is to be written.
+async fn write_chain(session: &mut Session, pieces: Vec<Bytes>) -> Result<(), Unread> {
+    let mut joined = BytesMut::new();
+    for bytes in pieces {
+        if joined.len() + bytes.len() > JOINED_BYTES_MAX && !joined.is_empty() {
+            write_piece(session, joined.split().freeze()).await?;
+        }
+        if bytes.len() >= JOINED_BYTES_MAX {
+            write_piece(session, bytes).await?;
+            continue;
+        }
+        if joined.capacity() < bytes.len() {
+            joined.reserve(JOINED_BYTES_MAX);
+        }
+        joined.extend_from_slice(&bytes);
+    }
+    write_piece(session, joined.freeze()).await
 }
 
 async fn write_piece(session: &mut Session, mut bytes: Bytes) -> Result<(), Unread> {

@@ -7,6 +7,7 @@
 mod bulkhead;
 mod log_level;
 mod shared;
+mod shown;
 mod subscribe;
 mod subscription;
 mod supervisor;
@@ -25,7 +26,8 @@ use tokio_util::sync::CancellationToken;
 use self::shared::{Live, Shared};
 use self::watched::Watched;
 use super::call::{Answer, Call, CallError, GATEWAY};
-use super::link::{Era, Link, OpenError, Roots, Wiring};
+use super::handshake::Declared;
+use super::link::{Era, Link, OpenError, Wiring};
 use super::news::UpstreamEvent;
 use super::oauth::Passes;
 use super::status::{Check, Status};
@@ -73,6 +75,9 @@ pub(crate) struct Surroundings {
 pub(crate) enum Scope {
     /// All clients: it brings the news of the upstream.
     Everyone,
+    /// Those who can be asked the same. That a list changed may be told to them alone, so it is news;
+    /// all else another connection tells.
+    SameAbilities,
     /// One client, or those of one key: of its news nothing concerns others.
     OneClient,
 }
@@ -88,7 +93,7 @@ impl Connection {
     pub(crate) fn start(
         spec: Arc<Upstream>,
         surroundings: Surroundings,
-        roots: Roots,
+        declared: Declared,
         watched: Arc<Watched>,
     ) -> Self {
         let (stop, tasks, enabled) = (CancellationToken::new(), surroundings.tasks.clone(), spec.enabled);
@@ -96,7 +101,7 @@ impl Connection {
         if enabled {
             tasks.spawn(
                 "upstream supervisor",
-                supervisor::run(Arc::clone(&shared), surroundings, roots, stop.clone()),
+                supervisor::run(Arc::clone(&shared), surroundings, declared, stop.clone()),
             );
         } else {
             shared.end();

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::call::{Answer, Call, CallError};
 use super::link::{Era, Link, Negotiated, OpenError, Roots, Stage};
+use crate::downstream::abilities::Abilities;
 use crate::wire::compose::Quoted;
 use crate::wire::edit::Object;
 use crate::wire::meta::{self, LEGACY_LATEST, LEGACY_VERSIONS, MODERN_VERSION, Version};
@@ -29,8 +30,6 @@ const CLIENT_INFO: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     r#""}"#
 );
-/// What the gateway relays to its clients; what a caller lacks is answered call by call.
-const RELAYED: &str = r#""sampling":{},"elicitation":{"form":{},"url":{}}"#;
 /// The extensions that pass through unchanged. A server with apps (`ui://`) offers them to those alone
 /// that say so, and to all others the same tools without.
 const EXTENSIONS: &str =
@@ -52,22 +51,63 @@ pub(crate) struct Greeting {
     pub(crate) instructions: Option<String>,
 }
 
+/// What a legacy upstream is told that it may ask clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Declared {
+    /// Roots, and whether their changes are told.
+    pub(crate) roots: Roots,
+    /// Sampling and the two kinds of elicitation; what it says of roots isn't looked at.
+    pub(crate) asks: Abilities,
+}
+
+impl Declared {
+    /// All that the gateway relays; what a caller lacks is answered call by call.
+    pub(crate) const fn all(roots: Roots) -> Self {
+        Self { roots, asks: Abilities::ALL }
+    }
+
+    /// What these clients have, and no more.
+    pub(crate) const fn only(asks: Abilities) -> Self {
+        Self { roots: if asks.roots { Roots::OfCalls } else { Roots::Undeclared }, asks }
+    }
+
+    /// The `capabilities` of `initialize`.
+    fn to_json(self) -> String {
+        let sampling = self.asks.sampling.then_some(r#""sampling":{}"#);
+        let elicitation = match (self.asks.elicitation_form, self.asks.elicitation_url) {
+            (true, true) => Some(r#""elicitation":{"form":{},"url":{}}"#),
+            (true, false) => Some(r#""elicitation":{"form":{}}"#),
+            (false, true) => Some(r#""elicitation":{"url":{}}"#),
+            (false, false) => None,
+        };
+        let roots = match self.roots {
+            Roots::Declared => Some(r#""roots":{"listChanged":true}"#),
+            // Whose changes would be told? Nobody keeps what was one client's.
+            Roots::OfCalls => Some(r#""roots":{}"#),
+            Roots::Undeclared => None,
+        };
+        let members: Vec<_> =
+            [sampling, elicitation, roots, Some(EXTENSIONS)].into_iter().flatten().collect();
+        format!("{{{}}}", members.join(","))
+    }
+}
+
 /// Shakes hands. `known` is the era that the same upstream was found in before: it is tried first.
 pub(crate) async fn shake(
     link: &dyn Link,
     protocol: Protocol,
     known: Option<Era>,
-    roots: Roots,
+    declared: Declared,
     limit: Duration,
 ) -> Result<Greeting, OpenError> {
     let deadline = Instant::now() + limit;
     let shaken = async {
         match (protocol, known) {
             (Protocol::Legacy, _) | (Protocol::Auto, Some(Era::Legacy)) => {
-                initialize(link, roots, limit).await
+                initialize(link, declared, limit).await
             }
             (Protocol::Modern, _) => discover_only(link, limit).await,
-            (Protocol::Auto, _) => detect(link, roots, limit).await,
+            (Protocol::Auto, _) => detect(link, declared, limit).await,
         }
     };
     let greeting = timeout_at(deadline, shaken).await.map_err(|_| failed("the handshake took too long"))?;
@@ -137,16 +177,16 @@ pub(crate) fn ended(link: &dyn Link) -> OpenError {
     OpenError::new(Stage::Initialize, format!("it ended during the handshake{last}"))
 }
 
-async fn detect(link: &dyn Link, roots: Roots, limit: Duration) -> Result<Greeting, OpenError> {
+async fn detect(link: &dyn Link, declared: Declared, limit: Duration) -> Result<Greeting, OpenError> {
     let mut probe = Box::pin(probe(link, limit));
     let first = tokio::time::timeout(PROBE_TIMEOUT, &mut probe).await;
     match first {
         Ok(outcome) => match outcome? {
             Probe::Modern(greeting) => Ok(greeting),
             Probe::Hopeless(error) => Err(error),
-            Probe::Legacy | Probe::Unknown => initialize(link, roots, limit).await,
+            Probe::Legacy | Probe::Unknown => initialize(link, declared, limit).await,
         },
-        Err(_) => beside(probe, initialize(link, roots, limit)).await,
+        Err(_) => beside(probe, initialize(link, declared, limit)).await,
     }
 }
 
@@ -252,16 +292,11 @@ fn choose(offered: &[String]) -> Option<Version> {
     offered.iter().filter_map(|text| Version::parse(text)).max()
 }
 
-async fn initialize(link: &dyn Link, roots: Roots, limit: Duration) -> Result<Greeting, OpenError> {
+async fn initialize(link: &dyn Link, declared: Declared, limit: Duration) -> Result<Greeting, OpenError> {
     link.set_protocol(Negotiated { version: LEGACY_LATEST, capabilities: Bytes::new() });
-    let roots = match roots {
-        Roots::Declared => r#","roots":{"listChanged":true}"#,
-        // Whose changes would be told? Nobody keeps what was one client's.
-        Roots::OfCalls => r#","roots":{}"#,
-        Roots::Undeclared => "",
-    };
     let params = format!(
-        r#"{{"protocolVersion":"{LEGACY_LATEST}","capabilities":{{{RELAYED}{roots},{EXTENSIONS}}},"clientInfo":{CLIENT_INFO}}}"#
+        r#"{{"protocolVersion":"{LEGACY_LATEST}","capabilities":{},"clientInfo":{CLIENT_INFO}}}"#,
+        declared.to_json(),
     );
     let call = Call::own("initialize", params.into(), limit, ANSWER_BYTES_MAX);
     let result = match link.request(call).await.map_err(refused)? {

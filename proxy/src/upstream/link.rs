@@ -133,7 +133,7 @@ pub(crate) enum Roots {
     Declared,
     /// Several share the session: `roots/list` is put to the client with whose call it comes.
     OfCalls,
-    /// No client's call goes over the session: `roots/list` is answered -32601.
+    /// No call of a client that has roots goes over the session: `roots/list` is answered -32601.
     Undeclared,
 }
 

@@ -74,8 +74,8 @@ pub(crate) struct News {
     updates: BTreeMap<Topic, Bytes>,
     messages: VecDeque<UpstreamEvent>,
     state_changed: bool,
-    /// Nothing is kept but what concerns the one client of the connection.
-    is_of_one_client: bool,
+    /// Whom the connection serves, which decides what of it is kept.
+    scope: Scope,
 }
 
 impl News {
@@ -88,29 +88,29 @@ impl News {
             updates: BTreeMap::new(),
             messages: VecDeque::new(),
             state_changed: false,
-            is_of_one_client: false,
+            scope: Scope::Everyone,
         }
     }
 
     /// The same of a connection that serves these: of one client's own only word of its tasks is kept,
-    /// the rest another connection tells.
+    /// of one for some clients also that a list changed; the rest another connection tells.
     pub(crate) fn within(self, scope: Scope) -> Self {
-        Self { is_of_one_client: scope == Scope::OneClient, ..self }
+        Self { scope, ..self }
     }
 
     /// It connected.
     pub(crate) fn connected(&mut self, info: UpstreamInfo) {
-        self.connected = Some(info).filter(|_| !self.is_of_one_client);
+        self.connected = Some(info).filter(|_| self.scope == Scope::Everyone);
     }
 
     /// Its state changed.
     pub(crate) fn state_changed(&mut self) {
-        self.state_changed = !self.is_of_one_client;
+        self.state_changed = self.scope == Scope::Everyone;
     }
 
     /// A list changed.
     pub(crate) fn list_changed(&mut self, kind: Kind) {
-        if !self.is_of_one_client {
+        if self.scope != Scope::OneClient {
             self.lists.insert(kind);
         }
     }
@@ -134,7 +134,7 @@ impl News {
             ("notifications/tasks/status", Some(params)) => {
                 return self.message(UpstreamEvent::TaskStatus { id, params });
             }
-            ("notifications/message", Some(params)) if !self.is_of_one_client => {
+            ("notifications/message", Some(params)) if self.scope == Scope::Everyone => {
                 return self.message(UpstreamEvent::Log { id, params });
             }
             // Methods we don't know have no one to go to.
@@ -216,6 +216,13 @@ mod tests {
         }
         news.state_changed();
         assert!(news.is_empty());
+        let mut of_some = News::of(id).within(Scope::SameAbilities);
+        for method in ["notifications/tools/list_changed", "notifications/message"] {
+            assert!(of_some.notification(method, Some(Bytes::from_static(b"{}"))));
+        }
+        of_some.state_changed();
+        assert_eq!(of_some.next(), Some(UpstreamEvent::ListChanged { id, kind: Kind::Tool }));
+        assert!(of_some.is_empty(), "the rest comes over the session of all");
         let status = Bytes::from_static(br#"{"taskId":"1"}"#);
         assert!(news.notification("notifications/tasks/status", Some(status.clone())));
         assert_eq!(news.next(), Some(UpstreamEvent::TaskStatus { id, params: status }));

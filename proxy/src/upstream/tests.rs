@@ -6,6 +6,7 @@ mod handshake;
 mod log_level;
 mod oauth;
 mod peer;
+mod reduced;
 mod sse;
 mod subscriptions;
 mod supervision;

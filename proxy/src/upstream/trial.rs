@@ -12,7 +12,7 @@ use sql::model::{Transport, Upstream};
 use tokio::time::Instant;
 
 use super::call::{Answer, Call};
-use super::handshake::{self, Greeting};
+use super::handshake::{self, Declared, Greeting};
 use super::link::{Dropped, Link, Listener, OpenError, Roots, Stage, Wiring};
 use super::oauth::Pass;
 use super::pool::Pool;
@@ -91,8 +91,9 @@ impl Trial {
     }
 
     async fn speak(&mut self, link: &dyn Link, spec: &Upstream, limit: Duration) -> Result<(), OpenError> {
+        let declared = Declared::all(Roots::Undeclared);
         let greeting = tokio::select! {
-            greeting = handshake::shake(link, handshake::protocol_of(spec), None, Roots::Undeclared, limit) => greeting?,
+            greeting = handshake::shake(link, handshake::protocol_of(spec), None, declared, limit) => greeting?,
             () = link.closed().cancelled() => return Err(handshake::ended(link)),
         };
         self.done(Stage::Initialize);

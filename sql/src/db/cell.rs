@@ -8,7 +8,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
-use crate::model::ids::{AdminUserId, ApiKeyId, AuditEventId, DefinitionId, TokenId, UpstreamId};
+use crate::model::ids::{AdminUserId, ApiKeyId, AuditEventId, DefinitionId, RuleId, TokenId, UpstreamId};
 use crate::model::time::Timestamp;
 
 /// What both databases can hold.
@@ -64,6 +64,7 @@ cell_from! {
     ApiKeyId => |value| value.uuid().into();
     AdminUserId => |value| value.uuid().into();
     DefinitionId => |value| value.uuid().into();
+    RuleId => |value| value.uuid().into();
     AuditEventId => |value| value.uuid().into();
     TokenId => |value| value.uuid().into();
 }
@@ -122,6 +123,7 @@ from_cell! {
     ApiKeyId => Cell::Text(text) => text.parse().ok();
     AdminUserId => Cell::Text(text) => text.parse().ok();
     DefinitionId => Cell::Text(text) => text.parse().ok();
+    RuleId => Cell::Text(text) => text.parse().ok();
     AuditEventId => Cell::Text(text) => text.parse().ok();
     TokenId => Cell::Text(text) => text.parse().ok();
 }

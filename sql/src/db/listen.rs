@@ -10,7 +10,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Socket};
+use tokio_postgres::{AsyncMessage, Client, Connection, Socket};
+
+use super::postgres::Hosts;
 
 /// The channel that commits notify; its payload is the installation's id.
 pub(crate) const CHANNEL: &str = "mpg_changes";
@@ -18,12 +20,14 @@ pub(crate) const CHANNEL: &str = "mpg_changes";
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// How long it may take to answer.
 const HEARTBEAT_WAIT: Duration = Duration::from_secs(5);
+/// How long making the connection may take, with its log-in.
+const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// The first and the longest wait before the next attempt to connect.
 const RETRY_WAITS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// Listens until told to stop. The receiver ends when the thread has.
 pub(super) fn start(
-    config: Config,
+    hosts: Hosts,
     instance: String,
     hint: impl Fn() + Send + 'static,
     stop: watch::Receiver<bool>,
@@ -33,7 +37,7 @@ pub(super) fn start(
         let _alive = alive;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         match runtime {
-            Ok(runtime) => runtime.block_on(listen_until_stopped(&config, &instance, &hint, stop)),
+            Ok(runtime) => runtime.block_on(listen_until_stopped(&hosts, &instance, &hint, stop)),
             Err(error) => tracing::error!(error = %error, "no change hints: the listener has no runtime"),
         }
     };
@@ -47,7 +51,7 @@ pub(super) fn start(
 }
 
 async fn listen_until_stopped(
-    config: &Config,
+    hosts: &Hosts,
     instance: &str,
     hint: &impl Fn(),
     mut stop: watch::Receiver<bool>,
@@ -55,20 +59,21 @@ async fn listen_until_stopped(
     tokio::select! {
         // An error says that the store was dropped.
         _ = stop.wait_for(|stop| *stop) => {}
-        () = listen_for_ever(config, instance, hint) => {}
+        () = listen_for_ever(hosts, instance, hint) => {}
     }
 }
 
-async fn listen_for_ever(config: &Config, instance: &str, hint: &impl Fn()) {
+async fn listen_for_ever(hosts: &Hosts, instance: &str, hint: &impl Fn()) {
     let (first, longest) = RETRY_WAITS;
     let mut wait = first;
     loop {
-        match config.connect(NoTls).await {
-            Ok((client, connection)) => {
+        match timeout(CONNECT_WAIT, hosts.dial()).await {
+            Ok(Ok((client, connection))) => {
                 let error = serve(&client, connection, instance, hint, &mut wait).await;
                 tracing::warn!(error = %error, "connection for change hints lost, connecting again");
             }
-            Err(error) => tracing::debug!(error = %error, "no connection for change hints yet"),
+            Ok(Err(error)) => tracing::debug!(error = %error, "no connection for change hints yet"),
+            Err(_) => tracing::debug!("no connection for change hints yet: no server answers"),
         }
         sleep(wait).await;
         wait = (wait * 2).min(longest);

@@ -4,6 +4,7 @@
 //! so locks go at once; a connection that failed is taken out of the pool instead.
 
 mod error;
+mod hosts;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,10 +13,11 @@ use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, R
 use futures::{FutureExt as _, TryStreamExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
+use tokio_postgres::Config;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::types::Type;
-use tokio_postgres::{Config, NoTls};
 
+pub(super) use self::hosts::Hosts;
 use super::{Access, Cell, Outcome, Row, listen};
 use crate::error::{GaveUp, StoreError};
 use crate::model::secret::Secret;
@@ -28,6 +30,9 @@ const FREE_WAIT: Duration = Duration::from_secs(1);
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// How long a pooled connection has to prove that it lives.
 const RECYCLE_WAIT: Duration = Duration::from_secs(2);
+/// How long a connection out of the pool is waited for. Of a server that says nothing any more each idle one
+/// would be asked in turn, so after this time all of them are thrown away and a new one is made.
+const POOLED_WAIT: Duration = Duration::from_secs(3);
 /// How long an answer may take: above the server's own limit, for a server that says nothing any more.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// Idle time, distance and number of the probes that find a dead peer.
@@ -39,7 +44,7 @@ const SESSION_LIMITS: &str = "SET statement_timeout = 5000; SET idle_in_transact
 
 /// A pool of connections to Postgres.
 pub(crate) struct Postgres {
-    config: Config,
+    hosts: Hosts,
     pool: Pool,
     /// True ends the listener; so does dropping it.
     stop: watch::Sender<bool>,
@@ -50,7 +55,8 @@ impl Postgres {
     pub(super) async fn open(dsn: &Secret<String>) -> Result<Self, StoreError> {
         let config = configure(dsn)?;
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Verified };
-        let manager = Manager::from_config(config.clone(), NoTls, manager_config);
+        let hosts = Hosts::of(&config);
+        let manager = Manager::from_connect(config, hosts.clone(), manager_config);
         let limit_session = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
             Box::pin(async { client.batch_execute(SESSION_LIMITS).await.map_err(HookError::Backend) })
         });
@@ -63,13 +69,18 @@ impl Postgres {
             .post_create(limit_session)
             .build()
             .map_err(|error| StoreError::Unavailable(Box::new(error)))?;
-        let postgres = Self { config, pool, stop: watch::Sender::new(false), listener: Mutex::new(None) };
+        let postgres = Self { hosts, pool, stop: watch::Sender::new(false), listener: Mutex::new(None) };
         drop(postgres.connection().await?);
         Ok(postgres)
     }
 
     async fn connection(&self) -> Result<Object, StoreError> {
-        self.pool.get().await.map_err(|error| StoreError::Unavailable(Box::new(error)))
+        let unavailable = |error| StoreError::Unavailable(Box::new(error));
+        if let Ok(found) = timeout(POOLED_WAIT, self.pool.get()).await {
+            return found.map_err(unavailable);
+        }
+        self.pool.retain(|_, _| false);
+        self.pool.get().await.map_err(unavailable)
     }
 
     pub(super) async fn begin(&self, access: Access) -> Result<Transaction, StoreError> {
@@ -83,7 +94,7 @@ impl Postgres {
     }
 
     pub(super) fn listen(&self, instance: String, hint: impl Fn() + Send + 'static) {
-        let ended = listen::start(self.config.clone(), instance, hint, self.stop.subscribe());
+        let ended = listen::start(self.hosts.clone(), instance, hint, self.stop.subscribe());
         *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = ended;
     }
 

@@ -108,6 +108,13 @@ impl Transaction {
         self.ask(|reply| Job { work: Work::Statement { table, sql, cells }, reply }).await
     }
 
+    /// Runs one statement with each of `rows`; how many rows it wrote in all.
+    pub(super) async fn run_each(&mut self, sql: &str, rows: Vec<Vec<Cell>>) -> Result<u64, StoreError> {
+        let sql = Arc::from(sql);
+        let done = self.ask(|reply| Job { work: Work::Each { sql, rows }, reply }).await?;
+        Ok(done.affected)
+    }
+
     pub(super) async fn run_script(&mut self, script: &'static str) -> Result<(), StoreError> {
         self.ask(|reply| Job { work: Work::Script(script), reply }).await.map(drop)
     }

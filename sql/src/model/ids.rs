@@ -59,6 +59,8 @@ ids! {
     AdminUserId;
     /// Which tool, prompt, resource or template of which upstream.
     DefinitionId;
+    /// Which alias or filter rule.
+    RuleId;
     /// Which audit event.
     AuditEventId;
     /// Which admin token (its `jti`).

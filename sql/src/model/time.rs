@@ -51,6 +51,32 @@ impl Timestamp {
         Self::from_millis(self.0.saturating_sub(millis_of(duration)))
     }
 
+    /// The first moment of the month, in UTC, that this moment lies in.
+    #[must_use]
+    pub fn month_start(self) -> Self {
+        let date = self.to_utc().date();
+        let first = date.replace_day(1).expect("every month has a first day");
+        Self::from_millis(first.midnight().assume_utc().unix_timestamp().saturating_mul(1_000))
+    }
+
+    /// The first moment of the month after that one.
+    #[must_use]
+    pub fn next_month_start(self) -> Self {
+        // 31 days after the first is in the next month, whichever month it is.
+        self.month_start().plus(Duration::from_hours(31 * 24)).month_start()
+    }
+
+    /// Year and month, in UTC.
+    pub fn year_and_month(self) -> (i32, u8) {
+        let date = self.to_utc().date();
+        (date.year(), u8::from(date.month()))
+    }
+
+    fn to_utc(self) -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(self.seconds())
+            .expect("a timestamp lies within the years 0 to 9999")
+    }
+
     /// How long ago `earlier` was; zero if it lies ahead.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or_default())
@@ -63,8 +89,7 @@ fn millis_of(duration: Duration) -> i64 {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = OffsetDateTime::from_unix_timestamp(self.seconds())
-            .expect("a timestamp lies within the years 0 to 9999");
+        let seconds = self.to_utc();
         let (year, month, day) = seconds.to_calendar_date();
         let (hour, minute, second) = seconds.to_hms();
         let milli = self.0.rem_euclid(1_000);

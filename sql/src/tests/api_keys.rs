@@ -101,9 +101,10 @@ on_each_database! {
     /// Rather an error than a key without its limit.
     async fn half_a_limit_is_corrupt(db) {
         let mut tx = db.store.begin().await.expect("begins");
-        api_keys::insert(&mut tx, &full(db, "one")).await.expect("inserts");
+        let key = full(db, "one");
+        api_keys::insert(&mut tx, &key).await.expect("inserts");
         tx.execute("api_keys", "UPDATE api_keys SET rate_window_s = NULL", cells![]).await.expect("updates");
-        let refused = api_keys::list(&mut tx).await.expect_err("is corrupt");
+        let refused = api_keys::get(&mut tx, key.id).await.expect_err("is corrupt");
         assert!(matches!(refused, StoreError::Corrupt { table: "api_keys", column, .. } if column == "rate_limit"));
     }
 }

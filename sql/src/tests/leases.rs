@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures::future::join_all;
 use uuid::Uuid;
 
-use super::harness::{TestDatabase, on_each_database};
-use crate::leases;
+use super::harness::{KEY, TestDatabase, on_each_database, on_each_shared_database, on_postgres, options};
+use crate::{Clock, Store, leases};
 
 const TTL: Duration = Duration::from_secs(30);
 
@@ -42,4 +42,61 @@ on_each_database! {
         tx.commit().await.expect("commits");
         assert!(acquire(db, 2).await);
     }
+}
+
+const HOUR: Duration = Duration::from_hours(1);
+
+/// Another replica, whose clock goes differently.
+async fn replica(db: &TestDatabase, clock: Clock) -> Store {
+    Store::open(options(&db.database, KEY, &clock)).await.expect("opens")
+}
+
+async fn acquire_on(store: &Store, holder: u128) -> bool {
+    let mut tx = store.begin().await.expect("begins");
+    let held = leases::acquire(&mut tx, "sync", Uuid::from_u128(holder), TTL).await.expect("is answered");
+    tx.commit().await.expect("commits");
+    held
+}
+
+on_each_shared_database! {
+    /// Whoever loses it so can't renew it, and ends within the time it was given: two have it no longer.
+    async fn a_clock_that_is_set_forward_gives_it_away_once(db) {
+        assert!(acquire(db, 1).await);
+        let ahead = replica(db, Clock::manual(db.now().plus(HOUR))).await;
+        assert!(acquire_on(&ahead, 2).await, "by that clock it has ended");
+        assert!(acquire_on(&ahead, 2).await, "it is renewed");
+        assert!(!acquire_on(&ahead, 3).await);
+        ahead.close().await;
+    }
+
+    async fn a_clock_that_is_set_back_blocks_nobody(db) {
+        let ahead = replica(db, Clock::manual(db.now().plus(HOUR))).await;
+        assert!(acquire_on(&ahead, 1).await);
+        ahead.close().await;
+        assert!(acquire(db, 2).await, "nobody can have taken it for so long");
+        assert!(!acquire(db, 3).await);
+        db.clock.advance(TTL);
+        assert!(acquire(db, 3).await);
+    }
+}
+
+/// Machines that share a database go by its clock, whatever their own say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres_the_servers_clock_decides() {
+    on_postgres(async |db: &TestDatabase| {
+        let (one, two) = (replica(db, Clock::system()).await, replica(db, Clock::system()).await);
+        assert!(acquire_on(&one, 1).await);
+        assert!(!acquire_on(&two, 2).await);
+        let mut tx = one.begin().await.expect("begins");
+        let sql =
+            "SELECT expires_at - CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS remaining
+            FROM leases";
+        let row = tx.query_one("leases", sql, crate::db::cells![]).await.expect("reads");
+        let left: i64 = row.get("remaining").expect("a number");
+        assert!((1..=30_000).contains(&left), "{left}");
+        drop(tx);
+        one.close().await;
+        two.close().await;
+    })
+    .await;
 }

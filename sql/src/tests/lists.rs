@@ -52,6 +52,15 @@ async fn begin_with_upstream(db: &TestDatabase) -> (Tx, Upstream) {
     (db.store.begin().await.expect("begins"), upstream)
 }
 
+/// An upstream with tools of these names.
+pub(super) async fn with_tools(db: &TestDatabase, names: &[&str]) -> (UpstreamId, Vec<Definition>) {
+    let (mut tx, upstream) = begin_with_upstream(db).await;
+    let tools: Vec<_> = (0..).zip(names).map(|(at, name)| tool(db, &upstream, name, at)).collect();
+    lists::apply(&mut tx, &adding(&upstream, tools.clone()), &state(db, &upstream)).await.expect("applies");
+    tx.commit().await.expect("commits");
+    (upstream.id, tools)
+}
+
 async fn revision_after(db: &TestDatabase, tx: Tx) -> i64 {
     tx.commit().await.expect("commits");
     changes::revision(&mut db.store.read().await.expect("reads")).await.expect("reads")

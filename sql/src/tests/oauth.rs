@@ -60,6 +60,16 @@ async fn upstream(db: &TestDatabase) -> UpstreamId {
     upstream.id
 }
 
+/// An upstream of this name at which the gateway is authorised.
+pub(super) async fn granted(db: &TestDatabase, name: &str) -> UpstreamId {
+    let upstream = http(db, name);
+    let mut tx = db.store.begin().await.expect("begins");
+    upstreams::insert(&mut tx, &upstream).await.expect("inserts");
+    oauth::save_grant(&mut tx, &grant(db, upstream.id)).await.expect("saves");
+    tx.commit().await.expect("commits");
+    upstream.id
+}
+
 on_each_database! {
     async fn a_grant_is_renewed_only_from_the_version_that_was_read(db) {
         let id = upstream(db).await;

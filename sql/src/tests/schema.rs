@@ -21,11 +21,14 @@ const SQLITE: &str = "SELECT tables.name AS tab, columns.name AS col, columns.ty
     FROM sqlite_schema AS tables, pragma_table_info(tables.name) AS columns
     WHERE tables.type = 'table' ORDER BY tables.name, columns.cid";
 
+/// Partitions aren't tables of their own: they have the columns of what they are a part of.
 const POSTGRES: &str = "SELECT CAST(table_name AS TEXT) AS tab, CAST(column_name AS TEXT) AS col,
         CASE CAST(data_type AS TEXT) WHEN 'bigint' THEN 'INTEGER' WHEN 'text' THEN 'TEXT'
             WHEN 'bytea' THEN 'BLOB' ELSE CAST(data_type AS TEXT) END AS typ,
         CAST(CASE is_nullable WHEN 'NO' THEN 1 ELSE 0 END AS BIGINT) AS required
     FROM information_schema.columns WHERE table_schema = current_schema()
+    AND NOT EXISTS (SELECT 1 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        WHERE nspname = table_schema AND relname = table_name AND relispartition)
     ORDER BY CAST(table_name AS TEXT) COLLATE \"C\", ordinal_position";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -59,7 +59,7 @@ on_each_database! {
             let mut tx = db.store.begin().await.expect("begins");
             let sql = format!("UPDATE upstreams SET {column} = {value}");
             tx.execute("upstreams", &sql, cells![]).await.expect("updates");
-            assert_corrupt(upstreams::list(&mut tx).await, &a, column);
+            assert_corrupt(upstreams::get(&mut tx, a.id).await, &a, column);
         }
     }
 }

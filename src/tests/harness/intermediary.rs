@@ -1,6 +1,7 @@
-//! A TCP proxy before the gateway, as there are many between clients and servers: it cuts connections that
-//! are idle for too long, and all of them when the test says so.
+//! A TCP proxy before the gateway, or before a server of its, as there are many: it cuts connections that are
+//! idle for too long, and all of them when the test says so.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ const PIECE_BYTES: usize = 16 * 1024;
 pub(crate) struct Intermediary {
     port: u16,
     connections: Arc<Mutex<JoinSet<()>>>,
+    is_away: Arc<AtomicBool>,
     _accepting: JoinSet<()>,
 }
 
@@ -28,14 +30,28 @@ impl Intermediary {
 
     /// One that cuts connections on which nothing passes in either direction for so long.
     pub(crate) async fn cutting_idle(gateway: &TestGateway, idle_max: Duration) -> Self {
+        Self::start(gateway.address(), idle_max).await
+    }
+
+    /// One before whatever listens at `target`; it cuts nothing by itself.
+    pub(crate) async fn to(target: String) -> Self {
+        Self::start(target, Duration::from_hours(1)).await
+    }
+
+    async fn start(target: String, idle_max: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         let connections = Arc::<Mutex<JoinSet<()>>>::default();
         let mut accepting = JoinSet::new();
-        let (target, served) = (gateway.address(), Arc::clone(&connections));
+        let served = Arc::clone(&connections);
+        let is_away = Arc::<AtomicBool>::default();
+        let away = Arc::clone(&is_away);
         accepting.spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.expect("the listener lives");
+                if away.load(Ordering::SeqCst) {
+                    continue;
+                }
                 let target = target.clone();
                 served.lock().expect("nobody panics with it").spawn(async move {
                     // A gateway that is down refuses, and so does this.
@@ -44,12 +60,28 @@ impl Intermediary {
                 });
             }
         });
-        Self { port, connections, _accepting: accepting }
+        Self { port, connections, is_away, _accepting: accepting }
     }
 
     /// `http://127.0.0.1:PORT`.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The port it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Cuts every connection, and closes each new one at once, until [`Self::come_back`].
+    pub(crate) async fn go_away(&self) {
+        self.is_away.store(true, Ordering::SeqCst);
+        self.cut_all().await;
+    }
+
+    /// Lets connections pass again.
+    pub(crate) fn come_back(&self) {
+        self.is_away.store(false, Ordering::SeqCst);
     }
 
     /// Cuts every connection in the middle of what it carries; on return none is open.

@@ -16,7 +16,7 @@ fn code_of(body: &str) -> i64 {
 #[tokio::test]
 async fn the_endpoint_is_a_path_without_the_key_on_the_face_that_was_asked() {
     let gateway = TestGateway::start().with_key().await;
-    for face in ["/mcp/sse", "/mcp/full/sse"] {
+    for face in ["/mcp/sse", "/mcp/full/sse", "/mcp/smart/sse"] {
         let sse = Sse::open_at(&gateway, gateway.key(), face).await;
         let reference = sse.endpoint.strip_prefix(&format!("{face}/messages?sessionId="));
         let reference = reference.unwrap_or_else(|| panic!("{}", sse.endpoint));
@@ -140,11 +140,4 @@ async fn the_guard_against_rebinding_stands_before_both_halves_t01() {
     }
     assert_eq!(stream().header("origin", gateway.url()).send().await.unwrap().status(), 200);
     assert_eq!(post().header("origin", gateway.url()).send().await.unwrap().status(), 202);
-}
-
-#[tokio::test]
-async fn smart_mode_is_not_served_here_yet() {
-    let gateway = TestGateway::start().with_key().await;
-    let get = reqwest::Client::new().get(format!("{}/mcp/smart/sse", gateway.url()));
-    assert_eq!(get.bearer_auth(gateway.key()).send().await.unwrap().status(), 404);
 }

@@ -59,7 +59,7 @@ async fn what_is_refused_is_refused_before_the_change_of_protocol_t01() {
     for (path, headers, status) in [
         ("/mcp/ws", vec![], 401),
         ("/mcp/ws", vec![("authorization", "Bearer mpg_unknown")], 401),
-        ("/mcp/smart/ws", vec![("authorization", bearer.as_str())], 404),
+        ("/mcp/clever/ws", vec![("authorization", bearer.as_str())], 404),
         ("/mcp/ws", vec![("authorization", &bearer), ("origin", "http://evil.example.com")], 403),
         ("/mcp/ws", vec![("authorization", &bearer), ("origin", "null")], 403),
         ("/mcp/ws", vec![("authorization", &bearer), ("origin", "http://localhost:8080@evil.com")], 403),

@@ -249,6 +249,305 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/admin/prompts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List all prompts
+         * @description Those that are switched off or hidden by rules too, unless `keyId` asks what one key sees. By exposed name if
+         *     `sort` doesn't say otherwise. `search` looks into names, titles, descriptions and upstreams.
+         */
+        get: operations["prompts_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/prompts/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read a prompt */
+        get: operations["prompts_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Change a prompt
+         * @description Takes the `version` of the list, or the ETag of what was read, as `If-Match`.
+         */
+        patch: operations["prompts_update"];
+        trace?: never;
+    };
+    "/api/admin/prompts/{id}/explain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Explain what becomes of a prompt */
+        get: operations["prompts_explain"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/prompts/{id}/release": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Release the name of a prompt
+         * @description It gives up the name that it holds, which goes to an item that waits for it, and is named anew.
+         */
+        post: operations["prompts_release"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/resources": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List all resources
+         * @description Those that are switched off or hidden by rules too, unless `keyId` asks what one key sees. By exposed name if
+         *     `sort` doesn't say otherwise. `search` looks into names, titles, descriptions and upstreams.
+         */
+        get: operations["resources_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/resources/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read a resource */
+        get: operations["resources_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Change a resource
+         * @description Takes the `version` of the list, or the ETag of what was read, as `If-Match`.
+         */
+        patch: operations["resources_update"];
+        trace?: never;
+    };
+    "/api/admin/resources/{id}/explain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Explain what becomes of a resource */
+        get: operations["resources_explain"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/resources/{id}/release": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Release the name of a resource
+         * @description It gives up the name that it holds, which goes to an item that waits for it, and is named anew.
+         */
+        post: operations["resources_release"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/rules/aliases": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List alias rules
+         * @description In the order in which they are tried. `search` looks into patterns and what they give.
+         */
+        get: operations["rules_list_aliases"];
+        put?: never;
+        /**
+         * Create an alias rule
+         * @description Items that it matches have their new name at once, for every caller if the rule is an upstream's or of
+         *     all, and in one key's view if it is that key's.
+         */
+        post: operations["rules_create_alias"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/rules/aliases/reorder": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Reorder the alias rules of an owner */
+        post: operations["rules_reorder_aliases"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/rules/aliases/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read an alias rule */
+        get: operations["rules_get_alias"];
+        put?: never;
+        post?: never;
+        /** Delete an alias rule */
+        delete: operations["rules_delete_alias"];
+        options?: never;
+        head?: never;
+        /**
+         * Change an alias rule
+         * @description A merge patch (RFC 7396): absent fields stay, `null` brings back the default.
+         */
+        patch: operations["rules_update_alias"];
+        trace?: never;
+    };
+    "/api/admin/rules/filters": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List filter rules
+         * @description `search` looks into patterns.
+         */
+        get: operations["rules_list_filters"];
+        put?: never;
+        /** Create a filter rule */
+        post: operations["rules_create_filter"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/rules/filters/reorder": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Reorder the filter rules of an owner */
+        post: operations["rules_reorder_filters"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/rules/filters/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read a filter rule */
+        get: operations["rules_get_filter"];
+        put?: never;
+        post?: never;
+        /** Delete a filter rule */
+        delete: operations["rules_delete_filter"];
+        options?: never;
+        head?: never;
+        /**
+         * Change a filter rule
+         * @description A merge patch (RFC 7396): absent fields stay, `null` brings back the default.
+         */
+        patch: operations["rules_update_filter"];
+        trace?: never;
+    };
+    "/api/admin/rules/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Preview rules */
+        post: operations["rules_preview"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/admin/settings": {
         parameters: {
             query?: never;
@@ -282,7 +581,8 @@ export interface paths {
         };
         /**
          * List all tools
-         * @description By exposed name. `search` looks into names, titles, descriptions and upstreams.
+         * @description Those that are switched off or hidden by rules too, unless `keyId` asks what one key sees. By exposed name if
+         *     `sort` doesn't say otherwise. `search` looks into names, titles, descriptions and upstreams.
          */
         get: operations["tools_list"];
         put?: never;
@@ -304,6 +604,47 @@ export interface paths {
         get: operations["tools_get"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Change a tool
+         * @description Takes the `version` of the list, or the ETag of what was read, as `If-Match`.
+         */
+        patch: operations["tools_update"];
+        trace?: never;
+    };
+    "/api/admin/tools/{id}/explain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Explain what becomes of a tool */
+        get: operations["tools_explain"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/tools/{id}/release": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Release the name of a tool
+         * @description It gives up the name that it holds, which goes to an item that waits for it, and is named anew.
+         */
+        post: operations["tools_release"];
         delete?: never;
         options?: never;
         head?: never;
@@ -679,6 +1020,70 @@ export interface components {
             /** @description `admin`, `key` or `system`. */
             type: string;
         };
+        /** @description A rule that gives another name or description. */
+        AliasRule: {
+            /**
+             * Format: date-time
+             * @description When it was created.
+             */
+            createdAt: string;
+            /** @description Whether the rule counts. */
+            enabled: boolean;
+            /**
+             * Format: uuid
+             * @description Which.
+             */
+            id: string;
+            /** @description Whether the pattern is a regular expression. */
+            isRegex: boolean;
+            kinds: ("tool" | "prompt" | "resource")[];
+            /** @enum {string} */
+            matchOn: "upstream" | "exposed";
+            /** @description Whose. */
+            owner: components["schemas"]["RuleOwner"];
+            /** @description A name, or a regular expression that a whole name must match. */
+            pattern: string;
+            /**
+             * Format: int64
+             * @description Its place among the owner's.
+             */
+            sortOrder: number;
+            /** @description The new description; null: it stays. */
+            targetDescription?: string | null;
+            /** @description The new name; null: it stays. */
+            targetName?: string | null;
+            /**
+             * Format: date-time
+             * @description When it was last changed.
+             */
+            updatedAt: string;
+            /**
+             * Format: int64
+             * @description Grows with each change; the ETag.
+             */
+            version: number;
+        };
+        /** @description A merge patch (RFC 7396) on an alias rule: absent fields stay, `null` brings back the default. */
+        AliasRulePatch: {
+            /** @description Whether the rule counts. */
+            enabled?: boolean | null;
+            /** @description Whether the pattern is a regular expression (RE2 syntax). */
+            isRegex?: boolean | null;
+            kinds?: ("tool" | "prompt" | "resource")[];
+            /** @enum {string} */
+            matchOn?: "upstream" | "exposed";
+            /** @description A name, or a regular expression that a whole name must match; at most 1 KiB. */
+            pattern?: string | null;
+            /**
+             * Format: int64
+             * @description Its place among the owner's. The first match counts.
+             */
+            sortOrder?: number | null;
+            /** @description The new description. */
+            targetDescription?: string | null;
+            /** @description The new name; `$1` to `$9` and `${name}` stand for groups of the pattern. */
+            targetName?: string | null;
+        };
         /** @description A key, without its secret. */
         ApiKey: {
             /** @description Where calls may come from; empty = anywhere. */
@@ -816,6 +1221,29 @@ export interface components {
             /** @description The gateway's version. */
             version: string;
         };
+        /** @description What became of the records of calls. */
+        CallRecordsView: {
+            /**
+             * Format: int64
+             * @description Waiting in memory for the store.
+             */
+            buffered: number;
+            /**
+             * Format: int64
+             * @description Lost: more came than could be queued, or kept while the store was away.
+             */
+            lost: number;
+            /**
+             * Format: int64
+             * @description Dropped from the store, the oldest, since there were more than are kept.
+             */
+            surplus: number;
+            /**
+             * Format: int64
+             * @description Written to the store.
+             */
+            written: number;
+        };
         /** @description What clients of each era get of an upstream: by feature, those that it has. */
         CapabilityMatrix: {
             /** @description Clients of 2024-11-05 to 2025-11-25. */
@@ -870,6 +1298,101 @@ export interface components {
         };
         /** @description A text, or a secret that is sealed and never shown again. */
         ConnValue: string | components["schemas"]["SecretValue"];
+        /** @description A stored rule that can't be read. */
+        DamagedRule: {
+            /** @description Its id, as it is stored. */
+            id: string;
+            /** @description What is wrong. */
+            message: string;
+            owner?: components["schemas"]["RuleOwner"] | null;
+        };
+        /** @description What becomes of an item, and by which steps. */
+        ExplainedItem: {
+            /** @description What the caller reads that it does. */
+            description?: string | null;
+            /** @description What the caller calls it; null: the caller doesn't see it. */
+            exposedName?: string | null;
+            /**
+             * Format: uuid
+             * @description The stored definition.
+             */
+            id: string;
+            /** @enum {string} */
+            kind: "tool" | "prompt" | "resource" | "resource_template";
+            /** @description Its name, URI or URI template at its upstream. */
+            name: string;
+            /** @description What decided, in order. The last step is the one that hides it, if something does. */
+            steps: components["schemas"]["Step"][];
+            /**
+             * Format: uuid
+             * @description Whose it is.
+             */
+            upstreamId: string;
+            /** @description That upstream's name. */
+            upstreamName: string;
+            /** @description Whether the caller sees it. */
+            visible: boolean;
+        };
+        /** @description A rule that removes items. */
+        FilterRule: {
+            /** @enum {string} */
+            action: "deny" | "allow";
+            /**
+             * Format: date-time
+             * @description When it was created.
+             */
+            createdAt: string;
+            /** @description Whether the rule counts. */
+            enabled: boolean;
+            /**
+             * Format: uuid
+             * @description Which.
+             */
+            id: string;
+            /** @description Whether the pattern is a regular expression. */
+            isRegex: boolean;
+            kinds: ("tool" | "prompt" | "resource")[];
+            /** @enum {string} */
+            matchOn: "upstream" | "exposed";
+            /** @description Whose. */
+            owner: components["schemas"]["RuleOwner"];
+            /** @description A name, or a regular expression that a whole name must match. */
+            pattern: string;
+            /**
+             * Format: int64
+             * @description Its place among the owner's.
+             */
+            sortOrder: number;
+            /**
+             * Format: date-time
+             * @description When it was last changed.
+             */
+            updatedAt: string;
+            /**
+             * Format: int64
+             * @description Grows with each change; the ETag.
+             */
+            version: number;
+        };
+        /** @description The same on a filter rule. */
+        FilterRulePatch: {
+            /** @enum {string} */
+            action?: "deny" | "allow";
+            /** @description Whether the rule counts. */
+            enabled?: boolean | null;
+            /** @description Whether the pattern is a regular expression (RE2 syntax). */
+            isRegex?: boolean | null;
+            kinds?: ("tool" | "prompt" | "resource")[];
+            /** @enum {string} */
+            matchOn?: "upstream" | "exposed";
+            /** @description A name, or a regular expression that a whole name must match; at most 1 KiB. */
+            pattern?: string | null;
+            /**
+             * Format: int64
+             * @description Its place among the owner's.
+             */
+            sortOrder?: number | null;
+        };
         /** @description One item, and what is wrong with it. */
         FindingRow: {
             /** @description A stable word for what is wrong. */
@@ -888,6 +1411,8 @@ export interface components {
         };
         /** @description How the gateway fares. */
         HealthView: {
+            /** @description What became of the records of calls, since this process started. */
+            callRecords: components["schemas"]["CallRecordsView"];
             /**
              * Format: int64
              * @description Calls that wait for an upstream.
@@ -932,12 +1457,73 @@ export interface components {
              * @description Tools in the catalog.
              */
             tools: number;
+            /**
+             * @description Stored rows that can't be read and are passed over, at most 100 of them: altered, or sealed with
+             *     another key. The rest is served.
+             */
+            unreadable: components["schemas"]["UnreadableView"][];
             /** @description Upstreams by the state of their connection. */
             upstreams: {
                 [key: string]: number;
             };
             /** @description The gateway's version. */
             version: string;
+        };
+        /** @description A tool, prompt, resource or resource template. */
+        Item: {
+            /** @description What it does: its upstream's words; with `keyId`, those that an alias puts in their place. */
+            description?: string | null;
+            /** @description Whether an admin lets it be shown. */
+            enabled: boolean;
+            /** @description What clients call it; with `keyId`, what that key's clients call it. */
+            exposedName: string;
+            /**
+             * Format: uuid
+             * @description The stored definition.
+             */
+            id: string;
+            /** @enum {string} */
+            kind: "tool" | "prompt" | "resource" | "resource_template";
+            /** @description Its name, URI or URI template at its upstream. */
+            name: string;
+            /**
+             * Format: int64
+             * @description Its place, if an admin gave it one.
+             */
+            sortOrder?: number | null;
+            /** @description Whether its upstream is away and this is from the last good sync. */
+            stale: boolean;
+            /** @description Its display name. */
+            title?: string | null;
+            /**
+             * Format: uuid
+             * @description Whose it is.
+             */
+            upstreamId: string;
+            /** @description That upstream's name. */
+            upstreamName: string;
+            /**
+             * Format: int64
+             * @description Changes with what an admin can change; the ETag.
+             */
+            version: number;
+        };
+        /** @description An item and its definition. */
+        ItemDetail: {
+            /** @description As it is listed. */
+            item: components["schemas"]["Item"];
+            /** @description As it is stored. */
+            stored: components["schemas"]["UpstreamTool"];
+        };
+        /** @description A merge patch (RFC 7396): absent fields stay, `null` brings back the default. */
+        ItemPatch: {
+            /** @description Whether it is shown to anybody; true by default. */
+            enabled?: boolean | null;
+            /**
+             * Format: int64
+             * @description Its place among the items of its upstream; those without one follow in the upstream's order.
+             */
+            sortOrder?: number | null;
         };
         /** @description One page of a list. */
         Listed_ApiKey: {
@@ -1059,6 +1645,55 @@ export interface components {
             total: number;
         };
         /** @description One page of a list. */
+        Listed_Item: {
+            /** @description The items, in order. */
+            items: {
+                /** @description What it does: its upstream's words; with `keyId`, those that an alias puts in their place. */
+                description?: string | null;
+                /** @description Whether an admin lets it be shown. */
+                enabled: boolean;
+                /** @description What clients call it; with `keyId`, what that key's clients call it. */
+                exposedName: string;
+                /**
+                 * Format: uuid
+                 * @description The stored definition.
+                 */
+                id: string;
+                /** @enum {string} */
+                kind: "tool" | "prompt" | "resource" | "resource_template";
+                /** @description Its name, URI or URI template at its upstream. */
+                name: string;
+                /**
+                 * Format: int64
+                 * @description Its place, if an admin gave it one.
+                 */
+                sortOrder?: number | null;
+                /** @description Whether its upstream is away and this is from the last good sync. */
+                stale: boolean;
+                /** @description Its display name. */
+                title?: string | null;
+                /**
+                 * Format: uuid
+                 * @description Whose it is.
+                 */
+                upstreamId: string;
+                /** @description That upstream's name. */
+                upstreamName: string;
+                /**
+                 * Format: int64
+                 * @description Changes with what an admin can change; the ETag.
+                 */
+                version: number;
+            }[];
+            /** @description Where the next page begins; null on the last. */
+            nextCursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many items match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
         Listed_SessionRow: {
             /** @description The items, in order. */
             items: {
@@ -1083,43 +1718,6 @@ export interface components {
                 issuedAt: string;
                 /** @description With what. */
                 userAgent: string;
-            }[];
-            /** @description Where the next page begins; null on the last. */
-            nextCursor?: string | null;
-            /**
-             * Format: int64
-             * @description How many items match in all.
-             */
-            total: number;
-        };
-        /** @description One page of a list. */
-        Listed_Tool: {
-            /** @description The items, in order. */
-            items: {
-                /** @description What the upstream says it does. */
-                description?: string | null;
-                /** @description Whether clients see it. */
-                enabled: boolean;
-                /** @description The name clients call it by. */
-                exposedName: string;
-                /**
-                 * Format: uuid
-                 * @description The stored definition.
-                 */
-                id: string;
-                /** @description The tool's name at its upstream. */
-                name: string;
-                /** @description Whether its upstream is away and this is from the last good sync. */
-                stale: boolean;
-                /** @description Its display name. */
-                title?: string | null;
-                /**
-                 * Format: uuid
-                 * @description Whose tool it is.
-                 */
-                upstreamId: string;
-                /** @description That upstream's name. */
-                upstreamName: string;
             }[];
             /** @description Where the next page begins; null on the last. */
             nextCursor?: string | null;
@@ -1307,6 +1905,29 @@ export interface components {
             /** @description Under which name. */
             username: string;
         };
+        /** @description An alias rule as a client writes it. */
+        NewAliasRule: {
+            /** @description Whether the rule counts; true if not said. */
+            enabled?: boolean | null;
+            /** @description Whether the pattern is a regular expression (RE2 syntax); false if not said. */
+            isRegex?: boolean | null;
+            kinds?: ("tool" | "prompt" | "resource")[];
+            /** @enum {string} */
+            matchOn?: "upstream" | "exposed";
+            /** @description Whose rule it is; it can't be changed later. */
+            owner: components["schemas"]["RuleOwner"];
+            /** @description A name, or a regular expression that a whole name must match; at most 1 KiB. */
+            pattern: string;
+            /**
+             * Format: int64
+             * @description Its place among the owner's; behind the last if not said. The first match counts.
+             */
+            sortOrder?: number | null;
+            /** @description The new description. It stays if not said. */
+            targetDescription?: string | null;
+            /** @description The new name; `$1` to `$9` and `${name}` stand for groups of the pattern. The name stays if not said. */
+            targetName?: string | null;
+        };
         /** @description A key as a client writes it. */
         NewApiKey: {
             /** @description Where calls may come from, such as `10.0.0.0/8` or `192.0.2.7`; anywhere if not said. */
@@ -1335,6 +1956,27 @@ export interface components {
             rateLimit?: components["schemas"]["RateLimit"] | null;
             /** @description The upstreams it may use; all if not said. */
             upstreamIds?: string[] | null;
+        };
+        /** @description A filter rule as a client writes it. */
+        NewFilterRule: {
+            /** @enum {string} */
+            action: "deny" | "allow";
+            /** @description Whether the rule counts; true if not said. */
+            enabled?: boolean | null;
+            /** @description Whether the pattern is a regular expression (RE2 syntax); false if not said. */
+            isRegex?: boolean | null;
+            kinds?: ("tool" | "prompt" | "resource")[];
+            /** @enum {string} */
+            matchOn?: "upstream" | "exposed";
+            /** @description Whose rule it is; it can't be changed later. */
+            owner: components["schemas"]["RuleOwner"];
+            /** @description A name, or a regular expression that a whole name must match; at most 1 KiB. */
+            pattern: string;
+            /**
+             * Format: int64
+             * @description Its place among the owner's; behind the last if not said.
+             */
+            sortOrder?: number | null;
         };
         /** @description A key and its secret, which is shown this once. */
         NewKeyView: components["schemas"]["ApiKey"] & {
@@ -1419,6 +2061,42 @@ export interface components {
              */
             newPassword: string;
         };
+        /** @description What to preview. An empty object shows what is. */
+        Preview: {
+            /** @description The owner's alias rules as they would be, in order, without `owner`; the stored ones if not said. */
+            aliases?: components["schemas"]["AliasRulePatch"][] | null;
+            /** @description The owner's filter rules as they would be, without `owner`; the stored ones if not said. */
+            filters?: components["schemas"]["FilterRulePatch"][] | null;
+            /**
+             * Format: uuid
+             * @description The key whose view is meant; that of the draft's owner if it is a key, and else what every key starts from.
+             */
+            keyId?: string | null;
+            /** @enum {string} */
+            kind?: "tool" | "prompt" | "resource";
+            /**
+             * Format: int32
+             * @description How many items at most, 1 to 1,000; 200 if not said.
+             */
+            limit?: number | null;
+            owner?: components["schemas"]["RuleOwner"] | null;
+            /** @description Only items whose name, upstream or new name holds this text, whatever its case. */
+            search?: string | null;
+            /**
+             * Format: uuid
+             * @description Only items of this upstream.
+             */
+            upstreamId?: string | null;
+        };
+        /** @description What becomes of the items. */
+        Previewed: {
+            /** @description In the order of lists: tools, prompts, resources, templates; as many as were asked for. */
+            items: components["schemas"]["ExplainedItem"][];
+            /** @description How many items match in all. */
+            total: number;
+            /** @description How many of them the caller sees. */
+            visible: number;
+        };
         /** @description The body of every answer that isn't a success (RFC 9457). */
         Problem: {
             /**
@@ -1493,6 +2171,131 @@ export interface components {
              */
             overlapS?: number | null;
         };
+        /** @description One page of rules. */
+        RuleList_AliasRule: {
+            /** @description Rules of this page that can't be read and don't count. Delete them and write them anew. */
+            damaged: components["schemas"]["DamagedRule"][];
+            /** @description The rules, in order. */
+            items: {
+                /**
+                 * Format: date-time
+                 * @description When it was created.
+                 */
+                createdAt: string;
+                /** @description Whether the rule counts. */
+                enabled: boolean;
+                /**
+                 * Format: uuid
+                 * @description Which.
+                 */
+                id: string;
+                /** @description Whether the pattern is a regular expression. */
+                isRegex: boolean;
+                kinds: ("tool" | "prompt" | "resource")[];
+                /** @enum {string} */
+                matchOn: "upstream" | "exposed";
+                /** @description Whose. */
+                owner: components["schemas"]["RuleOwner"];
+                /** @description A name, or a regular expression that a whole name must match. */
+                pattern: string;
+                /**
+                 * Format: int64
+                 * @description Its place among the owner's.
+                 */
+                sortOrder: number;
+                /** @description The new description; null: it stays. */
+                targetDescription?: string | null;
+                /** @description The new name; null: it stays. */
+                targetName?: string | null;
+                /**
+                 * Format: date-time
+                 * @description When it was last changed.
+                 */
+                updatedAt: string;
+                /**
+                 * Format: int64
+                 * @description Grows with each change; the ETag.
+                 */
+                version: number;
+            }[];
+            /** @description Where the next page begins; null on the last. */
+            nextCursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many rules match in all, damaged ones included.
+             */
+            total: number;
+        };
+        /** @description One page of rules. */
+        RuleList_FilterRule: {
+            /** @description Rules of this page that can't be read and don't count. Delete them and write them anew. */
+            damaged: components["schemas"]["DamagedRule"][];
+            /** @description The rules, in order. */
+            items: {
+                /** @enum {string} */
+                action: "deny" | "allow";
+                /**
+                 * Format: date-time
+                 * @description When it was created.
+                 */
+                createdAt: string;
+                /** @description Whether the rule counts. */
+                enabled: boolean;
+                /**
+                 * Format: uuid
+                 * @description Which.
+                 */
+                id: string;
+                /** @description Whether the pattern is a regular expression. */
+                isRegex: boolean;
+                kinds: ("tool" | "prompt" | "resource")[];
+                /** @enum {string} */
+                matchOn: "upstream" | "exposed";
+                /** @description Whose. */
+                owner: components["schemas"]["RuleOwner"];
+                /** @description A name, or a regular expression that a whole name must match. */
+                pattern: string;
+                /**
+                 * Format: int64
+                 * @description Its place among the owner's.
+                 */
+                sortOrder: number;
+                /**
+                 * Format: date-time
+                 * @description When it was last changed.
+                 */
+                updatedAt: string;
+                /**
+                 * Format: int64
+                 * @description Grows with each change; the ETag.
+                 */
+                version: number;
+            }[];
+            /** @description Where the next page begins; null on the last. */
+            nextCursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many rules match in all, damaged ones included.
+             */
+            total: number;
+        };
+        /** @description Every rule of the owner once, in the order that is to be. */
+        RuleOrder: {
+            /** @description All ids of the owner's rules of this kind, each once. */
+            ids: string[];
+            /** @description Whose rules. */
+            owner: components["schemas"]["RuleOwner"];
+        };
+        /** @description Whose rule it is. */
+        RuleOwner: {
+            /**
+             * Format: uuid
+             * @description Which upstream or key; absent for all.
+             */
+            id?: string | null;
+            /** @enum {string} */
+            type: "upstream" | "all" | "key";
+        };
         /** @description A new secret, or `true` for the stored one. */
         SecretOrKept: string | boolean;
         /** @description A secret. */
@@ -1536,6 +2339,34 @@ export interface components {
             /** @description With what. */
             userAgent: string;
         };
+        /** @description One decision. */
+        Step: {
+            /** @description The name that it has by its claim. */
+            exposedName?: string | null;
+            /** @description The same for a person. */
+            message: string;
+            /** @description The name that it would have, or that an alias gives. */
+            name?: string | null;
+            owner?: components["schemas"]["RuleOwner"] | null;
+            rule?: components["schemas"]["StepRule"] | null;
+            /**
+             * @description `upstreamDisabled`, `upstreamNotOfKey`, `switchedOff`, `denied` and `notAllowed` hide the item;
+             *     `alias`, `named` and `nameNotApplied` name it.
+             */
+            step: string;
+        };
+        /** @description A rule, as a step refers to it. */
+        StepRule: {
+            /** @description A drafted rule's place in its list of the request. */
+            draft?: number | null;
+            /**
+             * Format: uuid
+             * @description A stored rule's id; of a draft that has none, null.
+             */
+            id?: string | null;
+            /** @description Its pattern. */
+            pattern: string;
+        };
         /** @description How much of a feature a client gets. */
         Support: {
             /** @description `full`, `bridged` (translated between the eras), or `impossible` (not, or not always). */
@@ -1567,40 +2398,6 @@ export interface components {
             resources?: boolean | null;
             /** @description Tools; true if not said. */
             tools?: boolean | null;
-        };
-        /** @description A tool of the catalog, before the rules of any key. */
-        Tool: {
-            /** @description What the upstream says it does. */
-            description?: string | null;
-            /** @description Whether clients see it. */
-            enabled: boolean;
-            /** @description The name clients call it by. */
-            exposedName: string;
-            /**
-             * Format: uuid
-             * @description The stored definition.
-             */
-            id: string;
-            /** @description The tool's name at its upstream. */
-            name: string;
-            /** @description Whether its upstream is away and this is from the last good sync. */
-            stale: boolean;
-            /** @description Its display name. */
-            title?: string | null;
-            /**
-             * Format: uuid
-             * @description Whose tool it is.
-             */
-            upstreamId: string;
-            /** @description That upstream's name. */
-            upstreamName: string;
-        };
-        /** @description A tool and its definition. */
-        ToolDetail: {
-            /** @description As it is stored. */
-            stored: components["schemas"]["UpstreamTool"];
-            /** @description As the catalog has it. */
-            tool: components["schemas"]["Tool"];
         };
         /** @description A configuration, and the stored upstream that its placeholders stand for. */
         Trial: components["schemas"]["NewUpstream"] & {
@@ -1640,6 +2437,15 @@ export interface components {
             reason?: string | null;
             /** @description `resolve`, `connect`, `tls`, `start`, `initialize` or `list`. */
             stage: string;
+        };
+        /** @description A stored row that can't be read. */
+        UnreadableView: {
+            /** @description The first of its columns that can't be read. */
+            column: string;
+            /** @description Its id, or what else tells it apart. */
+            id: string;
+            /** @description Its table. */
+            table: string;
         };
         /** @description An upstream and how it fares. */
         Upstream: {
@@ -2365,6 +3171,792 @@ export interface operations {
             };
         };
     };
+    prompts_list: {
+        parameters: {
+            query?: {
+                /** @description How many items at most, 1 to 200; 50 if not said. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description The field to sort by; descending with `-` in front. */
+                sort?: string;
+                /** @description Only those of this upstream. */
+                upstreamId?: string;
+                /** @description Only those that this key sees, as it sees them. */
+                keyId?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Listed_Item"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    prompts_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ItemDetail"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    prompts_update: {
+        parameters: {
+            query?: never;
+            header: {
+                "If-Match": string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ItemPatch"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Item"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    prompts_explain: {
+        parameters: {
+            query?: {
+                /** @description The key whose view is meant; without one, what every key starts from. */
+                keyId?: string;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExplainedItem"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    prompts_release: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Item"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    resources_list: {
+        parameters: {
+            query?: {
+                /** @description How many items at most, 1 to 200; 50 if not said. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description The field to sort by; descending with `-` in front. */
+                sort?: string;
+                /** @description Only those of this upstream. */
+                upstreamId?: string;
+                /** @description Only those that this key sees, as it sees them. */
+                keyId?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Listed_Item"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    resources_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ItemDetail"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    resources_update: {
+        parameters: {
+            query?: never;
+            header: {
+                "If-Match": string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ItemPatch"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Item"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    resources_explain: {
+        parameters: {
+            query?: {
+                /** @description The key whose view is meant; without one, what every key starts from. */
+                keyId?: string;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExplainedItem"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    resources_release: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Item"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rules_list_aliases: {
+        parameters: {
+            query?: {
+                /** @description How many items at most, 1 to 200; 50 if not said. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description The field to sort by; descending with `-` in front. */
+                sort?: string;
+                /** @description Only those of this upstream. */
+                upstreamId?: string;
+                /** @description Only those of this key. */
+                keyId?: string;
+                /** @description `all`: only those of all upstreams. */
+                owner?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RuleList_AliasRule"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rules_create_alias: {
+        parameters: {
+            query?: never;
+            header?: {
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewAliasRule"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    ETag?: string;
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AliasRule"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rules_reorder_aliases: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RuleOrder"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rules_get_alias: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AliasRule"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rules_delete_alias: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rules_update_alias: {
+        parameters: {
+            query?: never;
+            header: {
+                "If-Match": string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AliasRulePatch"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AliasRule"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rules_list_filters: {
+        parameters: {
+            query?: {
+                /** @description How many items at most, 1 to 200; 50 if not said. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description The field to sort by; descending with `-` in front. */
+                sort?: string;
+                /** @description Only those of this upstream. */
+                upstreamId?: string;
+                /** @description Only those of this key. */
+                keyId?: string;
+                /** @description `all`: only those of all upstreams. */
+                owner?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RuleList_FilterRule"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rules_create_filter: {
+        parameters: {
+            query?: never;
+            header?: {
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewFilterRule"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    ETag?: string;
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FilterRule"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rules_reorder_filters: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RuleOrder"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rules_get_filter: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FilterRule"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rules_delete_filter: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rules_update_filter: {
+        parameters: {
+            query?: never;
+            header: {
+                "If-Match": string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FilterRulePatch"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FilterRule"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rules_preview: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Preview"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Previewed"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     settings_get: {
         parameters: {
             query?: never;
@@ -2442,6 +4034,8 @@ export interface operations {
                 sort?: string;
                 /** @description Only those of this upstream. */
                 upstreamId?: string;
+                /** @description Only those that this key sees, as it sees them. */
+                keyId?: string;
             };
             header?: never;
             path?: never;
@@ -2454,7 +4048,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Listed_Tool"];
+                    "application/json": components["schemas"]["Listed_Item"];
                 };
             };
             /** @description What went wrong */
@@ -2481,10 +4075,111 @@ export interface operations {
         responses: {
             200: {
                 headers: {
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ToolDetail"];
+                    "application/json": components["schemas"]["ItemDetail"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    tools_update: {
+        parameters: {
+            query?: never;
+            header: {
+                "If-Match": string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ItemPatch"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Item"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    tools_explain: {
+        parameters: {
+            query?: {
+                /** @description The key whose view is meant; without one, what every key starts from. */
+                keyId?: string;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExplainedItem"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    tools_release: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Item"];
                 };
             };
             /** @description What went wrong */

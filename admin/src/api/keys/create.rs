@@ -92,11 +92,11 @@ mod tests {
     #[tokio::test]
     async fn a_limit_that_nothing_enforces_yet_is_not_promised() {
         let scene = Scene::logged_in().await;
-        let body = json!({"name": "k", "mode": "smart", "quotaPerDay": 5, "quotaPerMonth": 5});
+        let body = json!({"name": "k", "quotaPerDay": 5, "quotaPerMonth": 5});
         let answer = scene.post(PATH, body).await;
         assert_eq!(answer.status, 422);
         let errors = answer.json["errors"].as_array().unwrap();
-        assert_eq!(errors.len(), 3, "{errors:?}");
+        assert_eq!(errors.len(), 2, "{errors:?}");
         assert!(errors.iter().all(|error| error["message"] == "not supported yet"), "{errors:?}");
     }
 

@@ -21,10 +21,18 @@ pub(crate) async fn delete(
 ) -> Result<StatusCode, ApiError> {
     let now = app.store.clock().now();
     let mut tx = app.store.begin().await?;
-    let key = super::find(&mut tx, id).await?;
+    let (name, before) = match super::find(&mut tx, id).await {
+        Ok(key) => {
+            let before = wire::audited(&key);
+            (key.name, Some(before))
+        }
+        // Deleting it is the way to get rid of one that can't be read.
+        Err(error) if error.is_unreadable_row() => (id.to_string(), None),
+        Err(error) => return Err(error),
+    };
     api_keys::delete(&mut tx, id).await?;
-    let diff = audit::diff(Some(&wire::audited(&key)), None);
-    audit::record(&mut tx, now, &admin, Act::on("key.delete", id, key.name.as_str(), diff)).await?;
+    let diff = audit::diff(before.as_ref(), None);
+    audit::record(&mut tx, now, &admin, Act::on("key.delete", id, name.as_str(), diff)).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }

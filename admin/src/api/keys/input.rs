@@ -154,9 +154,7 @@ fn read(value: Value, now: Timestamp, stored: Option<&ApiKey>, problems: &mut Pr
             let at: Timestamp = parsed(value)?;
             if at > now || Some(at) == kept { Ok(at) } else { Err("must lie ahead".into()) }
         }),
-        mode: fields
-            .optional("mode", problems, served(parsed, |mode| *mode != KeyMode::Smart))
-            .unwrap_or(KeyMode::Inherit),
+        mode: fields.optional("mode", problems, parsed).unwrap_or(KeyMode::Inherit),
         upstream_ids: upstream_ids(&mut fields, problems),
         allowed_cidrs: cidrs(&mut fields, problems).unwrap_or_default(),
         rate_limit: rate_limit(&mut fields, problems),

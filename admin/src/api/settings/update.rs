@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use proxy::catalog::naming::settle as naming;
 use sql::settings;
 
 use crate::App;
@@ -33,6 +34,11 @@ pub(crate) async fn update(
     }
     if !settings::save(&mut tx, &after, stored).await? {
         return Err(ApiError::PreconditionFailed);
+    }
+    // Unless the environment says how long names may be, in which case what is stored has no say.
+    let in_force = app.name_length_max() == before.naming.length_max;
+    if in_force && after.naming.length_max != before.naming.length_max {
+        naming::resettle(&mut tx, naming::Scope::All, after.naming.length_max).await?;
     }
     let diff = audit::diff(Some(&before.document()), Some(&after.document()));
     audit::record(&mut tx, now, &admin, Act::on("settings.update", "settings", "settings", diff)).await?;

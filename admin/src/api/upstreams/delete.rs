@@ -21,10 +21,17 @@ pub(crate) async fn delete(
 ) -> Result<StatusCode, ApiError> {
     let now = app.store.clock().now();
     let mut tx = app.store.begin().await?;
-    let upstream = super::find(&mut tx, id).await?;
+    let (name, before) = match super::find(&mut tx, id).await {
+        Ok(upstream) => {
+            let before = wire::audited(&upstream, &app.fingerprint);
+            (upstream.name, Some(before))
+        }
+        // Deleting it is the way to get rid of one that can't be read.
+        Err(error) if error.is_unreadable_row() => (id.to_string(), None),
+        Err(error) => return Err(error),
+    };
     upstreams::delete(&mut tx, id).await?;
-    let diff = audit::diff(Some(&wire::audited(&upstream, &app.fingerprint)), None);
-    let act = Act::on("upstream.delete", id, upstream.name.as_str(), diff);
+    let act = Act::on("upstream.delete", id, name.as_str(), audit::diff(before.as_ref(), None));
     audit::record(&mut tx, now, &admin, act).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)

@@ -45,9 +45,10 @@ pub(crate) async fn findings(
     let mut tx = app.store.read().await?;
     super::find(&mut tx, id).await?;
     let states = lists::states_of(&mut tx, id).await?;
-    Ok(Json(Findings {
-        items: states.into_iter().flat_map(|state| state.findings).map(FindingRow::from).collect(),
-    }))
+    // What the sync found when it took the lists in, and what can't be read of them any more.
+    let found = states.into_iter().flat_map(|state| state.findings);
+    let items = found.chain(app.control.findings(id)).map(FindingRow::from).collect();
+    Ok(Json(Findings { items }))
 }
 
 impl From<Finding> for FindingRow {
@@ -68,12 +69,14 @@ mod tests {
     use crate::testing::Scene;
 
     #[tokio::test]
-    async fn shows_what_the_last_sync_found() {
+    async fn shows_what_the_last_sync_found_and_what_can_not_be_read() {
         let scene = Scene::logged_in().await;
         let id = scene.upstream("a").await;
         scene.tool(&id, "add").await;
         let answer = scene.get(&format!("/api/admin/upstreams/{id}/findings")).await;
         let expected = json!({"kind": "tool", "upstreamName": "bad", "code": "no-schema", "message": "has no usable schema"});
-        assert_eq!(answer.json["items"], json!([expected]));
+        let torn =
+            json!({"kind": "tool", "upstreamName": "torn", "code": "DAMAGED", "message": "can't be read"});
+        assert_eq!(answer.json["items"], json!([expected, torn]));
     }
 }

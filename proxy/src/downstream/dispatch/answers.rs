@@ -79,8 +79,12 @@ fn modern_status(error: &[u8]) -> StatusCode {
 }
 
 pub(in crate::downstream) fn done_result(asked: &Asked, result: Bytes) -> Outcome {
-    let result = if asked.client.is_modern() { bridge::modern_to_modern(result) } else { result };
-    Outcome::Done(answered(asked, Answer::Result(result)))
+    Outcome::Done(answered(asked, own_result(asked, result)))
+}
+
+/// A result of the gateway's own, with what the client's era asks every result to carry.
+pub(in crate::downstream) fn own_result(asked: &Asked, result: Bytes) -> Answer {
+    Answer::Result(if asked.client.is_modern() { bridge::modern_to_modern(result) } else { result })
 }
 
 pub(in crate::downstream) fn done_error(asked: &Asked, code: i64, message: &str) -> Outcome {

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use sql::model::Era;
 use tokio_util::sync::CancellationToken;
 
-use super::answers::failed;
 use super::{Asked, Client, Dispatch, ModernClient};
 use crate::bridge::parked::{Begun, Parking, Shown, Visit};
 use crate::bridge::{degraded, legacy_to_modern, modern_to_legacy};
@@ -40,7 +39,7 @@ struct Route<'a> {
 }
 
 impl Dispatch {
-    /// Carries a call out; every way it can end is an answer.
+    /// Carries a call out.
     pub(super) async fn carry(
         &self,
         asked: &Asked,
@@ -49,7 +48,7 @@ impl Dispatch {
         subject: &Subject,
         conversation: Conversation,
         cancel: CancellationToken,
-    ) -> Answer {
+    ) -> Result<Answer, CallError> {
         let given =
             asked.request.params.as_ref().map_or(Bytes::from_static(b"{}"), |params| params.raw().clone());
         let params = subject.rename(given.clone(), item);
@@ -66,14 +65,13 @@ impl Dispatch {
             Client::Legacy(session) => self.of_legacy(&route, asked, session.as_ref(), params).await,
             Client::Modern(client) => self.of_modern(&route, asked, client, &given, params).await,
         };
-        match answer {
-            Ok(Answer::Result(result)) => {
+        answer.map(|answer| match answer {
+            Answer::Result(result) => {
                 let result = item.with_exposed_uris(result);
                 Answer::Result(degraded::annotate(result, &route.conversation.marks().reasons()))
             }
-            Ok(error) => error,
-            Err(error) => failed(asked, &item.upstream, &error),
-        }
+            error @ Answer::Error(_) => error,
+        })
     }
 
     async fn of_legacy(
@@ -140,6 +138,7 @@ impl Dispatch {
                 let cancel = CancellationToken::new();
                 let (inner, outbox) = conversation::open(route.conversation.owner(), cancel.clone());
                 let inner = inner.of_key(asked.caller.key().id).hearing(route.conversation.log_level());
+                let inner = inner.able_to(client.abilities());
                 // A word of another client's task isn't for this one.
                 let inner = self.relayed(asked, &peer, &route.item.upstream, inner);
                 let (upstreams, id) = (self.upstreams.clone(), route.item.upstream.id);

@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use http::StatusCode;
 use serde_json::json;
 use serde_json::value::to_raw_value;
-use sql::model::Timestamp;
+use sql::model::{Mode, Timestamp};
 use tokio::sync::oneshot;
 
 use super::*;
@@ -17,6 +17,7 @@ use crate::downstream::dispatch::ModernClient;
 use crate::downstream::replay::EventId;
 use crate::testing::pass;
 use crate::upstream::call::Answer;
+use crate::wire::meta::RequestMeta;
 
 /// A call whose upstream is the test.
 struct Scene {
@@ -74,7 +75,8 @@ fn legacy(capabilities: &serde_json::Value, version: Version) -> Client {
 }
 
 fn modern(log_level: Option<LogLevel>) -> Client {
-    Client::Modern(ModernClient { log_level, ..ModernClient::default() })
+    let meta = RequestMeta { log_level, ..RequestMeta::default() };
+    Client::Modern(ModernClient::of(meta, "/mcp/http", Mode::Full))
 }
 
 fn answered() -> Answered {

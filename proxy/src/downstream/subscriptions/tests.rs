@@ -12,7 +12,7 @@ use sql::model::ApiKey;
 use super::watch::CHANGE_INTERVAL;
 use super::*;
 use crate::access::Admitted;
-use crate::access::keys::tests::key;
+use crate::access::keys::tests::{key, policy_of};
 use crate::catalog::UpstreamLists;
 use crate::catalog::testing::{catalog, upstream_with};
 use crate::downstream::resource_updates::tests::Asked;
@@ -30,7 +30,7 @@ struct Scene {
 
 fn scene() -> Scene {
     let (key, keys) = (key().0, Keys::default());
-    keys.upsert(key.clone());
+    keys.upsert(key.clone(), policy_of(&key));
     let subscriptions = Subscriptions {
         published: Published::new(sql::clock::Clock::system()),
         keys,
@@ -65,7 +65,7 @@ impl Scene {
         let Ok(Message::Request(request)) = envelope::parse(Bytes::from(body.to_string())) else {
             panic!("a request")
         };
-        self.subscriptions.listen(&request, self.caller(), "r")
+        self.subscriptions.listen(&request, self.caller(), None, "r")
     }
 
     fn get(&self, session: &Session) -> Reply {
@@ -161,7 +161,7 @@ async fn a_stream_follows_what_its_key_may_see() {
     let mut events = Events::of(scene.get(&scene.session()));
     tokio::task::yield_now().await;
     scene.key.upstream_ids = Some(vec![]);
-    scene.subscriptions.keys.upsert(scene.key.clone());
+    scene.subscriptions.keys.upsert(scene.key.clone(), policy_of(&scene.key));
     scene.subscriptions.published.remind();
     assert_eq!(events.next().await.expect("its view is empty now")["method"], TOOLS);
     pass(CHANGE_INTERVAL).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
-use sql::model::Kind;
+use sql::model::{Kind, Mode};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -15,12 +15,13 @@ use uuid::Uuid;
 use super::Subscriptions;
 use super::filter::{Filter, raw, tag};
 use crate::access::{Caller, Keys};
+use crate::catalog::View;
 use crate::catalog::follow::Published;
-use crate::catalog::{Policy, View};
 use crate::downstream::connection::jittered;
 use crate::downstream::in_flight::Permit;
 use crate::downstream::live::{Live, LiveSessions};
 use crate::downstream::log_feed::{self, LogMessage};
+use crate::downstream::mode::ModeOf;
 use crate::downstream::outlet::Outlet;
 use crate::downstream::resource_updates::Attached;
 use crate::downstream::stream::KEEP_ALIVE;
@@ -92,10 +93,15 @@ pub(super) struct Watch {
     changes: watch::Receiver<i64>,
     draining: CancellationToken,
     caller: Caller,
+    mode: ModeOf,
     open: Open,
     /// What upstreams log outside of calls; the legacy era alone has that.
     logs: Option<log_feed::Follower>,
     lists: BTreeMap<&'static str, Announced>,
+    /// What the key saw when that was last looked at: after each change.
+    view: Arc<View>,
+    /// The mode in which it saw that.
+    shown_in: Mode,
 }
 
 impl Watch {
@@ -103,18 +109,22 @@ impl Watch {
     pub(super) fn new(
         subscriptions: &Subscriptions,
         caller: Caller,
+        mode: ModeOf,
         open: Open,
         methods: &[&'static str],
     ) -> Self {
         let Subscriptions { published, keys, logs, draining, .. } = subscriptions;
         // Before the view is taken, so that no change falls between the two.
         let changes = published.changes();
-        let view = published.current().view(&Policy::of(caller.key()));
+        // It was made, if it had to be, for the request that opens the stream.
+        let view = published.current().view(caller.policy());
+        let mode_now = mode.now(caller.key(), view.settings());
         let lists = ANNOUNCED
             .iter()
             .filter(|(method, _)| methods.contains(method))
             .map(|(method, kinds)| {
-                (*method, Announced { kinds: *kinds, seen: fingerprint(&view, *kinds), quiet_until: None })
+                let seen = fingerprint(&view, *kinds, mode_now);
+                (*method, Announced { kinds: *kinds, seen, quiet_until: None })
             })
             .collect();
         let logs = matches!(open.face, Face::Get { .. }).then(|| logs.follow());
@@ -124,9 +134,12 @@ impl Watch {
             changes,
             draining: draining.clone(),
             caller,
+            mode,
             open,
             logs,
             lists,
+            view,
+            shown_in: mode_now,
         }
     }
 
@@ -183,10 +196,10 @@ impl Watch {
             let due = self.next_due();
             let alive = tokio::select! {
                 () = self.open.over(&self.caller, &self.draining) => { self.farewell(); false }
-                Ok(()) = self.changes.changed() => self.announce(),
-                () = until(due) => self.announce(),
+                Ok(()) = self.changes.changed() => self.announce().await,
+                () = until(due) => self.announce().await,
                 () = self.open.inbox.rung() => self.tell_updates().await,
-                message = next_log(&mut self.logs) => self.tell_log(&message),
+                message = next_log(&mut self.logs) => self.tell_log(&message).await,
                 _ = silence.tick() => self.open.outlet.keep_alive(),
             };
             if !alive {
@@ -197,17 +210,21 @@ impl Watch {
 
     /// What the key sees now. The caller has the key as it was when the stream was opened; what it may
     /// see can have changed since. One that is gone sees nothing new: its stream is ending.
-    fn view(&self) -> Arc<View> {
-        let now = self.keys.get(self.caller.key().id);
-        self.published.current().view(&Policy::of(now.as_ref().unwrap_or(self.caller.key())))
+    async fn sees(&self) -> (Arc<View>, Mode) {
+        let (policy, key) = (self.keys.policy(self.caller.key().id), self.keys.get(self.caller.key().id));
+        let policy = policy.as_ref().unwrap_or(self.caller.policy());
+        let view = self.published.current().view_soon(policy).await;
+        let mode = self.mode.now(key.as_ref().unwrap_or(self.caller.key()), view.settings());
+        (view, mode)
     }
 
     /// Says which lists changed since they were last announced. `false`: the client doesn't read.
-    fn announce(&mut self) -> bool {
-        let view = self.view();
+    async fn announce(&mut self) -> bool {
+        let (view, mode) = self.sees().await;
+        (self.view, self.shown_in) = (Arc::clone(&view), mode);
         let now = Instant::now();
         for (method, list) in &mut self.lists {
-            let seen = fingerprint(&view, list.kinds);
+            let seen = fingerprint(&view, list.kinds, mode);
             if seen == list.seen || list.quiet_until.is_some_and(|until| until > now) {
                 continue;
             }
@@ -230,7 +247,7 @@ impl Watch {
         let mut updates = self.open.inbox.take().into_iter();
         while let Some(update) = updates.next() {
             // Each time anew: it may have waited for the client.
-            let view = self.view();
+            let view = self.sees().await.0;
             let is_shown = match &update.source.topic {
                 Topic::Resource(_) => view.route_uri(&update.subscribed).is_some(),
                 Topic::Task(_) => view.shows(update.source.upstream),
@@ -271,22 +288,21 @@ impl Watch {
 
     /// Says what an upstream logged outside of calls, if it is for this session. Log messages leave room
     /// for the rest: a flood of them closes no stream.
-    fn tell_log(&self, message: &LogMessage) -> bool {
+    async fn tell_log(&self, message: &LogMessage) -> bool {
         let Face::Get { session, sessions, .. } = &self.open.face else { return true };
         let least = sessions.level(*session).unwrap_or(log_feed::LEVEL_DEFAULT);
         if message.level < least || !self.open.outlet.has_room() {
             return true;
         }
-        let view = self.view();
+        let view = self.sees().await.0;
         !view.shows(message.upstream) || self.open.offer(&message.message)
     }
 
     /// When a change that was held back may be announced.
     fn next_due(&self) -> Option<Instant> {
-        let view = self.view();
         self.lists
             .values()
-            .filter(|list| fingerprint(&view, list.kinds) != list.seen)
+            .filter(|list| fingerprint(&self.view, list.kinds, self.shown_in) != list.seen)
             .filter_map(|list| list.quiet_until)
             .min()
     }
@@ -367,6 +383,8 @@ async fn until(due: Option<Instant>) {
     }
 }
 
-fn fingerprint(view: &View, kinds: [Kind; 2]) -> [[u8; 32]; 2] {
-    kinds.map(|kind| view.fingerprint(kind))
+/// What tells one list from another. The four tools of smart mode are always the same, whatever becomes of
+/// those behind them: nobody has to read that list again, unless the mode itself changes.
+fn fingerprint(view: &View, kinds: [Kind; 2], mode: Mode) -> [[u8; 32]; 2] {
+    kinds.map(|kind| if kind == Kind::Tool && mode == Mode::Smart { [0; 32] } else { view.fingerprint(kind) })
 }

@@ -10,7 +10,6 @@ use sql::model::UpstreamId;
 use super::Tasks;
 use super::given::Theirs;
 use crate::access::Keys;
-use crate::catalog::Policy;
 use crate::catalog::follow::Published;
 use crate::downstream::live::LiveSessions;
 use crate::wire::compose;
@@ -42,8 +41,8 @@ impl TaskStatus {
         let mut status = Object::parse(params).ok()?;
         let theirs = status.text("taskId")?;
         let given = self.tasks.given.get(&Theirs { upstream, id: theirs.as_str().into() })?;
-        let key = self.keys.get(given.holder.key)?;
-        if !self.published.current().view(&Policy::of(&key)).shows(upstream) {
+        let policy = self.keys.policy(given.holder.key)?;
+        if !self.published.current().shows(&policy, upstream) {
             return None;
         }
         let ours = self.tasks.ids.seal(given.holder.key, upstream, theirs.as_str())?;

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Keys;
 use crate::access::client_address::TrustedProxies;
+use crate::access::keys::tests::policy_of;
 use crate::context::ClientContext;
 use crate::gateway::{Gateway, GatewayOptions, Serving};
 use crate::guard::{Deadlines, Listener};
@@ -87,7 +88,7 @@ impl Scene {
         let secret = PlaintextKey::generate();
         let key = ApiKey::create(ApiKeyId::new(&clock), "test", &secret, clock.now());
         let keys = Keys::default();
-        keys.upsert(key.clone());
+        keys.upsert(key.clone(), policy_of(&key));
         let options = GatewayOptions {
             proxies: TrustedProxies::new(wishes.trusted_proxies.clone()),
             deadlines: wishes.deadlines,
@@ -106,7 +107,7 @@ impl Scene {
 
     pub(super) fn change_key(&mut self, change: impl FnOnce(&mut ApiKey)) {
         change(&mut self.key);
-        self.keys.upsert(self.key.clone());
+        self.keys.upsert(self.key.clone(), policy_of(&self.key));
     }
 
     /// A connection to the gateway.

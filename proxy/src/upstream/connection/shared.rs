@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
-use serde_json::value::RawValue;
 use sql::clock::Clock;
-use sql::model::{Settings, Timestamp, Upstream, UpstreamId};
+use sql::model::{Settings, Upstream, UpstreamId};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::Surroundings;
 use super::bulkhead::Bulkhead;
 use super::log_level::LinkLevel;
+use super::shown::Shown;
 use super::subscription::honoured;
 use super::watched::{Standing, Watched};
 use crate::bridge::degraded::{Degradations, Reason};
@@ -27,7 +27,7 @@ use crate::upstream::news::News;
 use crate::upstream::oauth::{Denial, Pass};
 use crate::upstream::offers::Offers;
 use crate::upstream::states::{ConnectionState, Policy, States};
-use crate::upstream::status::{Check, CheckKind, History, Status, millis, raw_value};
+use crate::upstream::status::{Check, CheckKind, Status};
 use crate::upstream::topic::Topic;
 use crate::wire::compose::Quoted;
 
@@ -92,19 +92,6 @@ impl Wishes {
     }
 }
 
-/// What admins are shown.
-struct Shown {
-    since: Timestamp,
-    last_error: Option<String>,
-    failed_at: Option<Stage>,
-    denial: Option<Denial>,
-    era: Option<Era>,
-    protocol_version: Option<String>,
-    server_info: Option<Arc<RawValue>>,
-    capabilities: Option<Arc<RawValue>>,
-    history: History,
-}
-
 #[derive(Default)]
 struct Counters {
     in_flight: AtomicUsize,
@@ -150,17 +137,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     pub(super) fn new(spec: Arc<Upstream>, surroundings: &Surroundings, watched: Arc<Watched>) -> Self {
-        let shown = Shown {
-            since: surroundings.clock.now(),
-            last_error: None,
-            failed_at: None,
-            denial: None,
-            era: None,
-            protocol_version: None,
-            server_info: None,
-            capabilities: None,
-            history: History::default(),
-        };
         let pass = surroundings.passes.of(spec.id);
         Self {
             id: spec.id,
@@ -178,7 +154,7 @@ impl Shared {
             troubled: AtomicBool::new(false),
             settings: surroundings.settings.clone(),
             clock: surroundings.clock.clone(),
-            shown: Mutex::new(shown),
+            shown: Mutex::new(Shown::new(surroundings.clock.now())),
             counters: Counters::default(),
             degraded: surroundings.degraded.clone(),
             started: Instant::now(),
@@ -249,9 +225,7 @@ impl Shared {
 
     /// The upstream refuses us.
     pub(super) fn denied(&self, denial: &Denial) {
-        let mut shown = lock(&self.shown);
-        shown.last_error = Some(denial.to_string());
-        shown.denial = Some(denial.clone());
+        lock(&self.shown).denied(denial);
     }
 
     fn answered(&self) {
@@ -263,21 +237,9 @@ impl Shared {
         }
     }
 
-    /// An error for a caller: how far the last attempt came, if there was one. What the upstream said
-    /// itself, or wrote to stderr, is for admins alone.
+    /// An error for a caller, that says why there is no live link.
     pub(super) fn unavailable(&self, otherwise: &str) -> CallError {
-        let shown = lock(&self.shown);
-        if let Some(denial) = &shown.denial {
-            return CallError::Denied(denial.clone());
-        }
-        let reason = match shown.failed_at {
-            Some(Stage::Resolve) => "its address can't be used",
-            Some(Stage::Connect) => "it can't be reached",
-            Some(Stage::Tls) => "no secure connection to it can be made",
-            Some(Stage::Initialize | Stage::List) => "its handshake failed",
-            None => otherwise,
-        };
-        CallError::Unavailable { reason: reason.to_owned() }
+        lock(&self.shown).unavailable(otherwise)
     }
 
     // ---- wishes
@@ -346,13 +308,7 @@ impl Shared {
     }
 
     pub(super) fn greeted(&self, greeting: &Greeting) {
-        let mut shown = lock(&self.shown);
-        (shown.last_error, shown.failed_at, shown.denial) = (None, None, None);
-        shown.era = Some(greeting.spoken.era());
-        shown.protocol_version = Some(greeting.spoken.version.to_string());
-        shown.server_info = raw_value(&greeting.server_info);
-        shown.capabilities = raw_value(&greeting.spoken.capabilities);
-        drop(shown);
+        lock(&self.shown).greeted(greeting);
         let info = sql::model::UpstreamInfo {
             upstream_id: self.id,
             era: greeting.spoken.era(),
@@ -366,18 +322,12 @@ impl Shared {
     }
 
     pub(super) fn record(&self, kind: CheckKind, took: Duration, reason: Option<String>) {
-        let check = Check { at: self.clock.now(), kind, ok: reason.is_none(), ms: millis(took), reason };
-        let mut shown = lock(&self.shown);
-        if check.reason.is_some() {
-            shown.last_error.clone_from(&check.reason);
-        }
-        shown.history.add(check);
+        lock(&self.shown).record(self.clock.now(), kind, took, reason);
     }
 
     /// How far the last attempt came.
     pub(super) fn failed_at(&self, stage: Stage) {
-        let mut shown = lock(&self.shown);
-        (shown.failed_at, shown.denial) = (Some(stage), None);
+        lock(&self.shown).failed_at(stage);
     }
 
     pub(super) fn news(&self) -> MutexGuard<'_, News> {
@@ -441,30 +391,20 @@ impl Shared {
         let (state, failures) = (states.view(&policy), states.failures());
         let breaker_open = states.is_open(Instant::now(), &policy);
         drop(states);
-        let shown = lock(&self.shown);
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Status {
-            state,
-            since: shown.since,
-            last_error: shown.last_error.clone(),
-            denial: shown.denial.clone(),
-            failures,
             breaker_open: breaker_open && state != ConnectionState::Disabled,
-            era: shown.era,
-            protocol_version: shown.protocol_version.clone(),
-            server_info: shown.server_info.clone(),
-            capabilities: shown.capabilities.clone(),
-            sessions: 1,
             calls_in_flight: self.bulkhead.taken().max(self.calls_in_flight()),
             unattributed: count(&self.counters.unattributed),
             late_answers: count(&self.counters.answers),
             late_progress: count(&self.counters.progress),
             dropped_lines: count(&self.counters.garbage),
+            ..lock(&self.shown).status(state, failures)
         }
     }
 
     pub(super) fn checks(&self) -> Vec<Check> {
-        lock(&self.shown).history.list()
+        lock(&self.shown).checks()
     }
 
     pub(super) fn stderr(&self) -> Vec<String> {

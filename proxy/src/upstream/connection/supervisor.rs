@@ -21,8 +21,8 @@ use super::{Surroundings, subscribe, subscription};
 use crate::tasks::Tasks;
 use crate::upstream::backoff;
 use crate::upstream::call::{Answer, Call, CallError};
-use crate::upstream::handshake::{self, Greeting};
-use crate::upstream::link::{Era, Link, Listener, OpenError, Roots, Wiring, next_id};
+use crate::upstream::handshake::{self, Declared, Greeting};
+use crate::upstream::link::{Era, Link, Listener, OpenError, Wiring, next_id};
 use crate::upstream::news::UpstreamEvent;
 use crate::upstream::oauth::Denial;
 use crate::upstream::offers::Offers;
@@ -45,7 +45,7 @@ type Opened = Result<(Arc<dyn Link>, Greeting), OpenError>;
 pub(super) async fn run(
     shared: Arc<Shared>,
     surroundings: Surroundings,
-    roots: Roots,
+    declared: Declared,
     stop: CancellationToken,
 ) {
     let mut supervisor = Supervisor {
@@ -53,7 +53,7 @@ pub(super) async fn run(
         events: surroundings.events.clone(),
         stopping: surroundings.tasks.stopping().clone(),
         surroundings,
-        roots,
+        declared,
         attempt: None,
         attempt_began: Instant::now(),
         attempt_stamp: 0,
@@ -75,7 +75,7 @@ pub(super) async fn run(
 struct Supervisor {
     shared: Arc<Shared>,
     surroundings: Surroundings,
-    roots: Roots,
+    declared: Declared,
     events: mpsc::Sender<UpstreamEvent>,
     stopping: CancellationToken,
     attempt: Option<Job<Opened>>,
@@ -191,7 +191,7 @@ impl Supervisor {
         self.attempt_began = Instant::now();
         self.attempt_stamp = self.shared.pass.stamp();
         let before = self.closing.take();
-        let attempt = attempt(Arc::clone(&self.shared), self.surroundings.clone(), self.roots, self.known);
+        let attempt = attempt(Arc::clone(&self.shared), self.surroundings.clone(), self.declared, self.known);
         self.attempt = Some(Box::pin(async move {
             if let Some(before) = before {
                 let _ = timeout(CLOSE_TIMEOUT, before).await;
@@ -333,18 +333,18 @@ async fn closed(live: Option<&Arc<Live>>) {
 async fn attempt(
     shared: Arc<Shared>,
     surroundings: Surroundings,
-    roots: Roots,
+    declared: Declared,
     known: Option<Era>,
 ) -> Opened {
     let spec = shared.spec.load_full();
     let limit = shared.connect_timeout();
     let listener = Arc::clone(&shared) as Arc<dyn Listener>;
     let pass = Arc::clone(&shared.pass);
-    let wiring = Wiring { tasks: surroundings.tasks.clone(), listener, roots, pass };
+    let wiring = Wiring { tasks: surroundings.tasks.clone(), listener, roots: declared.roots, pass };
     let link = surroundings.opener.open(&spec, wiring).await?;
     let mut opened = CloseUnlessKept { link: Some(Arc::clone(&link)), tasks: surroundings.tasks.clone() };
     let greeting = tokio::select! {
-        greeting = handshake::shake(&*link, handshake::protocol_of(&spec), known, roots, limit) => greeting?,
+        greeting = handshake::shake(&*link, handshake::protocol_of(&spec), known, declared, limit) => greeting?,
         () = link.closed().cancelled() => return Err(handshake::ended(&*link)),
     };
     opened.link = None;

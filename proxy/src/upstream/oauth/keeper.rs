@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use sql::model::ids::uuid_at;
 use sql::model::{Actor, AuditEvent, AuditEventId, OAuthGrant, Outcome, UpstreamId};
-use sql::{Store, StoreError, Tx, audit_log, leases, oauth, upstreams};
+use sql::{Store, StoreError, Tx, UnreadableRow, audit_log, leases, oauth, upstreams};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use uuid::Uuid;
 
@@ -68,9 +68,14 @@ impl Keeper {
 
     /// Reads the grant for one upstream, which has changed.
     pub(crate) async fn follow(&self, tx: &mut Tx, id: UpstreamId) -> Result<(), StoreError> {
-        let grant = oauth::grant(tx, id).await?;
-        self.adopt(id, grant.as_ref());
-        Ok(())
+        let grant = oauth::grant(tx, id).await;
+        match &grant {
+            Ok(grant) => self.adopt(id, grant.as_ref()),
+            // One that can't be read any more is none.
+            Err(error) if UnreadableRow::of(error).is_some() => self.adopt(id, None),
+            Err(_) => {}
+        }
+        grant.map(drop)
     }
 
     /// Makes this what the upstream is shown. One that was authorised is connected at once, and one whose

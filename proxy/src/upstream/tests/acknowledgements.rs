@@ -9,6 +9,7 @@ use super::*;
 use crate::bridge::degraded::Degradations;
 use crate::upstream::call::CallError;
 use crate::upstream::connection::{Connection, Opener, Scope, Surroundings};
+use crate::upstream::handshake::Declared;
 use crate::upstream::link::{Link, Negotiated, OpenError};
 use crate::upstream::topic::Topic;
 
@@ -76,7 +77,7 @@ async fn a_stream_of_which_nothing_is_said_is_not_taken_for_the_one_before() {
         scope: Scope::Everyone,
     };
     let spec = Arc::new(record("http://127.0.0.1:1/", Protocol::Modern));
-    let connection = Connection::start(spec, surroundings, Roots::Undeclared, Arc::default());
+    let connection = Connection::start(spec, surroundings, Declared::all(Roots::Undeclared), Arc::default());
     for uri in ["a:1", "a:2"] {
         connection.watched().want(&Topic::resource(uri)).expect("there is room");
         let settled = connection.watched().settled(&Topic::resource(uri)).await;

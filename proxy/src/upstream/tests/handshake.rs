@@ -5,7 +5,8 @@ use sql::model::{Era, Protocol};
 
 use super::peer::{Peer, Talk};
 use super::*;
-use crate::upstream::handshake::{Greeting, shake};
+use crate::downstream::abilities::Abilities;
+use crate::upstream::handshake::{Declared, Greeting, shake};
 use crate::upstream::link::OpenError;
 use crate::upstream::streamable_http;
 
@@ -21,7 +22,7 @@ where
     let heard = Arc::new(Heard::default());
     let spec = record(&peer.url, protocol);
     let link = streamable_http::open(&spec, &pool(Egress::Private), wiring(&heard)).expect("a good record");
-    let outcome = shake(&*link, protocol, known, Roots::Undeclared, PATIENCE).await;
+    let outcome = shake(&*link, protocol, known, Declared::all(Roots::Undeclared), PATIENCE).await;
     let methods = peer.methods().into_iter().filter(|method| method != "GET").collect();
     (outcome, methods)
 }
@@ -131,7 +132,9 @@ async fn the_legacy_handshake_declares_what_is_relayed_and_keeps_the_session() {
     let heard = Arc::new(Heard::default());
     let spec = record(&peer.url, Protocol::Legacy);
     let link = streamable_http::open(&spec, &pool(Egress::Private), wiring(&heard)).expect("a good record");
-    shake(&*link, Protocol::Legacy, None, Roots::Undeclared, PATIENCE).await.expect("it is legacy");
+    shake(&*link, Protocol::Legacy, None, Declared::all(Roots::Undeclared), PATIENCE)
+        .await
+        .expect("it is legacy");
     let seen = peer.seen();
     let params = &seen[0].message()["params"];
     assert_eq!(params["protocolVersion"], "2025-11-25");
@@ -153,6 +156,35 @@ async fn the_legacy_handshake_declares_what_is_relayed_and_keeps_the_session() {
     );
     link.close().await;
     assert_eq!(peer.until("DELETE").await.header("mcp-session-id"), "s1");
+}
+
+#[tokio::test]
+async fn a_handshake_declares_no_more_than_it_is_to() {
+    let extensions = serde_json::json!({
+        "io.modelcontextprotocol/ui": {"mimeTypes": ["text/html;profile=mcp-app"]},
+    });
+    for expected in [
+        r#"{"sampling":{}}"#,
+        r#"{"elicitation":{"form":{}}}"#,
+        r#"{"elicitation":{"url":{}},"roots":{}}"#,
+        r#"{"sampling":{},"elicitation":{"form":{},"url":{}},"roots":{}}"#,
+        "{}",
+    ] {
+        let peer = Peer::start(|talk| talk.legacy().boxed()).await;
+        let heard = Arc::new(Heard::default());
+        let spec = record(&peer.url, Protocol::Legacy);
+        let link =
+            streamable_http::open(&spec, &pool(Egress::Private), wiring(&heard)).expect("a good record");
+        let declared = Declared::only(Abilities::of(expected));
+        shake(&*link, Protocol::Legacy, None, declared, PATIENCE).await.expect("it is legacy");
+        let mut capabilities = peer.seen()[0].message()["params"]["capabilities"].clone();
+        assert_eq!(
+            capabilities.as_object_mut().expect("an object").remove("extensions").as_ref(),
+            Some(&extensions)
+        );
+        assert_eq!(capabilities, serde_json::from_str::<serde_json::Value>(expected).expect("it is JSON"));
+        link.close().await;
+    }
 }
 
 #[tokio::test]

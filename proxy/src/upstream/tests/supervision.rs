@@ -15,12 +15,13 @@ use crate::bridge::degraded::Degradations;
 use crate::testing::pass;
 use crate::upstream::call::CallError;
 use crate::upstream::connection::{Connection, Opener, Scope, Surroundings};
+use crate::upstream::handshake::Declared;
 use crate::upstream::isolation::Served;
 use crate::upstream::link::{Link, Negotiated, OpenError, Stage};
 use crate::upstream::states::ConnectionState;
 
 /// What the next opening comes to.
-enum Script {
+pub(super) enum Script {
     Fails,
     Works,
     /// Stands, but answers `tools/call` with silence and pings, too.
@@ -29,19 +30,19 @@ enum Script {
 
 /// Opens links as it is told, and counts.
 #[derive(Default)]
-struct Scripted {
+pub(super) struct Scripted {
     next: Mutex<VecDeque<Script>>,
-    opened: AtomicUsize,
+    pub(super) opened: AtomicUsize,
     /// Openings wait for this if it is set.
     gate: Option<Arc<Notify>>,
-    links: Mutex<Vec<Arc<FakeLink>>>,
+    pub(super) links: Mutex<Vec<Arc<FakeLink>>>,
 }
 
-struct FakeLink {
+pub(super) struct FakeLink {
     mute: bool,
-    closed: CancellationToken,
-    calls: AtomicUsize,
-    wiring: Wiring,
+    pub(super) closed: CancellationToken,
+    pub(super) calls: AtomicUsize,
+    pub(super) wiring: Wiring,
 }
 
 #[async_trait]
@@ -98,7 +99,7 @@ impl Opener for Scripted {
     }
 }
 
-fn surroundings(
+pub(super) fn surroundings(
     opener: &Arc<Scripted>,
     settings: Settings,
     events: mpsc::Sender<UpstreamEvent>,
@@ -119,15 +120,15 @@ fn connection(opener: &Arc<Scripted>) -> (Connection, mpsc::Receiver<UpstreamEve
     let (events, news) = mpsc::channel(64);
     let surroundings = surroundings(opener, Settings::default(), events);
     let spec = Arc::new(record("http://127.0.0.1:1/", Protocol::Legacy));
-    (Connection::start(spec, surroundings, Roots::Undeclared, Arc::default()), news)
+    (Connection::start(spec, surroundings, Declared::all(Roots::Undeclared), Arc::default()), news)
 }
 
-fn scripted(next: Vec<Script>) -> Arc<Scripted> {
+pub(super) fn scripted(next: Vec<Script>) -> Arc<Scripted> {
     Arc::new(Scripted { next: Mutex::new(next.into()), ..Scripted::default() })
 }
 
 /// Waits for the news that it is connected.
-async fn connected(news: &mut mpsc::Receiver<UpstreamEvent>) {
+pub(super) async fn connected(news: &mut mpsc::Receiver<UpstreamEvent>) {
     while !matches!(news.recv().await.expect("the supervisor lives"), UpstreamEvent::Connected { .. }) {}
 }
 
@@ -241,7 +242,8 @@ async fn a_disabled_upstream_is_left_alone() {
     spec.enabled = false;
     let surroundings =
         Surroundings { clock: Clock::system(), ..surroundings(&opener, Settings::default(), events) };
-    let connection = Connection::start(Arc::new(spec), surroundings, Roots::Undeclared, Arc::default());
+    let connection =
+        Connection::start(Arc::new(spec), surroundings, Declared::all(Roots::Undeclared), Arc::default());
     let (call, _outbox) = call("{}");
     assert!(matches!(connection.call(call).await, Err(CallError::Unavailable { .. })));
     assert_eq!(

@@ -129,6 +129,18 @@ impl Params {
         Self { raw, fields }
     }
 
+    /// Reads params that are no part of a message. `None`: they would not be let in with one.
+    pub fn read(raw: &Bytes) -> Option<Self> {
+        let mut scanner = Scanner::new(raw).ok()?;
+        if scanner.peek().ok()? != b'{' {
+            return None;
+        }
+        let (value, fields) = scan(&mut scanner, 1).ok()?;
+        scanner.end().ok()?;
+        let fields = fields.ok()?;
+        Some(Self::new(raw.slice(value.span.range()), fields))
+    }
+
     /// The raw object.
     pub fn raw(&self) -> &Bytes {
         &self.raw

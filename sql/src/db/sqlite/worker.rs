@@ -31,6 +31,7 @@ pub(super) struct Job {
 
 pub(super) enum Work {
     Statement { table: &'static str, sql: Arc<str>, cells: Vec<Cell> },
+    Each { sql: Arc<str>, rows: Vec<Vec<Cell>> },
     Script(&'static str),
     Commit,
 }
@@ -123,6 +124,7 @@ fn begin(connection: &Connection, access: Access) -> rusqlite::Result<()> {
 fn run(connection: &Connection, work: Work) -> Result<Outcome, StoreError> {
     match work {
         Work::Statement { table, sql, cells } => run_statement(connection, table, &sql, &cells),
+        Work::Each { sql, rows } => run_each(connection, &sql, &rows),
         Work::Script(script) => {
             connection.execute_batch(script).map_err(error::from_sqlite).map(|()| nothing())
         }
@@ -153,6 +155,16 @@ fn run_statement(
     drop(cursor);
     // Of a statement that writes; after a read it is the number of the last write, which nobody asks for.
     Ok(Outcome { rows, affected: connection.changes() })
+}
+
+fn run_each(connection: &Connection, sql: &str, rows: &[Vec<Cell>]) -> Result<Outcome, StoreError> {
+    let mut statement = connection.prepare_cached(sql).map_err(error::from_sqlite)?;
+    let mut affected = 0;
+    for row in rows {
+        bind_by_name(&mut statement, row)?;
+        affected += statement.raw_execute().map_err(error::from_sqlite)? as u64;
+    }
+    Ok(Outcome { rows: Vec::new(), affected })
 }
 
 fn bind_by_name(statement: &mut Statement<'_>, cells: &[Cell]) -> Result<(), StoreError> {

@@ -24,7 +24,8 @@ type Outcome = Result<CallToolResponse, ErrorData>;
 /// `canary` when the test lets it; `steps` reports once, and `count` times in all when the test lets it;
 /// `progress` reports three times; `log` says one thing on each of three levels; `ask` and `sample` need
 /// the client's help. Beside them, where a test lists them: `interview` asks two things at once, between
-/// two reports, and `gated` wants a page visited before the second call (both of the legacy era).
+/// two reports, `gated` wants a page visited before the second call, `considerate` asks what the handshake
+/// of its session declared, and `declared` tells that (all four of the legacy era).
 pub(crate) fn own() -> Vec<Tool> {
     ["echo", "wait", "steps", "progress", "log", "ask", "sample"].into_iter().map(plain).collect()
 }
@@ -160,6 +161,21 @@ impl Tools {
         text(format!("{} and {}", name?, capital?))
     }
 
+    /// Asks its client for a name and for a capital, each if it was declared that it can.
+    async fn considerate(&self, context: &RequestContext<RoleServer>) -> Outcome {
+        let declared = declared(context);
+        let mut said = Vec::new();
+        for (capability, method, params) in
+            [("elicitation", "elicitation/create", who()), ("sampling", "sampling/createMessage", capital())]
+        {
+            said.push(match declared.get(capability) {
+                Some(_) => ask(method, params, context).await?,
+                None => format!("no {capability}"),
+            });
+        }
+        text(said.join(" and "))
+    }
+
     /// Refuses until its user has visited a page, which the second call takes for done.
     fn gated(&self) -> Outcome {
         if self.state.counts.borrow().calls > 1 {
@@ -205,6 +221,8 @@ impl ServerHandler for Tools {
             "sample" => self.need("capital", "sampling/createMessage", capital(), &request, &context).await,
             "interview" => self.interview(&context).await,
             "gated" => self.gated(),
+            "considerate" => self.considerate(&context).await,
+            "declared" => text(declared(&context).to_string()),
             name => text(format!("{name} got {}", json!(request.arguments.unwrap_or_default()))),
         }
     }
@@ -256,6 +274,14 @@ impl Drop for Parked<'_> {
             counts.cancelled += usize::from(self.is_cancelled);
         });
     }
+}
+
+/// What the handshake of this session declared that can be asked.
+fn declared(context: &RequestContext<RoleServer>) -> Value {
+    let client = context.peer.peer_info().expect("there was a handshake");
+    let mut declared = json!(client.capabilities);
+    declared.as_object_mut().expect("an object").remove("extensions");
+    declared
 }
 
 fn who() -> Value {

@@ -1,0 +1,266 @@
+//! One call on its way to being a record.
+
+use std::sync::Arc;
+
+use memchr::memmem;
+use sql::model::settings::Mode;
+use sql::model::{
+    ApiKeyId, CallMethod, CallOutcome, CallRecord, CallRecordId, CallTransport, Era, KeyMode, Timestamp,
+};
+use tokio::time::Instant;
+
+use super::CallLog;
+use crate::catalog::Item;
+use crate::upstream::call::{Answer, CallError};
+
+/// The largest result that is looked through for `isError`: a tool that fails says so in few words.
+const IS_ERROR_BYTES_MAX: usize = 64 * 1024;
+
+/// What is known of a call when it is routed.
+#[derive(Debug, Clone, Copy)]
+pub struct Begun {
+    /// Whose it is.
+    pub key: ApiKeyId,
+    /// How it came.
+    pub way: Way,
+    /// The era that the client speaks.
+    pub era: Era,
+    /// The size of what is asked, in bytes.
+    pub bytes_in: usize,
+}
+
+/// How a call came: over which transport, and in which mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// The client's transport.
+    pub transport: CallTransport,
+    /// The mode in force.
+    pub mode: Mode,
+}
+
+impl Way {
+    /// Reads the path that a session or a connection is bound to. The path goes before the key, and the
+    /// key before the settings.
+    pub fn of(face: &str, key: KeyMode, default: Mode) -> Self {
+        let below = face.strip_prefix("/mcp/").unwrap_or(face);
+        let (said, below) = match below.split_once('/') {
+            Some(("smart", below)) => (Some(Mode::Smart), below),
+            Some(("full", below)) => (Some(Mode::Full), below),
+            _ => (None, below),
+        };
+        let of_key = match key {
+            KeyMode::Inherit => None,
+            KeyMode::Smart => Some(Mode::Smart),
+            KeyMode::Full => Some(Mode::Full),
+        };
+        let transport = match below {
+            "sse" => CallTransport::Sse,
+            "ws" => CallTransport::Websocket,
+            "xiaozhi" => CallTransport::Xiaozhi,
+            _ => CallTransport::StreamableHttp,
+        };
+        Self { transport, mode: said.or(of_key).unwrap_or(default) }
+    }
+}
+
+/// A call that is over. Names are still where the catalog has them.
+pub(super) struct Ended {
+    item: Arc<Item>,
+    method: CallMethod,
+    begun: Begun,
+    at: Timestamp,
+    latency_us: u64,
+    outcome: CallOutcome,
+    bytes_out: usize,
+}
+
+impl Ended {
+    pub(super) fn into_record(self, id: CallRecordId) -> CallRecord {
+        let Self { item, method, begun, at, latency_us, outcome, bytes_out } = self;
+        CallRecord {
+            at,
+            id,
+            method,
+            upstream_id: item.upstream.id,
+            upstream_name: item.definition.upstream_name.clone(),
+            exposed_name: item.exposed_name.to_string(),
+            key_id: begun.key,
+            transport: begun.way.transport,
+            era: begun.era,
+            mode: begun.way.mode,
+            outcome,
+            latency_us,
+            bytes_in: begun.bytes_in as u64,
+            bytes_out: bytes_out as u64,
+        }
+    }
+}
+
+/// The record of a call that runs. Dropped without an end, the call was cancelled: so a future that is
+/// dropped, by whomever, is recorded as well.
+pub struct Recording {
+    log: CallLog,
+    began: Instant,
+    ended: Option<Ended>,
+}
+
+impl Recording {
+    pub(super) fn new(log: CallLog, method: CallMethod, item: Arc<Item>, begun: Begun) -> Self {
+        let at = log.now();
+        let (latency_us, outcome, bytes_out) = (0, CallOutcome::Cancelled, 0);
+        let ended = Ended { item, method, begun, at, latency_us, outcome, bytes_out };
+        Self { log, began: Instant::now(), ended: Some(ended) }
+    }
+
+    /// The call has come to this; `given` is what the client is given.
+    pub fn end(mut self, outcome: CallOutcome, given: &Answer) {
+        let (Answer::Result(raw) | Answer::Error(raw)) = given;
+        if let Some(ended) = &mut self.ended {
+            (ended.outcome, ended.bytes_out) = (outcome, raw.len());
+        }
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        if let Some(mut ended) = self.ended.take() {
+            ended.latency_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.log.push(ended);
+        }
+    }
+}
+
+/// How a call ended, by what came of it.
+pub fn outcome_of(method: CallMethod, carried: &Result<Answer, CallError>) -> CallOutcome {
+    match carried {
+        Ok(Answer::Result(raw)) if method == CallMethod::CallTool && says_is_error(raw) => {
+            CallOutcome::ToolError
+        }
+        Ok(Answer::Result(_)) => CallOutcome::Ok,
+        Ok(Answer::Error(_)) => CallOutcome::UpstreamError,
+        Err(error) => match error {
+            CallError::TimedOut { .. } => CallOutcome::Timeout,
+            CallError::Unavailable { .. } | CallError::Busy { .. } | CallError::SessionUnknown => {
+                CallOutcome::Unavailable
+            }
+            CallError::Cancelled => CallOutcome::Cancelled,
+            CallError::ClosedMidCall
+            | CallError::TooLarge { .. }
+            | CallError::Refused { .. }
+            | CallError::Denied(_)
+            | CallError::Invalid { .. } => CallOutcome::UpstreamError,
+        },
+    }
+}
+
+/// Whether a tool's result has `"isError": true` among its own members. The text is valid JSON already;
+/// most results don't have the word at all, which one pass of a fast search says.
+fn says_is_error(result: &[u8]) -> bool {
+    const KEY: &[u8] = b"\"isError\"";
+    result.len() <= IS_ERROR_BYTES_MAX
+        && memmem::find_iter(result, KEY).any(|at| {
+            let rest = result[at + KEY.len()..].trim_ascii_start();
+            let said =
+                rest.strip_prefix(b":").is_some_and(|rest| rest.trim_ascii_start().starts_with(b"true"));
+            said && is_own_member(&result[..at])
+        })
+}
+
+/// Whether what comes after `before` stands in the outermost object, and not inside a text.
+fn is_own_member(before: &[u8]) -> bool {
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for byte in before {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'{' | b'[' if !in_text => depth += 1,
+            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    depth == 1 && !in_text
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_path_says_the_transport_and_may_say_the_mode() {
+        use CallTransport::{Sse, StreamableHttp, Websocket};
+        for (face, key, transport, mode) in [
+            ("/mcp/http", KeyMode::Inherit, StreamableHttp, Mode::Full),
+            ("/mcp/http", KeyMode::Smart, StreamableHttp, Mode::Smart),
+            ("/mcp/smart/http", KeyMode::Full, StreamableHttp, Mode::Smart),
+            ("/mcp/full/sse", KeyMode::Smart, Sse, Mode::Full),
+            ("/mcp/sse", KeyMode::Full, Sse, Mode::Full),
+            ("/mcp/smart/ws", KeyMode::Inherit, Websocket, Mode::Smart),
+            ("/mcp/ws", KeyMode::Inherit, Websocket, Mode::Full),
+        ] {
+            assert_eq!(Way::of(face, key, Mode::Full), Way { transport, mode }, "{face}");
+        }
+    }
+
+    fn outcome(result: &str) -> CallOutcome {
+        let answer = Ok(Answer::Result(Bytes::copy_from_slice(result.as_bytes())));
+        outcome_of(CallMethod::CallTool, &answer)
+    }
+
+    #[test]
+    fn a_tool_that_says_that_it_failed_is_believed() {
+        for failed in [
+            r#"{"isError":true}"#,
+            r#"{"content":[{"type":"text","text":"a"}],"isError":true}"#,
+            r#"{ "content" : [ ] , "isError" : true , "x" : {} }"#,
+            r#"{"content":[{"text":"\"isError\":true, \\"}],"isError":true}"#,
+        ] {
+            assert_eq!(outcome(failed), CallOutcome::ToolError, "{failed}");
+        }
+        let other = Ok(Answer::Result(Bytes::from_static(br#"{"isError":true}"#)));
+        assert_eq!(outcome_of(CallMethod::GetPrompt, &other), CallOutcome::Ok);
+    }
+
+    #[test]
+    fn the_word_elsewhere_says_nothing() {
+        for fine in [
+            r"{}",
+            r#"{"isError":false}"#,
+            r#"{"isError":"true"}"#,
+            r#"{"structuredContent":{"isError":true}}"#,
+            r#"{"content":[{"isError":true}]}"#,
+            r#"{"content":[{"text":"\"isError\":true"}]}"#,
+            r#"{"a":"\\","b":{"isError":true},"isError":false}"#,
+            r#"{"a":"isError","true":true}"#,
+        ] {
+            assert_eq!(outcome(fine), CallOutcome::Ok, "{fine}");
+        }
+    }
+
+    #[test]
+    fn a_large_result_is_not_searched() {
+        let large = format!(r#"{{"isError":true,"x":"{}"}}"#, "a".repeat(IS_ERROR_BYTES_MAX));
+        assert_eq!(outcome(&large), CallOutcome::Ok);
+    }
+
+    #[test]
+    fn every_way_a_call_fails_has_its_outcome() {
+        let error = || Bytes::from_static(b"{}");
+        for (carried, expected) in [
+            (Ok(Answer::Error(error())), CallOutcome::UpstreamError),
+            (Err(CallError::TimedOut { after: std::time::Duration::ZERO }), CallOutcome::Timeout),
+            (Err(CallError::Unavailable { reason: String::new() }), CallOutcome::Unavailable),
+            (Err(CallError::Busy { limit: 1 }), CallOutcome::Unavailable),
+            (Err(CallError::SessionUnknown), CallOutcome::Unavailable),
+            (Err(CallError::ClosedMidCall), CallOutcome::UpstreamError),
+            (Err(CallError::TooLarge { limit: 1 }), CallOutcome::UpstreamError),
+            (Err(CallError::Refused { status: 500 }), CallOutcome::UpstreamError),
+            (Err(CallError::Invalid { reason: "x" }), CallOutcome::UpstreamError),
+            (Err(CallError::Cancelled), CallOutcome::Cancelled),
+        ] {
+            assert_eq!(outcome_of(CallMethod::CallTool, &carried), expected);
+        }
+    }
+}

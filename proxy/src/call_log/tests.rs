@@ -1,0 +1,133 @@
+//! The log on a store in memory.
+
+use sql::clock::Clock;
+use sql::model::settings::Mode;
+use sql::model::{ApiKeyId, CallMethod, CallOutcome, CallRecord, CallTransport, Era, KeyMode, Kind};
+use sql::seal::MasterKey;
+use sql::{Database, StoreOptions, call_records};
+
+use super::*;
+use crate::catalog::testing::{NOW, catalog, upstream_with};
+use crate::upstream::call::Answer;
+
+async fn store(database: Database) -> Store {
+    let (master_key, _) = MasterKey::from_env_text(MasterKey::generate_hex().expose()).unwrap();
+    let start_timeout = Duration::from_secs(10);
+    Store::open(StoreOptions { database, master_key, clock: Clock::manual(NOW), start_timeout })
+        .await
+        .unwrap()
+}
+
+fn item() -> Arc<Item> {
+    let catalog = catalog(&[upstream_with(&["echo".to_owned()])]);
+    Arc::clone(catalog.items(Kind::Tool).next().expect("one tool"))
+}
+
+fn begin(log: &CallLog, item: &Arc<Item>) -> Recording {
+    let way = Way::of("/mcp/smart/ws", KeyMode::Inherit, Mode::Full);
+    let begun = Begun { key: ApiKeyId::at(NOW), way, era: Era::Modern, bytes_in: 7 };
+    log.begin(CallMethod::CallTool, item, begun)
+}
+
+fn end(recording: Recording) {
+    recording.end(CallOutcome::Ok, &Answer::Result(bytes::Bytes::from_static(b"{}")));
+}
+
+async fn newest(store: &Store) -> Vec<CallRecord> {
+    call_records::newest(&mut store.read().await.unwrap(), 100_000).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_call_leaves_its_record() {
+    let store = store(Database::SqliteMemory).await;
+    let (log, item) = (CallLog::new(store.clone()), item());
+    end(begin(&log, &item));
+    drop(begin(&log, &item));
+    log.flush().await;
+    let records = newest(&store).await;
+    let [cancelled, done] = records.as_slice() else { panic!("{records:?}") };
+    assert_eq!((done.outcome, done.bytes_in, done.bytes_out), (CallOutcome::Ok, 7, 2));
+    assert_eq!((done.transport, done.mode, done.era), (CallTransport::Websocket, Mode::Smart, Era::Modern));
+    assert_eq!((&*done.upstream_name, &*done.exposed_name, done.at), ("echo", "echo", NOW));
+    assert_eq!(done.upstream_id, item.upstream.id);
+    assert_eq!((cancelled.outcome, cancelled.bytes_out), (CallOutcome::Cancelled, 0));
+    assert_eq!(log.counts(), CallLogCounts { written: 2, ..CallLogCounts::default() });
+}
+
+#[tokio::test]
+async fn a_full_queue_loses_records_and_counts_them() {
+    let store = store(Database::SqliteMemory).await;
+    let (log, item) = (CallLog::new(store.clone()), item());
+    for _ in 0..QUEUE_MAX + 3 {
+        end(begin(&log, &item));
+    }
+    assert_eq!(log.counts().lost, 3);
+    log.flush().await;
+    assert_eq!(newest(&store).await.len(), QUEUE_MAX);
+    assert_eq!(log.counts().written, QUEUE_MAX as u64);
+}
+
+/// What a store that is away doesn't take is kept up to the bound, the oldest giving way.
+#[tokio::test]
+async fn without_the_store_records_are_kept_up_to_a_bound() {
+    let store = store(Database::SqliteMemory).await;
+    let (log, item) = (CallLog::new(store.clone()), item());
+    store.close().await;
+    let mut ended = 0;
+    while ended < writer::BUFFER_MAX + 5_000 {
+        for _ in 0..1_000 {
+            end(begin(&log, &item));
+        }
+        ended += 1_000;
+        log.flush().await;
+    }
+    let counts = log.counts();
+    assert_eq!(counts.written, 0);
+    assert_eq!(counts.lost + counts.buffered, ended as u64);
+    assert!(counts.lost >= 4_000, "{counts:?}");
+}
+
+/// A database that is locked by another process for a while, as by a backup.
+#[tokio::test]
+async fn what_was_kept_is_written_when_the_store_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(Database::Sqlite { path: folder.path().join("gateway.db") }).await;
+    let (log, item) = (CallLog::new(store.clone()), item());
+    end(begin(&log, &item));
+    let writing = store.begin().await.unwrap();
+    // Dropped in the middle, as at the end of the tasks: the batch is put back.
+    let flush = async { log.0.writer.lock().await.write_all().await };
+    timeout(Duration::from_millis(50), flush).await.expect_err("another transaction writes");
+    assert_eq!(log.counts().buffered, 1);
+    end(begin(&log, &item));
+    drop(writing);
+    log.flush().await;
+    assert_eq!(newest(&store).await.len(), 2);
+    assert_eq!(log.counts(), CallLogCounts { written: 2, ..CallLogCounts::default() });
+}
+
+#[tokio::test]
+async fn one_replica_drops_what_is_too_much() {
+    let store = store(Database::SqliteMemory).await;
+    let (log, item) = (CallLog::new(store.clone()), item());
+    for _ in 0..20 {
+        end(begin(&log, &item));
+    }
+    log.flush().await;
+    let mut settings = Settings::default();
+    settings.statistics.records_max = Some(5);
+    let settings = watch::Sender::new(Arc::new(settings));
+    let retention = || Retention::new(store.clone(), settings.subscribe(), Arc::clone(&log.0.counts));
+    let (mut one, mut two) = (retention(), retention());
+    one.round().await.unwrap();
+    assert_eq!((newest(&store).await.len(), log.counts().surplus), (5, 15));
+    for _ in 0..4 {
+        end(begin(&log, &item));
+    }
+    log.flush().await;
+    two.round().await.unwrap();
+    assert_eq!(newest(&store).await.len(), 9, "the other replica has the lease");
+    store.clock().advance(Duration::from_hours(24 * 91));
+    two.round().await.unwrap();
+    assert_eq!(newest(&store).await.len(), 0, "the lease is over, and so is their time");
+}

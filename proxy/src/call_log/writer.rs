@@ -1,0 +1,162 @@
+//! Writes records in batches, and keeps them while the store is away.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use sql::model::{CallRecord, CallRecordId};
+use sql::{Store, StoreError, call_records};
+use tokio::sync::mpsc;
+use tokio::time::interval;
+use uuid::Uuid;
+
+use super::recording::Ended;
+use super::{Counts, WRITE_INTERVAL};
+
+/// Records in one transaction. One of this size takes SQLite some milliseconds, in which nobody else writes.
+const BATCH_MAX: usize = 1_000;
+
+/// Records kept while the store is away: at 100 calls a second for some eight minutes, in some 10 MiB.
+pub(super) const BUFFER_MAX: usize = 50_000;
+
+/// The one that writes.
+pub(super) struct Writer {
+    store: Store,
+    ended: mpsc::Receiver<Ended>,
+    buffer: VecDeque<Ended>,
+    /// What is being written. It stays until the store has said that it took it: a write whose outcome
+    /// isn't known is repeated, and the same ids make it count once.
+    in_hand: Vec<CallRecord>,
+    next_id: i64,
+    counts: Arc<Counts>,
+    /// Whether the last write failed; it is said once.
+    is_away: bool,
+}
+
+impl Writer {
+    pub(super) fn new(store: Store, ended: mpsc::Receiver<Ended>, counts: Arc<Counts>) -> Self {
+        // A random start, so that two processes don't give one id to two calls of one millisecond.
+        let (_, start) = Uuid::now_v7().as_u64_pair();
+        let (buffer, in_hand) = (VecDeque::new(), Vec::new());
+        let next_id = i64::try_from(start >> 1).unwrap_or_default();
+        Self { store, ended, buffer, in_hand, next_id, counts, is_away: false }
+    }
+
+    /// Writes what has come, batch by batch. False: the store doesn't take it, and something is left.
+    pub(super) async fn write_all(&mut self) -> bool {
+        loop {
+            self.take_queued();
+            if self.in_hand.is_empty() {
+                let batch = self.buffer.len().min(BATCH_MAX);
+                let next_id = &mut self.next_id;
+                self.in_hand.extend(self.buffer.drain(..batch).map(|ended| {
+                    *next_id = next_id.wrapping_add(1);
+                    ended.into_record(CallRecordId::from_i64(*next_id))
+                }));
+            }
+            self.show_buffered();
+            if self.in_hand.is_empty() {
+                return true;
+            }
+            if !self.write_in_hand().await {
+                return false;
+            }
+        }
+    }
+
+    /// Writes the batch, and takes what comes meanwhile out of the queue. False: it is to be tried again.
+    async fn write_in_hand(&mut self) -> bool {
+        let in_hand = std::mem::take(&mut self.in_hand);
+        let mut guard = InHand { writer: self, batch: in_hand };
+        let written = guard.write().await;
+        let count = guard.batch.len() as u64;
+        match written {
+            Ok(()) => {
+                guard.batch.clear();
+                let writer = &mut *guard.writer;
+                writer.counts.written.fetch_add(count, Ordering::Relaxed);
+                if std::mem::take(&mut writer.is_away) {
+                    tracing::info!("call records are written again");
+                }
+                true
+            }
+            Err(error) if error.is_transient() => {
+                if !std::mem::replace(&mut guard.writer.is_away, true) {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "call records can't be written, they are kept meanwhile"
+                    );
+                }
+                false
+            }
+            Err(error) => {
+                // Trying again would fail again, and keep all later records out.
+                guard.batch.clear();
+                guard.writer.counts.lost.fetch_add(count, Ordering::Relaxed);
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    records = count,
+                    "call records can't be written and are lost"
+                );
+                true
+            }
+        }
+    }
+
+    /// What is beyond the bound is lost, the oldest first.
+    fn take_queued(&mut self) {
+        while let Ok(ended) = self.ended.try_recv() {
+            if self.buffer.len() >= BUFFER_MAX {
+                self.buffer.pop_front();
+                self.counts.lost.fetch_add(1, Ordering::Relaxed);
+            }
+            self.buffer.push_back(ended);
+        }
+    }
+
+    fn show_buffered(&self) {
+        let buffered = self.buffer.len() + self.in_hand.len();
+        self.counts.buffered.store(buffered as u64, Ordering::Relaxed);
+    }
+}
+
+/// Puts a batch back that wasn't written, also where the write is dropped halfway.
+struct InHand<'a> {
+    writer: &'a mut Writer,
+    batch: Vec<CallRecord>,
+}
+
+impl InHand<'_> {
+    async fn write(&mut self) -> Result<(), StoreError> {
+        let mut due = interval(WRITE_INTERVAL);
+        let store = self.writer.store.clone();
+        let batch = &self.batch;
+        let write = async {
+            let mut tx = store.begin().await?;
+            call_records::insert(&mut tx, batch).await?;
+            tx.commit().await
+        };
+        tokio::pin!(write);
+        loop {
+            tokio::select! {
+                biased;
+                written = &mut write => return written,
+                // A store that hangs must not let the queue run full.
+                _ = due.tick() => {
+                    self.writer.take_queued();
+                    self.writer.counts.buffered.store(
+                        (self.writer.buffer.len() + batch.len()) as u64,
+                        Ordering::Relaxed,
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        self.writer.in_hand = std::mem::take(&mut self.batch);
+        self.writer.show_buffered();
+    }
+}

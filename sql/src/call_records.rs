@@ -1,0 +1,182 @@
+//! The call records: written in batches, read for statistics, dropped when they are old or too many.
+//!
+//! Writing a batch again changes nothing, so a writer that doesn't know whether its commit took effect
+//! repeats it. How many records there are is kept beside them, month by month.
+
+mod partitions;
+
+use std::collections::BTreeMap;
+
+pub use self::partitions::tend;
+use crate::db::{Cell, Dialect, Row, cells};
+use crate::error::StoreError;
+use crate::model::call_record::{CallRecord, CallRecordId};
+use crate::model::time::Timestamp;
+use crate::tx::Tx;
+
+const TABLE: &str = "call_records";
+const MONTHS: &str = "call_months";
+
+const COLUMNS: &str = "at, id, method, upstream_id, upstream_name, exposed_name, key_id, transport, era, \
+    mode, outcome, latency_us, bytes_in, bytes_out";
+
+/// The most bytes of a name that are kept: twice what any name that is listed has. URIs of resources
+/// may be longer, and are cut.
+pub const NAME_BYTES_MAX: usize = 512;
+
+/// What is kept if the settings don't say: a file on a small machine, and a server.
+const RECORDS_MAX: (u64, u64) = (2_000_000, 200_000_000);
+
+/// How many records are deleted in one transaction: it holds up other writers of SQLite.
+const DELETED_AT_ONCE: u64 = 10_000;
+
+/// What is kept: nothing older, and no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Nothing before this moment.
+    pub from: Timestamp,
+    /// No more records than this; none = as many as suit the database.
+    pub records_max: Option<u64>,
+}
+
+/// What one step of dropping old records did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Records that were older than is kept.
+    pub expired: u64,
+    /// The oldest of more records than are kept.
+    pub surplus: u64,
+    /// Whether there is more to drop: do it again, in another transaction.
+    pub more: bool,
+}
+
+/// Writes records; those that are there already are passed over. Names that are too long are cut, and
+/// what no database can hold in them is replaced.
+pub async fn insert(tx: &mut Tx, records: &[CallRecord]) -> Result<(), StoreError> {
+    let mut months: BTreeMap<Timestamp, Vec<Vec<Cell>>> = BTreeMap::new();
+    for record in records {
+        months.entry(record.at.month_start()).or_default().push(values(record));
+    }
+    let head = format!("INSERT INTO call_records ({COLUMNS}) VALUES");
+    for (month, rows) in months {
+        let inserted = tx.insert_rows(TABLE, &head, "ON CONFLICT (at, id) DO NOTHING", rows).await?;
+        if inserted > 0 {
+            let sql = "INSERT INTO call_months (month, records) VALUES ($1, $2)
+                ON CONFLICT (month) DO UPDATE SET records = call_months.records + excluded.records";
+            tx.execute(MONTHS, sql, cells![month, inserted]).await?;
+        }
+    }
+    Ok(())
+}
+
+/// How many records there are.
+pub async fn count(tx: &mut Tx) -> Result<u64, StoreError> {
+    let sql = "SELECT CAST(COALESCE(SUM(records), 0) AS BIGINT) AS records FROM call_months";
+    tx.query_one(MONTHS, sql, cells![]).await?.get("records")
+}
+
+/// The newest records, the newest first.
+pub async fn newest(tx: &mut Tx, limit: u32) -> Result<Vec<CallRecord>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM call_records ORDER BY at DESC, id DESC LIMIT $1");
+    tx.query(TABLE, &sql, cells![limit]).await?.iter().map(read).collect()
+}
+
+/// Drops some of what is older than is kept, then some of what is more: the oldest first, and never so
+/// many at once that others wait.
+pub async fn drop_oldest(tx: &mut Tx, keep: Keep) -> Result<Dropped, StoreError> {
+    let Some((month, in_month)) = oldest_month(tx).await? else { return Ok(Dropped::default()) };
+    if month < keep.from {
+        let until = keep.from.min(month.next_month_start());
+        let expired = delete(tx, month, until, DELETED_AT_ONCE).await?;
+        // An early part of the month may be gone while the rest is kept.
+        if expired > 0 || until == month.next_month_start() {
+            return Ok(Dropped { expired, more: true, ..Dropped::default() });
+        }
+    }
+    let surplus = count(tx).await?.saturating_sub(keep.records_max.unwrap_or_else(|| records_max(tx)));
+    if surplus == 0 {
+        return Ok(Dropped::default());
+    }
+    let at_once = surplus.min(DELETED_AT_ONCE).min(in_month.max(1));
+    let deleted = delete(tx, month, month.next_month_start(), at_once).await?;
+    Ok(Dropped { surplus: deleted, more: true, ..Dropped::default() })
+}
+
+fn records_max(tx: &Tx) -> u64 {
+    match tx.dialect() {
+        Dialect::Sqlite => RECORDS_MAX.0,
+        Dialect::Postgres => RECORDS_MAX.1,
+    }
+}
+
+async fn oldest_month(tx: &mut Tx) -> Result<Option<(Timestamp, u64)>, StoreError> {
+    let sql = "SELECT month, records FROM call_months ORDER BY month LIMIT 1";
+    let row = tx.query_opt(MONTHS, sql, cells![]).await?;
+    row.map(|row| Ok((row.get("month")?, row.get("records")?))).transpose()
+}
+
+/// Deletes the oldest records of a month that lie before `until`, at most `rows_max` of them, and counts
+/// them off. A month of which nothing is left, or was when it had a count, is forgotten.
+async fn delete(tx: &mut Tx, month: Timestamp, until: Timestamp, rows_max: u64) -> Result<u64, StoreError> {
+    let boundary = "SELECT at, id FROM call_records WHERE at >= $1 AND at < $2
+        ORDER BY at, id LIMIT 1 OFFSET $3";
+    let rest = tx.query_opt(TABLE, boundary, cells![month, until, rows_max]).await?;
+    let deleted = if let Some(first_kept) = rest {
+        let (at, id): (i64, i64) = (first_kept.get("at")?, first_kept.get("id")?);
+        let sql = "DELETE FROM call_records WHERE at >= $1 AND (at, id) < ($2, $3)";
+        tx.execute(TABLE, sql, cells![month, at, id]).await?
+    } else {
+        let sql = "DELETE FROM call_records WHERE at >= $1 AND at < $2";
+        tx.execute(TABLE, sql, cells![month, until]).await?
+    };
+    let sql = "UPDATE call_months SET records = records - $2 WHERE month = $1";
+    tx.execute(MONTHS, sql, cells![month, deleted]).await?;
+    let is_whole = until == month.next_month_start();
+    let sql = "DELETE FROM call_months WHERE month = $1 AND (records <= 0 OR CAST($2 AS BIGINT) = 1)";
+    tx.execute(MONTHS, sql, cells![month, is_whole && deleted < rows_max]).await?;
+    Ok(deleted)
+}
+
+fn values(record: &CallRecord) -> Vec<Cell> {
+    cells![
+        record.at,
+        record.id.get(),
+        record.method.as_str(),
+        record.upstream_id,
+        storable(&record.upstream_name),
+        storable(&record.exposed_name),
+        record.key_id,
+        record.transport.as_str(),
+        record.era.as_str(),
+        record.mode.as_str(),
+        record.outcome.as_str(),
+        record.latency_us,
+        record.bytes_in,
+        record.bytes_out,
+    ]
+}
+
+/// One name must not cost a batch its other records.
+fn storable(name: &str) -> String {
+    let cut = &name[..name.floor_char_boundary(NAME_BYTES_MAX)];
+    if cut.contains('\0') { cut.replace('\0', "\u{FFFD}") } else { cut.to_owned() }
+}
+
+fn read(row: &Row) -> Result<CallRecord, StoreError> {
+    Ok(CallRecord {
+        at: row.get("at")?,
+        id: CallRecordId::from_i64(row.get("id")?),
+        method: row.parse("method")?,
+        upstream_id: row.get("upstream_id")?,
+        upstream_name: row.get("upstream_name")?,
+        exposed_name: row.get("exposed_name")?,
+        key_id: row.get("key_id")?,
+        transport: row.parse("transport")?,
+        era: row.parse("era")?,
+        mode: row.parse("mode")?,
+        outcome: row.parse("outcome")?,
+        latency_us: row.get("latency_us")?,
+        bytes_in: row.get("bytes_in")?,
+        bytes_out: row.get("bytes_out")?,
+    })
+}
