@@ -194,8 +194,6 @@ impl Keys {
         let key = Arc::new(key);
         let old = index.keys.remove(&key.id);
         let budget = self.budget_for(&key, old.as_ref().map(|old| &old.budget));
-        let known = Known { key: Arc::clone(&key), policy: policy.clone(), budget: Arc::clone(&budget) };
-        index.keys.insert(key.id, known);
         let old = old.map(|old| old.key);
         let keeps = old.as_ref().is_some_and(|old| {
             // Who is bound to other addresses has to show again where it is.
@@ -222,6 +220,7 @@ impl Keys {
             };
             self.0.secrets.insert(hash, Secret { caller, until });
         }
+        index.keys.insert(key.id, Known { key, policy, budget });
     }
 
     /// The token of a secret that is put in: the one it has, if that may go on.
