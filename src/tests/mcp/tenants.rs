@@ -1,11 +1,10 @@
 //! A thousand keys on one gateway, one of which asks for all it can get: the others don't notice.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 use serde_json::json;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -17,10 +16,10 @@ const TIMED: usize = 25;
 const CALLS: usize = 8;
 /// Quiet and loud rounds in turn; what is compared are the medians, since the machine has other work, too.
 const ROUNDS: usize = 5;
-/// Connections of the key at full load.
-const FLOOD: usize = 8;
-/// What every key may send.
-const LIMIT: u32 = 200;
+/// What every key may send in a second, and what the loud one tries to: twice as much.
+const LIMIT: u32 = 150;
+const TICK: Duration = Duration::from_millis(10);
+const CALLS_OF_TICK: usize = 3;
 
 /// The 99th percentile of a round of calls, one after the other.
 async fn p99(keys: &[Mcp]) -> Duration {
@@ -34,26 +33,28 @@ async fn p99(keys: &[Mcp]) -> Duration {
     took[took.len() * 99 / 100]
 }
 
-/// Calls as fast as it goes, until told to stop: how many passed, and how many were refused.
-async fn flood(key: &Mcp, stop: &CancellationToken) -> (usize, usize) {
-    let (passed, refused) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-    let mut floods = JoinSet::new();
-    for _ in 0..FLOOD {
-        let (key, stop) = (key.apart(), stop.clone());
-        let (passed, refused) = (Arc::clone(&passed), Arc::clone(&refused));
-        floods.spawn(async move {
-            while !stop.is_cancelled() {
-                let params = json!({"name": "echo", "arguments": {"message": "x"}});
-                match key.modern("tools/call", params).await.status() {
-                    StatusCode::OK => passed.fetch_add(1, Ordering::Relaxed),
-                    StatusCode::TOO_MANY_REQUESTS => refused.fetch_add(1, Ordering::Relaxed),
-                    other => panic!("{other}"),
-                };
-            }
-        });
+/// Uses up what a key may send at once, and then asks for more than its limit gives, until told to stop: how many
+/// passed since, and how many were refused.
+async fn flood(key: Mcp, used_up: oneshot::Sender<()>, stop: CancellationToken) -> (usize, usize) {
+    let call = |key: Mcp| async move {
+        let params = json!({"name": "echo", "arguments": {"message": "x"}});
+        key.modern("tools/call", params).await.status()
+    };
+    while call(key.clone()).await == StatusCode::OK {}
+    used_up.send(()).expect("the test waits");
+    let mut calls = JoinSet::new();
+    let mut ticks = tokio::time::interval(TICK);
+    while !stop.is_cancelled() {
+        ticks.tick().await;
+        for _ in 0..CALLS_OF_TICK {
+            calls.spawn(call(key.clone()));
+        }
     }
-    floods.join_all().await;
-    (passed.load(Ordering::Relaxed), refused.load(Ordering::Relaxed))
+    let answers = calls.join_all().await;
+    let count = |status| answers.iter().filter(|answer| **answer == status).count();
+    let (passed, refused) = (count(StatusCode::OK), count(StatusCode::TOO_MANY_REQUESTS));
+    assert_eq!(passed + refused, answers.len(), "{answers:?}");
+    (passed, refused)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -75,9 +76,9 @@ async fn a_key_at_full_load_slows_no_other_within_a_second() {
     let (mut quiet, mut loaded) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         quiet.push(p99(timed).await);
-        let stop = CancellationToken::new();
-        let (loud, stopped) = (loud.clone(), stop.clone());
-        let flooding = tokio::spawn(async move { flood(&loud, &stopped).await });
+        let (stop, (used_up, is_used_up)) = (CancellationToken::new(), oneshot::channel());
+        let flooding = tokio::spawn(flood(loud.clone(), used_up, stop.clone()));
+        is_used_up.await.expect("the flood goes on");
         loaded.push(p99(timed).await);
         stop.cancel();
         let (passed, refused) = flooding.await.expect("no flood panics");
