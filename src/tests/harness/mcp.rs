@@ -100,11 +100,11 @@ impl Mcp {
         self.each.iter().map(|url| Self { url: format!("{url}/{path}"), ..self.clone() }).collect()
     }
 
-    /// Waits until each replica knows the key.
+    /// Waits until each replica knows the key. What is asked costs nothing of the key's limit and quotas.
     pub(super) async fn is_known_to_each(&self) {
         let mut ticks = tokio::time::interval(LOOK_INTERVAL);
         for one in self.at_each() {
-            while one.modern("tools/list", json!({})).await.status() == StatusCode::UNAUTHORIZED {
+            while send(one.request(Method::DELETE)).await.status() == StatusCode::UNAUTHORIZED {
                 ticks.tick().await;
             }
         }
