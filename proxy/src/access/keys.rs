@@ -68,7 +68,7 @@ impl Keys {
     /// Takes in a key that is new or was changed. Callers see it from now on; what its old form opened
     /// goes on, unless it wouldn't be let in again.
     pub fn upsert(&self, key: ApiKey, policy: Policy) {
-        self.put(&mut self.index(), key, &policy);
+        self.put(&mut self.index(), key, policy);
     }
 
     /// Forgets a key and ends what it opened.
@@ -85,7 +85,7 @@ impl Keys {
             self.forget(&mut index, id);
         }
         for (key, policy) in keys {
-            self.put(&mut index, key, &policy);
+            self.put(&mut index, key, policy);
         }
     }
 
@@ -190,12 +190,10 @@ impl Keys {
         }
     }
 
-    fn put(&self, index: &mut Index, key: ApiKey, policy: &Policy) {
+    fn put(&self, index: &mut Index, key: ApiKey, policy: Policy) {
         let key = Arc::new(key);
         let old = index.keys.remove(&key.id);
         let budget = self.budget_for(&key, old.as_ref().map(|old| &old.budget));
-        let known = Known { key: Arc::clone(&key), policy: policy.clone(), budget: Arc::clone(&budget) };
-        index.keys.insert(key.id, known);
         let old = old.map(|old| old.key);
         let keeps = old.as_ref().is_some_and(|old| {
             // Who is bound to other addresses has to show again where it is.
@@ -222,6 +220,7 @@ impl Keys {
             };
             self.0.secrets.insert(hash, Secret { caller, until });
         }
+        index.keys.insert(key.id, Known { key, policy, budget });
     }
 
     /// The token of a secret that is put in: the one it has, if that may go on.
