@@ -8,5 +8,6 @@ run:
 test:
 	@bash .ci/run
 
+# Side by side with nginx and a plain proxy; writes README's tables. What parts cost alone: cargo bench.
 bench:
-	@cargo bench
+	@bash benches/load/run

@@ -36,6 +36,8 @@ pub(crate) struct Peer {
     state: Arc<State>,
     sessions: Arc<LocalSessionManager>,
     running: Option<Running>,
+    /// Where nobody accepts, while it hangs.
+    hanging: Option<TcpListener>,
 }
 
 struct Running {
@@ -113,7 +115,7 @@ impl Peer {
     /// A server with these definitions.
     pub(crate) async fn with_tools(tools: Vec<Tool>) -> Self {
         let state = Arc::new(State { tools: Mutex::new(tools), ..State::default() });
-        let mut peer = Self { port: 0, state, sessions: Arc::default(), running: None };
+        let mut peer = Self { port: 0, state, sessions: Arc::default(), running: None, hanging: None };
         peer.come_back().await;
         peer
     }
@@ -133,8 +135,15 @@ impl Peer {
         connections.shutdown().await;
     }
 
+    /// Ends it as [`Self::crash`] does, and leaves a port behind that takes connections and says nothing.
+    pub(crate) async fn hang(&mut self) {
+        self.crash().await;
+        self.hanging = Some(TcpListener::bind(("127.0.0.1", self.port)).await.expect("the port is free"));
+    }
+
     /// Begins, on the port it had before.
     pub(crate) async fn come_back(&mut self) {
+        self.hanging = None;
         let listener = TcpListener::bind(("127.0.0.1", self.port)).await.expect("the port is free");
         self.port = listener.local_addr().expect("bound").port();
         self.sessions = Arc::default();
