@@ -162,7 +162,7 @@ impl Scene {
     }
 
     /// So many processes behind a balancer, on a Postgres.
-    pub(crate) fn as_replicas(mut self, count: usize) -> Self {
+    pub(crate) fn in_replicas(mut self, count: usize) -> Self {
         self.replicas = Replicas::Many(count);
         self
     }

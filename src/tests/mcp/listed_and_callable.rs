@@ -148,7 +148,7 @@ impl Client {
     }
 
     /// Every request that names an item, by the method.
-    async fn requests(&mut self, noun: &Noun, name: &str) -> Vec<(&'static str, Value)> {
+    fn requests(&mut self, noun: &Noun, name: &str) -> Vec<(&'static str, Value)> {
         let argument = json!({"name": "arg1", "value": ""});
         let prompt = json!({"ref": {"type": "ref/prompt", "name": name}, "argument": argument});
         let resource = json!({"ref": {"type": "ref/resource", "uri": name}, "argument": argument});
@@ -173,7 +173,7 @@ impl Client {
 
     /// Asserts that an item is known, or unknown, to every method.
     async fn assert_known(&mut self, noun: &Noun, name: &str, is_listed: bool) {
-        for (method, params) in self.requests(noun, name).await {
+        for (method, params) in self.requests(noun, name) {
             let answer = self.ask(method, params).await;
             let message = answer["error"]["message"].as_str().unwrap_or_default();
             let is_unknown = message.starts_with(noun.unknown);

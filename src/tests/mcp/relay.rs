@@ -8,7 +8,7 @@ use crate::harness::{Exchange, LEGACY_LATEST, Peer, Postgres, Session, Sse, Test
 /// Three replicas before a server, unless this run has no Postgres and no Redis for them.
 async fn replicas(peer: &Peer, era: &str) -> Option<TestGateway> {
     let postgres = Postgres::create_with_redis()?;
-    let scene = TestGateway::start().on(&postgres).as_replicas(3).with_peer_in(era, "peer", peer);
+    let scene = TestGateway::start().on(&postgres).in_replicas(3).with_peer_in(era, "peer", peer);
     let gateway = scene.with_key().await;
     gateway.mcp().lists(&["echo"]).await;
     Some(gateway)
@@ -171,7 +171,7 @@ async fn a_session_has_one_upstream_session_of_its_own() {
         "name": "peer", "transport": "streamable-http", "protocol": "legacy", "isolation": "per-session",
         "connParams": {"url": peer.url()},
     });
-    let scene = TestGateway::start().on(&postgres).as_replicas(3).with_upstream(upstream).with_key();
+    let scene = TestGateway::start().on(&postgres).in_replicas(3).with_upstream(upstream).with_key();
     let gateway = scene.await;
     gateway.mcp().lists(&["echo"]).await;
     let shared = peer.counts().initialized;
@@ -186,7 +186,7 @@ async fn a_session_has_one_upstream_session_of_its_own() {
 async fn without_peer_listeners_it_goes_through_redis_up_to_a_size() {
     let peer = Peer::start().await;
     let Some(postgres) = Postgres::create_with_redis() else { return };
-    let scene = TestGateway::start().on(&postgres).as_replicas(3).with_peer_in("legacy", "peer", &peer);
+    let scene = TestGateway::start().on(&postgres).in_replicas(3).with_peer_in("legacy", "peer", &peer);
     let gateway = scene.with_env("MPG_PEER_ADDR", "").with_key().await;
     gateway.mcp().lists(&["echo"]).await;
     assert_eq!(gateway.admin().await.get("health").await.1["relay"], "redis");

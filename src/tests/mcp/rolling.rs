@@ -58,13 +58,14 @@ fn made(peer: &Peer) -> BTreeMap<String, usize> {
 async fn a_rolling_restart_fails_no_call_and_makes_none_twice_f20() {
     let Some(postgres) = Postgres::create_with_redis() else { return };
     let peer = Peer::start().await;
-    let scene = TestGateway::start().on(&postgres).as_replicas(3).with_peer("peer", &peer).with_key();
+    let scene = TestGateway::start().on(&postgres).in_replicas(3).with_peer("peer", &peer).with_key();
     let mut gateway = scene.with_env("MPG_DRAIN_DELAY", "1s").await;
     gateway.mcp().lists(&["echo"]).await;
     let stop = CancellationToken::new();
     // No connection is kept: each finds a replica of its own.
     let http = reqwest::Client::builder().pool_max_idle_per_host(0).build().expect("good settings");
-    let load = tokio::spawn(load(gateway.mcp().by(http), stop.clone()));
+    let mut loading = JoinSet::new();
+    loading.spawn(load(gateway.mcp().by(http), stop.clone()));
     for replica in 0..3 {
         let end = gateway.replica_mut(replica).terminate().await;
         assert!(end.status.success(), "{end:?}\n{}", gateway.replica(replica).log());
@@ -72,7 +73,7 @@ async fn a_rolling_restart_fails_no_call_and_makes_none_twice_f20() {
         gateway.mcp().lists(&["echo"]).await;
     }
     stop.cancel();
-    let (calls, failed) = load.await.expect("it doesn't panic");
+    let (calls, failed) = loading.join_next().await.expect("one").expect("it doesn't panic");
     assert_eq!(failed, Vec::<String>::new(), "of {calls}");
     let made = made(&peer);
     assert_eq!(made.len(), calls);
@@ -85,7 +86,7 @@ async fn what_dies_with_a_replica_is_what_it_had_in_flight_f23() {
     const EACH: usize = 10;
     let Some(postgres) = Postgres::create_with_redis() else { return };
     let peer = Peer::start().await;
-    let scene = TestGateway::start().on(&postgres).as_replicas(3).with_peer("peer", &peer).with_key();
+    let scene = TestGateway::start().on(&postgres).in_replicas(3).with_peer("peer", &peer).with_key();
     let mut gateway = scene.await;
     gateway.mcp().lists(&["wait", "echo"]).await;
     let session = gateway.mcp_at(1).initialize(LEGACY_LATEST).await;
@@ -130,7 +131,7 @@ async fn what_dies_with_a_replica_is_what_it_had_in_flight_f23() {
 async fn a_revoked_keys_streams_end_at_every_replica() {
     let Some(postgres) = Postgres::create_with_redis() else { return };
     let peer = Peer::start().await;
-    let scene = TestGateway::start().on(&postgres).as_replicas(3).with_peer("peer", &peer).with_key();
+    let scene = TestGateway::start().on(&postgres).in_replicas(3).with_peer("peer", &peer).with_key();
     let gateway = scene.await;
     gateway.mcp().lists(&["echo"]).await;
     for hints in [true, false] {
@@ -177,7 +178,7 @@ async fn a_list_is_the_same_byte_for_byte_at_every_replica_and_after_a_restart()
     let one = Peer::named((0..40).map(|number| format!("a tool {number}"))).await;
     let two = Peer::named((0..40).map(|number| format!("a tool {number}"))).await;
     let scene =
-        TestGateway::start().on(&postgres).as_replicas(3).with_peer("one", &one).with_peer("two", &two);
+        TestGateway::start().on(&postgres).in_replicas(3).with_peer("one", &one).with_peer("two", &two);
     let mut gateway = scene.with_key().await;
     gateway.mcp().lists_become(|names| names.len() == 80).await;
     let mut first: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
@@ -198,7 +199,7 @@ async fn a_list_is_the_same_byte_for_byte_at_every_replica_and_after_a_restart()
 async fn a_changed_list_is_fetched_by_few_of_many_replicas() {
     let Some(postgres) = Postgres::create_with_redis() else { return };
     let peer = Peer::named(["echo".into()]).await;
-    let scene = TestGateway::start().on(&postgres).as_replicas(3).with_peer("peer", &peer).with_key();
+    let scene = TestGateway::start().on(&postgres).in_replicas(3).with_peer("peer", &peer).with_key();
     let gateway = scene.await;
     gateway.mcp().lists(&["echo"]).await;
     // Each has fetched it once when it connected; those that had to wait for their turn do so within seconds.
