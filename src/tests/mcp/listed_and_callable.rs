@@ -148,7 +148,7 @@ impl Client {
     }
 
     /// Every request that names an item, by the method.
-    fn requests(&mut self, noun: &Noun, name: &str) -> Vec<(&'static str, Value)> {
+    fn requests(&self, noun: &Noun, name: &str) -> Vec<(&'static str, Value)> {
         let argument = json!({"name": "arg1", "value": ""});
         let prompt = json!({"ref": {"type": "ref/prompt", "name": name}, "argument": argument});
         let resource = json!({"ref": {"type": "ref/resource", "uri": name}, "argument": argument});

@@ -73,7 +73,7 @@ async fn a_rolling_restart_fails_no_call_and_makes_none_twice_f20() {
         gateway.mcp().lists(&["echo"]).await;
     }
     stop.cancel();
-    let (calls, failed) = loading.join_next().await.expect("one").expect("it doesn't panic");
+    let (calls, failed) = loading.join_next().await.expect("it was begun").expect("it doesn't panic");
     assert_eq!(failed, Vec::<String>::new(), "of {calls}");
     let made = made(&peer);
     assert_eq!(made.len(), calls);

@@ -82,7 +82,7 @@ async fn a_key_at_full_load_slows_no_other_within_a_second() {
         is_used_up.await.expect("the flood goes on");
         loaded.push(p99(timed).await);
         stop.cancel();
-        let (passed, refused) = flooding.join_next().await.expect("one").expect("no flood panics");
+        let (passed, refused) = flooding.join_next().await.expect("it was begun").expect("no flood panics");
         println!("the loud key: {passed} passed, {refused} refused");
         assert!(passed > 0 && refused > 0, "it wasn't at full load");
     }
