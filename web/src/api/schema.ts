@@ -249,6 +249,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/admin/keys/{id}/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read what a key used of its quotas */
+        get: operations["keys_usage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/admin/prompts": {
         parameters: {
             query?: never;
@@ -1438,6 +1455,13 @@ export interface components {
             publishedAt?: string | null;
             /** @description Whether a catalog is published: whether calls are served. */
             ready: boolean;
+            redis?: components["schemas"]["RedisHealth"] | null;
+            /**
+             * @description How far streams and waiting calls are reached at other replicas: `here` (they work only where they
+             *     are: there is no Redis), `redis` (everywhere, up to 256 KiB a message), `peers` (everywhere), `lost`
+             *     (only where they are, until Redis is back).
+             */
+            relay: string;
             /**
              * Format: int64
              * @description The revision of configuration that is served.
@@ -1524,6 +1548,13 @@ export interface components {
              * @description Its place among the items of its upstream; those without one follow in the upstream's order.
              */
             sortOrder?: number | null;
+        };
+        /** @description What a key used of its quotas, over all replicas, as this one knows it: some seconds old where others counted. */
+        KeyUsage: {
+            /** @description This day, in UTC. */
+            day: components["schemas"]["QuotaUsage"];
+            /** @description This month, in UTC. */
+            month: components["schemas"]["QuotaUsage"];
         };
         /** @description One page of a list. */
         Listed_ApiKey: {
@@ -2128,6 +2159,24 @@ export interface components {
             /** @description A JSON pointer into the body; a query parameter stands as `/name`. */
             pointer: string;
         };
+        /** @description Messages in a day or a month. */
+        QuotaUsage: {
+            /**
+             * Format: date-time
+             * @description When the count begins anew.
+             */
+            endsAt: string;
+            /**
+             * Format: int64
+             * @description How many may be; null: any number.
+             */
+            quota?: number | null;
+            /**
+             * Format: int64
+             * @description Messages that were let pass.
+             */
+            used: number;
+        };
         /** @description So many client messages in a window, with a burst of the same size. */
         RateLimit: {
             /**
@@ -2140,6 +2189,23 @@ export interface components {
              * @description In so many seconds, 1 to 86,400.
              */
             windowS: number;
+        };
+        /** @description How Redis fares, as this replica sees it. */
+        RedisHealth: {
+            /** @description Why it doesn't. */
+            problem?: string | null;
+            /**
+             * Format: int32
+             * @description The replicas known to be running.
+             */
+            replicas: number;
+            /**
+             * Format: date-time
+             * @description Since when it does or doesn't.
+             */
+            since: string;
+            /** @description Whether it serves. Without it each replica goes on by itself. */
+            up: boolean;
         };
         /** @description Who was registered. */
         Registered: {
@@ -3158,6 +3224,36 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["NewKeyView"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    keys_usage: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KeyUsage"];
                 };
             };
             /** @description What went wrong */
