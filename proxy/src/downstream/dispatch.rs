@@ -25,6 +25,7 @@ use super::log_feed::LEVEL_DEFAULT;
 use super::log_levels::LogLevels;
 use super::resource_updates::ResourceUpdates;
 use super::session::Session;
+use super::smart_mode;
 use super::tasks::{self, Tasks};
 use super::verbs::{CALL_TOOL, COMPLETE, GET_PROMPT, READ_RESOURCE, Verb};
 use crate::access::Caller;
@@ -245,7 +246,13 @@ impl Dispatch {
             method => {
                 let verb = [&CALL_TOOL, &GET_PROMPT, &READ_RESOURCE, &COMPLETE];
                 let verb = verb.into_iter().find(|verb| verb.method == method)?;
-                Arc::clone(&(verb.subject)(params)?.route(&asked.view)?.upstream)
+                let is_wrapped = method == CALL_TOOL.method && asked.client.mode() == Mode::Smart;
+                let subject = if is_wrapped {
+                    (verb.subject)(&smart_mode::wrapped(params)?)
+                } else {
+                    (verb.subject)(params)
+                };
+                Arc::clone(&subject?.route(&asked.view)?.upstream)
             }
         };
         let Owner(owner) = match upstream.isolation {

@@ -100,6 +100,12 @@ impl Dispatch {
     }
 }
 
+/// The params of the call of a tool that this call stands for; none if it isn't a well-formed `call_tool`.
+pub(super) fn wrapped(params: &Params) -> Option<Params> {
+    let subject = (verbs::CALL_TOOL.subject)(params)?;
+    if subject.name == CALL_TOOL { inner(params).ok() } else { None }
+}
+
 /// The params of the call that `call_tool` stands for: the tool's name and arguments in the place of its
 /// own, and all else as it came, above all what carries progress, tasks and answers to questions.
 fn inner(params: &Params) -> Result<Params, String> {
@@ -303,6 +309,17 @@ mod tests {
             let outer = format!(r#"{{"name":"call_tool","arguments":{{"name":"a"{none}}},"_meta":{{}}}}"#);
             let inner = inner(&params(&outer)).expect("it is well formed");
             assert_eq!(inner.raw(), r#"{"name":"a","_meta":{}}"#);
+        }
+    }
+
+    #[test]
+    fn where_a_call_belongs_is_told_by_the_tool_that_it_wraps() {
+        let outer = params(r#"{"name":"call_tool","arguments":{"name":"own__write","arguments":{}}}"#);
+        let wrapped_call = wrapped(&outer).expect("it wraps one");
+        let subject = (verbs::CALL_TOOL.subject)(&wrapped_call).expect("it has a name");
+        assert_eq!(subject.name, "own__write");
+        for none in [r#"{"name":"search_tools","arguments":{"query":"x"}}"#, r#"{"name":"call_tool"}"#] {
+            assert!(wrapped(&params(none)).is_none(), "{none}");
         }
     }
 
