@@ -284,25 +284,40 @@ impl Shared {
 
     /// Says that this replica is there, and keeps what it has claimed, until it ends.
     async fn be_there(self: Arc<Self>, is_live: impl Fn(Uuid) -> bool + Send + Sync) {
+        // Side by side: thousands of claims take longer to renew than a silent replica is believed in.
+        tokio::select! {
+            () = self.beat() => {}
+            () = self.renew_regularly(is_live) => {}
+        }
+        // It ends by itself if this is lost.
+        let _ = self.directory.leave().await;
+    }
+
+    async fn renew_regularly(&self, is_live: impl Fn(Uuid) -> bool + Send + Sync) {
+        let mut renewal = tokio::time::interval(RENEWAL);
+        loop {
+            renewal.tick().await;
+            if self.directory.renew(&is_live).await.is_err() {
+                tracing::debug!("claims could not be renewed");
+            }
+        }
+    }
+
+    /// Says that this replica is there until it is to stop.
+    async fn beat(&self) {
         let (draining, stopping) = (&self.options.draining, self.options.tasks.stopping());
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
-        let mut renewal = tokio::time::interval(RENEWAL);
         let mut stays = true;
         loop {
             tokio::select! {
                 _ = heartbeat.tick() => {}
-                _ = renewal.tick() => if self.directory.renew(&is_live).await.is_err() {
-                    tracing::debug!("claims could not be renewed");
-                },
                 () = draining.cancelled(), if stays => stays = false,
-                () = stopping.cancelled() => break,
+                () = stopping.cancelled() => return,
             }
             let at = Whereabouts { peer: self.options.peer, stays };
             if self.directory.say(at).await.is_err() {
                 tracing::debug!("the other replicas could not be told of this one");
             }
         }
-        // It ends by itself if this is lost.
-        let _ = self.directory.leave().await;
     }
 }

@@ -22,7 +22,8 @@ pub async fn claims(tx: &mut Tx, kind: Kind) -> Result<Vec<Claim>, StoreError> {
 pub async fn of_upstream(tx: &mut Tx, id: UpstreamId) -> Result<Vec<Claim>, StoreError> {
     let sql = "SELECT kind, exposed_name, upstream_id, upstream_name, wanted FROM names
         WHERE upstream_id = $1 ORDER BY kind, exposed_name";
-    tx.query(TABLE, sql, cells![id]).await?.iter().map(read).collect()
+    let rows = tx.query(TABLE, sql, cells![id]).await?;
+    tx.readable(&rows, read)
 }
 
 /// Has other transactions that settle names wait for the end of this one, so that each reads what the one before

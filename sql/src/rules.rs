@@ -17,7 +17,10 @@ use crate::error::StoreError;
 use crate::keyset::{self, Filter};
 use crate::model::ids::RuleId;
 use crate::model::page::{Page, PageRequest};
-use crate::model::rule::{AliasRule, DamagedRule, FilterRule, OwnerRules, RuleOwner};
+use crate::model::rule::{
+    AliasRule, DamagedRule, FilterAction, FilterRule, MatchOn, OwnerRules, RuleKinds, RuleOwner,
+};
+use crate::model::time::Timestamp;
 use crate::tx::Tx;
 
 /// The rules that could be read, and those that couldn't.
@@ -176,10 +179,10 @@ pub(crate) async fn forget(tx: &mut Tx, owner: RuleOwner) -> Result<(), StoreErr
 
 async fn load(tx: &mut Tx, condition: &str, cells: &[Cell]) -> Result<Loaded, StoreError> {
     let mut loaded = Loaded::default();
-    for rule in read_all::<AliasRule>(tx, condition, cells, &mut loaded.damaged).await? {
+    for rule in read_all::<AliasRule>(tx, condition, cells, &mut loaded.damaged, |_, _| None).await? {
         loaded.owners.entry(rule.owner).or_default().aliases.push(rule);
     }
-    for rule in read_all::<FilterRule>(tx, condition, cells, &mut loaded.damaged).await? {
+    for rule in read_all(tx, condition, cells, &mut loaded.damaged, closed).await? {
         loaded.owners.entry(rule.owner).or_default().filters.push(rule);
     }
     Ok(loaded)
@@ -190,6 +193,7 @@ async fn read_all<R: Rule>(
     condition: &str,
     cells: &[Cell],
     damaged: &mut Vec<DamagedRule>,
+    stand_in: impl Fn(&Row, &DamagedRule) -> Option<R>,
 ) -> Result<Vec<R>, StoreError> {
     let sql = format!(
         "SELECT {} FROM {} WHERE {condition} ORDER BY sort_order, id",
@@ -201,10 +205,38 @@ async fn read_all<R: Rule>(
     for row in &rows {
         match read_or_name(row)? {
             Ok(rule) => rules.push(rule),
-            Err(named) => damaged.push(named),
+            Err(named) => {
+                rules.extend(stand_in(row, &named));
+                damaged.push(named);
+            }
         }
     }
     Ok(rules)
+}
+
+/// What stands in for a damaged filter rule that let some things through and nothing else: since nobody knows which,
+/// it lets nothing through. A damaged rule of the other kind stands for nothing.
+fn closed(row: &Row, damaged: &DamagedRule) -> Option<FilterRule> {
+    let action: FilterAction = row.parse("action").ok()?;
+    let is_allow = action == FilterAction::Allow;
+    let is_enabled = row.get("enabled").unwrap_or(true);
+    let owner = damaged.owner.filter(|_| is_allow && is_enabled)?;
+    let never = Timestamp::from_millis(0);
+    Some(FilterRule {
+        id: damaged.id.parse().ok()?,
+        owner,
+        // No name is empty.
+        pattern: String::new(),
+        is_regex: false,
+        match_on: MatchOn::Upstream,
+        action: FilterAction::Allow,
+        enabled: true,
+        sort_order: 0,
+        kinds: RuleKinds::default(),
+        version: 0,
+        created_at: never,
+        updated_at: never,
+    })
 }
 
 /// A rule, or the name of one that is damaged.

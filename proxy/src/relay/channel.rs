@@ -142,10 +142,8 @@ impl Channel {
         match kind {
             Kind::Request => {
                 if self.served.len() >= EXCHANGES_MAX {
-                    return tracing::warn!(
-                        exchanges.max = EXCHANGES_MAX,
-                        "a replica asks too much through Redis"
-                    );
+                    tracing::warn!(exchanges.max = EXCHANGES_MAX, "a replica asks too much through Redis");
+                    return self.turn_away(id, message);
                 }
                 let (channel, listener) = (Arc::clone(self), Arc::clone(listener));
                 self.tasks.spawn_here("relayed through redis", async move {
@@ -162,6 +160,17 @@ impl Channel {
                 self.begun.remove_if(&id, |_, pieces| pieces.try_send((kind, message.clone())).is_err());
             }
         }
+    }
+
+    /// Says that there is no room: who asks would wait for an answer for as long as this replica is there.
+    fn turn_away(self: &Arc<Self>, id: Uuid, mut request: Bytes) {
+        let Some(from) = take_name(&mut request) else { return };
+        let channel = Arc::clone(self);
+        self.tasks.spawn_here("relay turned away", async move {
+            let status = StatusCode::SERVICE_UNAVAILABLE.as_u16().to_be_bytes();
+            // Lost with the cache, its exchange ends with the gap.
+            let _ = channel.say(from, Kind::Refused, id, &status).await;
+        });
     }
 
     async fn serve(&self, id: Uuid, mut request: Bytes, listener: &Listener) {

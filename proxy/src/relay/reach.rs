@@ -32,7 +32,7 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 const KEEPALIVE_PROBES: u32 = 3;
 /// Idle connections are given up long before the other side does so.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Idle connections kept for each replica.
 const IDLE_PER_PEER_MAX: usize = 64;
 /// Exchanges with other replicas at once: each is a connection, and a stream holds one for as long as it

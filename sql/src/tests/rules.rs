@@ -189,6 +189,21 @@ on_each_database! {
         }
     }
 
+    async fn a_damaged_allow_opens_nothing(db) {
+        let (mut tx, _, key) = begin_with_owners(db).await;
+        let owner = RuleOwner::Key(key);
+        let allow = FilterRule { action: FilterAction::Allow, ..filter(db, owner, "good", 0) };
+        rules::insert(&mut tx, &allow).await.expect("inserts");
+        let damage = "UPDATE filter_rules SET kinds = 'perhaps' WHERE id = $1";
+        tx.execute("filter_rules", damage, cells![allow.id]).await.expect("updates");
+        let filters = rules::of_owner(&mut tx, owner).await.expect("reads").filters;
+        let stands: Vec<_> = filters.iter().map(|rule| (rule.id, rule.action, &*rule.pattern)).collect();
+        assert_eq!(stands, [(allow.id, FilterAction::Allow, "")]);
+        let off = "UPDATE filter_rules SET enabled = $2 WHERE id = $1";
+        tx.execute("filter_rules", off, cells![allow.id, false]).await.expect("updates");
+        assert_eq!(rules::of_owner(&mut tx, owner).await.expect("reads").filters, []);
+    }
+
     async fn a_damaged_row_is_named_and_takes_no_other_with_it(db) {
         let (mut tx, upstream, key) = begin_with_owners(db).await;
         let owner = RuleOwner::Upstream(upstream.id);
