@@ -48,6 +48,9 @@ pub struct UpstreamLists {
     pub(super) items: PerKind<Vec<Arc<Item>>>,
     /// Names that are held for what isn't among the items: switched off, hidden by a rule, damaged, or gone.
     pub(super) held: PerKind<Vec<Arc<str>>>,
+    /// What the upstream calls the resources that are switched off or that a rule hides: no template may bring
+    /// them back.
+    pub(super) hidden_uris: HashSet<Box<str>>,
     pub(super) moved_uris: Arc<MovedUris>,
     /// What a key without rules sees.
     pub(super) whole: Arc<Shown>,
@@ -78,6 +81,7 @@ impl UpstreamLists {
         let mut held = PerKind::<Vec<Arc<str>>>::default();
         let mut findings = findings_of(upstream.id, rules);
         let mut left_out = Vec::new();
+        let mut hidden_uris = HashSet::new();
         for definition in definitions {
             let kind = definition.kind;
             let is_shown =
@@ -97,7 +101,12 @@ impl UpstreamLists {
                     left_out.push(definition.id);
                     held.get_mut(kind).push(name);
                 }
-                None => held.get_mut(kind).push(name),
+                None => {
+                    held.get_mut(kind).push(name);
+                    if kind == Kind::Resource {
+                        hidden_uris.insert(definition.upstream_name.as_str().into());
+                    }
+                }
             }
         }
         let listed: HashSet<(Kind, &str)> =
@@ -115,6 +124,7 @@ impl UpstreamLists {
             offers,
             items,
             held,
+            hidden_uris,
             moved_uris,
             states: states.clone(),
             findings,
@@ -165,6 +175,7 @@ impl UpstreamLists {
             offers: self.offers,
             items,
             held: self.held.clone(),
+            hidden_uris: self.hidden_uris.clone(),
             moved_uris: Arc::clone(&self.moved_uris),
             states: self.states.clone(),
             findings: self.findings.clone(),

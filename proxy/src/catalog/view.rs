@@ -145,11 +145,30 @@ impl View {
         self.at(kind, upstream, place).filter(|item| *item.exposed_name == *exposed_name)
     }
 
-    /// The resource with this URI, or the template that it is an instance of, if this view shows one.
+    /// The resource with this URI, or the template that it is an instance of, if this view shows one. A resource
+    /// that is hidden isn't to be had as an instance of a template either.
     pub fn route_uri(&self, uri: &str) -> Option<&Arc<Item>> {
         self.route(Kind::Resource, uri).or_else(|| {
-            self.items(Kind::ResourceTemplate).find(|item| uri_template::matches(&item.exposed_name, uri))
+            self.items(Kind::ResourceTemplate).find(|template| {
+                uri_template::matches(&template.exposed_name, uri) && !self.hides_instance(template, uri)
+            })
         })
+    }
+
+    /// Whether an instance of a template is a resource of its upstream that this view doesn't show.
+    fn hides_instance(&self, template: &Item, uri: &str) -> bool {
+        let theirs = template.subject_upstream(uri);
+        let part = self.parts().find(|(_, lists, _)| lists.upstream.id == template.upstream.id);
+        let Some((_, lists, shown)) = part else { return true };
+        if lists.hidden_uris.contains(&*theirs) {
+            return true;
+        }
+        let resources = lists.items.get(Kind::Resource);
+        if shown.count(Kind::Resource) == resources.len() {
+            return false;
+        }
+        let place = resources.iter().position(|item| item.definition.upstream_name == *theirs);
+        place.is_some_and(|place| shown.at(lists, Kind::Resource, place).is_none())
     }
 
     /// The visible items of a kind, in order.

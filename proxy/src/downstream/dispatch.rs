@@ -25,6 +25,7 @@ use super::log_feed::LEVEL_DEFAULT;
 use super::log_levels::LogLevels;
 use super::resource_updates::ResourceUpdates;
 use super::session::Session;
+use super::smart_mode;
 use super::tasks::{self, Tasks};
 use super::verbs::{CALL_TOOL, COMPLETE, GET_PROMPT, READ_RESOURCE, Verb};
 use crate::access::Caller;
@@ -243,6 +244,10 @@ impl Dispatch {
                 Arc::clone(&shown.find(|lists| lists.upstream.id == at.upstream)?.upstream)
             }
             method => {
+                // In smart mode a call is that of the tool in it; the gateway's own tools are at no upstream.
+                let is_wrapped = method == CALL_TOOL.method && asked.client.mode() == Mode::Smart;
+                let wrapped = if is_wrapped { Some(smart_mode::wrapped(params)?) } else { None };
+                let params = wrapped.as_ref().unwrap_or(params);
                 let verb = [&CALL_TOOL, &GET_PROMPT, &READ_RESOURCE, &COMPLETE];
                 let verb = verb.into_iter().find(|verb| verb.method == method)?;
                 Arc::clone(&(verb.subject)(params)?.route(&asked.view)?.upstream)

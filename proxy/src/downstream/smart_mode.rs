@@ -100,6 +100,12 @@ impl Dispatch {
     }
 }
 
+/// The params of the call that a call in smart mode stands for, if it is one of another tool.
+pub(super) fn wrapped(params: &Params) -> Option<Params> {
+    let is_wrapped = (verbs::CALL_TOOL.subject)(params).is_some_and(|subject| subject.name == CALL_TOOL);
+    is_wrapped.then(|| inner(params).ok()).flatten()
+}
+
 /// The params of the call that `call_tool` stands for: the tool's name and arguments in the place of its
 /// own, and all else as it came, above all what carries progress, tasks and answers to questions.
 fn inner(params: &Params) -> Result<Params, String> {
@@ -295,6 +301,16 @@ mod tests {
         assert_eq!(inner.raw(), expected);
         assert_eq!(inner.name().expect("it has one").as_str(), "add");
         assert_eq!(inner.arguments().expect("it has some"), r#"{ "x" : 1.0,"name":"y"}"#);
+    }
+
+    #[test]
+    fn whose_call_it_is_is_told_by_the_tool_that_is_called() {
+        let outer = params(r#"{"name":"call_tool","arguments":{"name":"add"}}"#);
+        let name = wrapped(&outer).and_then(|inner| inner.name().map(|name| name.as_str().to_owned()));
+        assert_eq!(name.as_deref(), Some("add"));
+        for none in [r#"{"name":"list_tools"}"#, r#"{"name":"add","arguments":{"name":"b"}}"#] {
+            assert!(wrapped(&params(none)).is_none(), "{none}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(super) struct Known {
     /// The revision it was read at.
     pub(super) revision: i64,
     upstreams: HashMap<UpstreamId, KnownUpstream>,
-    /// The rules of upstreams that have some.
+    /// The rules of upstreams that have some, also of one that can't be read yet: it must not come without them.
     own: HashMap<UpstreamId, Arc<CompiledRules>>,
     all: Arc<CompiledRules>,
 }
@@ -31,7 +31,7 @@ struct KnownUpstream {
 pub(super) struct News {
     /// Upstreams; `None`: it is gone.
     pub(super) upstreams: BTreeMap<UpstreamId, Option<Source>>,
-    /// The rules of upstreams and of all. What isn't known as an upstream is a key, and followed elsewhere.
+    /// The rules of upstreams and of all. A key, which is followed elsewhere, comes as an upstream without any.
     pub(super) rules: Vec<(RuleOwner, OwnerRules)>,
 }
 
@@ -43,12 +43,15 @@ impl Known {
 
     /// Whether something follows from the news.
     pub(super) fn is_concerned_by(&self, news: &News) -> bool {
-        let concerns = |owner: &RuleOwner| match owner {
+        let concerns = |(owner, rules): &(RuleOwner, OwnerRules)| match owner {
             RuleOwner::All => true,
-            RuleOwner::Upstream(id) => self.upstreams.contains_key(id),
+            RuleOwner::Upstream(id) => {
+                let has_rules = !rules.aliases.is_empty() || !rules.filters.is_empty();
+                has_rules || self.own.contains_key(id) || self.upstreams.contains_key(id)
+            }
             RuleOwner::Key(_) => false,
         };
-        !news.upstreams.is_empty() || news.rules.iter().any(|(owner, _)| concerns(owner))
+        !news.upstreams.is_empty() || news.rules.iter().any(concerns)
     }
 
     /// What is known with the news. Only what they concern is rendered anew. Takes a while for large lists and
@@ -56,6 +59,7 @@ impl Known {
     pub(super) fn with(mut self, news: News) -> Self {
         let mut stale: HashSet<UpstreamId> = news.upstreams.keys().copied().collect();
         for (owner, rules) in news.rules {
+            let has_rules = !rules.aliases.is_empty() || !rules.filters.is_empty();
             let compiled = Arc::new(CompiledRules::of(&rules));
             match owner {
                 RuleOwner::All => {
@@ -63,7 +67,11 @@ impl Known {
                     stale.extend(self.upstreams.keys());
                 }
                 RuleOwner::Upstream(id) => {
-                    self.own.insert(id, compiled);
+                    if has_rules {
+                        self.own.insert(id, compiled);
+                    } else {
+                        self.own.remove(&id);
+                    }
                     stale.insert(id);
                 }
                 RuleOwner::Key(_) => {}
@@ -88,7 +96,6 @@ impl Known {
             let lists = Arc::new(UpstreamLists::of(&source, &rules));
             self.upstreams.insert(id, KnownUpstream { source, lists });
         }
-        self.own.retain(|id, _| self.upstreams.contains_key(id));
         self
     }
 

@@ -425,3 +425,43 @@ async fn who_waits_for_a_view_holds_up_no_thread_and_it_is_made_once() {
     assert!(turns > 0 && Arc::ptr_eq(&one, &other));
     assert_eq!(one.count(Kind::Tool), 2000 - 190);
 }
+
+#[test]
+fn a_template_does_not_bring_back_a_resource_that_is_hidden() {
+    let (of, key) = (Arc::new(upstream()), key());
+    let resource = |uri: &str, enabled| Arc::new(definition(&of, Kind::Resource, uri, enabled, 0));
+    let source = Source {
+        upstream: Arc::clone(&of),
+        info: None,
+        definitions: vec![
+            resource("file:///off", false),
+            resource("file:///denied", true),
+            resource("file:///secret", true),
+            resource("file:///open", true),
+            Arc::new(definition(&of, Kind::ResourceTemplate, "file:///{name}", true, 1)),
+        ],
+        states: Vec::new(),
+        claims: Vec::new(),
+    };
+    let deny = |owner, pattern: &str| OwnerRules {
+        aliases: Vec::new(),
+        filters: vec![filter(owner, FilterAction::Deny, pattern)],
+    };
+    let own = CompiledRules::of(&deny(RuleOwner::Upstream(of.id), ".*denied"));
+    let rules = SharedRules { own: Arc::new(own), all: Arc::default() };
+    let catalog = Arc::new(catalog(&[Arc::new(UpstreamLists::of(&source, &rules))]));
+    let of_key = Policy::new(None, deny(RuleOwner::Key(key.id), ".*secret"));
+    let kind_at = |policy: &Policy, uri: &str| {
+        let view = View::new(Arc::clone(&catalog), policy);
+        view.route_uri(uri).map(|item| item.definition.kind)
+    };
+    let open = Policy::new(None, OwnerRules::default());
+    for policy in [&open, &of_key] {
+        assert_eq!(kind_at(policy, "file:///off"), None);
+        assert_eq!(kind_at(policy, "file:///denied"), None);
+        assert_eq!(kind_at(policy, "file:///open"), Some(Kind::Resource));
+        assert_eq!(kind_at(policy, "file:///unlisted"), Some(Kind::ResourceTemplate));
+    }
+    assert_eq!(kind_at(&open, "file:///secret"), Some(Kind::Resource));
+    assert_eq!(kind_at(&of_key, "file:///secret"), None);
+}

@@ -51,9 +51,25 @@ fn rules_of_one_upstream_leave_the_others_as_they_are() {
 }
 
 #[test]
+fn an_upstream_that_can_be_read_later_comes_with_its_rules() {
+    let (a, b) = (source("a"), source("b"));
+    let (id, other) = (a.upstream.id, b.upstream.id);
+    // Rules that were read with all the rest, and rules that came while the upstream couldn't be read.
+    let known = Known::default().with(deny(RuleOwner::Upstream(id), ".*"));
+    let news = deny(RuleOwner::Upstream(other), ".*");
+    assert!(known.is_concerned_by(&news));
+    let known = known.with(news);
+    let upstreams = BTreeMap::from([(id, Some(a)), (other, Some(b))]);
+    let known = known.with(News { upstreams, ..News::default() });
+    assert_eq!(names(&known), [""; 0]);
+}
+
+#[test]
 fn rules_of_a_key_concern_nothing_here() {
     let known = Known::default().with(News::default());
     let key = UpstreamId::from_uuid(uuid::Uuid::from_u128(7));
-    assert!(!known.is_concerned_by(&deny(RuleOwner::Upstream(key), ".*")));
-    assert!(!known.is_concerned_by(&News::default()));
+    let news = News { rules: vec![(RuleOwner::Upstream(key), OwnerRules::default())], ..News::default() };
+    assert!(!known.is_concerned_by(&news));
+    assert!(known.with(news).own.is_empty());
+    assert!(!Known::default().is_concerned_by(&News::default()));
 }
