@@ -20,7 +20,8 @@ async fn gateway_before(peer: &Peer, isolation: &str) -> TestGateway {
         "name": "peer", "transport": "streamable-http", "protocol": "legacy", "isolation": isolation,
         "connParams": {"url": peer.url()},
     });
-    let gateway = TestGateway::start().with_upstream(upstream).with_key().await;
+    let gateway =
+        TestGateway::start().alone("each replica greets a server").with_upstream(upstream).with_key().await;
     gateway.mcp().lists(&["declared"]).await;
     gateway
 }
@@ -118,6 +119,7 @@ async fn clients_of_two_kinds_never_see_each_others_questions_t20() {
 async fn sessions_are_bounded_and_the_one_that_declares_all_serves_the_rest() {
     let peer = peer().await;
     let gateway = TestGateway::start()
+        .alone("each replica greets a server")
         .with_peer_in("legacy", "peer", &peer)
         .with_setting("limits", "sessions_per_upstream", 2)
         .with_key()
@@ -138,7 +140,11 @@ async fn sessions_are_bounded_and_the_one_that_declares_all_serves_the_rest() {
 async fn a_server_over_stdio_stays_one_process() {
     let script = script();
     let args = Reference::over_stdio(&script, &["--era", "legacy"]);
-    let gateway = TestGateway::start().with_stdio_upstream("stdio", "node", &args).with_key().await;
+    let gateway = TestGateway::start()
+        .alone("each replica greets a server")
+        .with_stdio_upstream("stdio", "node", &args)
+        .with_key()
+        .await;
     gateway.mcp().lists(&["test_simple_text"]).await;
     let children = gateway.children_reach(1).await;
     for kind in [json!({"sampling": {}}), json!({"elicitation": {}}), all()] {

@@ -94,7 +94,7 @@ async fn a_disabled_upstream_takes_its_tools_along_and_that_is_a_change() {
     let id = admin.upstream_id("own").await;
     admin.post(&format!("upstreams/{id}/disable"), &json!({})).await;
     assert_eq!(stream.expect().await["method"], CHANGED);
-    assert_eq!(limited.tool_names().await, Vec::<String>::new());
+    assert_eq!(limited.lists_become(<[String]>::is_empty).await, Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -19,7 +19,11 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 const LONG: u64 = 600;
 
 async fn gateway_before(upstream: Value) -> TestGateway {
-    let gateway = TestGateway::start().with_upstream(upstream).with_key().await;
+    let gateway = TestGateway::start()
+        .alone("each replica has a child of its own, and lists the tasks that it gave")
+        .with_upstream(upstream)
+        .with_key()
+        .await;
     gateway.mcp().lists(&["test_changing_tool"]).await;
     gateway
 }
@@ -233,6 +237,7 @@ async fn two_upstreams_with_equal_task_ids_run_each_its_own() {
     let first = Reference::start(&["--era", "legacy"]);
     let second = Reference::start(&["--era", "legacy"]);
     let gateway = TestGateway::start()
+        .alone("each replica has a child of its own, and lists the tasks that it gave")
         .with_http_upstream("first", &first.url())
         .with_http_upstream("second", &second.url())
         .with_key()

@@ -117,7 +117,11 @@ async fn ten_a_second_are_ten_a_second_over_two_gateways_and_three_transports_t3
 async fn a_gateway_goes_on_without_its_redis_and_takes_it_up_again_f13() {
     let Some(mut redis) = RedisServer::start().await else { return };
     let began = Instant::now();
-    let gateway = TestGateway::start().with_env("MPG_REDIS_ADDR", &redis.address()).with_key().await;
+    let gateway = TestGateway::start()
+        .alone("it has a Redis of its own")
+        .with_env("MPG_REDIS_ADDR", &redis.address())
+        .with_key()
+        .await;
     let admin = gateway.admin().await;
     redis_becomes(&admin, true).await;
     let (mcp, _) = gateway.mcp_with("few", json!({"rateLimit": {"limit": 6, "windowS": 3600}})).await;
@@ -190,7 +194,8 @@ async fn a_gateway_starts_without_its_redis() {
 
 #[tokio::test]
 async fn a_quota_is_one_for_all_transports_and_outlives_a_restart() {
-    let mut gateway = TestGateway::start().with_key().await;
+    let mut gateway =
+        TestGateway::start().alone("replicas add up what was used every few seconds").with_key().await;
     let (mcp, id) = gateway.mcp_with("k", json!({"quotaPerDay": 3, "quotaPerMonth": 5})).await;
     let usage = format!("keys/{id}/usage");
     for transport in TRANSPORTS {

@@ -217,6 +217,7 @@ async fn told(admin: &Admin, key: &str) -> Vec<(String, String)> {
 async fn what_is_listed_can_be_called_and_nothing_else_on_every_transport_and_in_every_era() {
     let references = [Reference::start(&["--era", "both"]), Reference::start(&["--era", "legacy"])];
     let gateway = TestGateway::start()
+        .alone("on other replicas a change takes a moment")
         .with_http_upstream("one", &references[0].url())
         .with_http_upstream("two", &references[1].url())
         .with_key()

@@ -32,7 +32,11 @@ async fn assert_sees(mcp: &Mcp, listed: &[&str], hidden: &[&str]) {
 #[tokio::test]
 async fn a_rule_is_in_force_when_it_is_answered_and_after_a_restart() {
     let peer = peer().await;
-    let mut gateway = TestGateway::start().with_peer("peer", &peer).with_key().await;
+    let mut gateway = TestGateway::start()
+        .alone("on other replicas a change takes a moment")
+        .with_peer("peer", &peer)
+        .with_key()
+        .await;
     gateway.mcp().lists(&["get_a", "get_b", "delete_a"]).await;
     let admin = gateway.admin().await;
     let upstream = json!({"type": "upstream", "id": admin.upstream_id("peer").await});
@@ -73,7 +77,11 @@ async fn a_rule_is_in_force_when_it_is_answered_and_after_a_restart() {
 #[tokio::test]
 async fn rules_go_with_their_owner() {
     let peer = peer().await;
-    let gateway = TestGateway::start().with_peer("peer", &peer).with_key().await;
+    let gateway = TestGateway::start()
+        .alone("on other replicas a change takes a moment")
+        .with_peer("peer", &peer)
+        .with_key()
+        .await;
     gateway.mcp().lists(&["get_a"]).await;
     let admin = gateway.admin().await;
     let upstream = admin.upstream_id("peer").await;
@@ -95,7 +103,11 @@ async fn rules_go_with_their_owner() {
 #[tokio::test]
 async fn a_tool_that_is_switched_off_is_gone_for_clients_and_stays_for_the_admin() {
     let peer = peer().await;
-    let gateway = TestGateway::start().with_peer("peer", &peer).with_key().await;
+    let gateway = TestGateway::start()
+        .alone("on other replicas a change takes a moment")
+        .with_peer("peer", &peer)
+        .with_key()
+        .await;
     gateway.mcp().lists(&["get_a", "get_b", "delete_a"]).await;
     let admin = gateway.admin().await;
     let (_, tools) = admin.get("tools?search=get_b").await;
@@ -122,7 +134,11 @@ async fn a_tool_that_is_switched_off_is_gone_for_clients_and_stays_for_the_admin
 #[tokio::test]
 async fn a_new_prefix_is_in_force_when_it_is_answered() {
     let peer = peer().await;
-    let gateway = TestGateway::start().with_peer("peer", &peer).with_key().await;
+    let gateway = TestGateway::start()
+        .alone("on other replicas a change takes a moment")
+        .with_peer("peer", &peer)
+        .with_key()
+        .await;
     gateway.mcp().lists(&["get_a"]).await;
     let admin = gateway.admin().await;
     let path = format!("upstreams/{}", admin.upstream_id("peer").await);

@@ -29,7 +29,10 @@ async fn draining(gateway: &TestGateway) {
 #[tokio::test]
 async fn asked_to_end_with_calls_in_flight_it_answers_each_f19() {
     let peer = Peer::start().await;
-    let scene = TestGateway::start().with_env("MPG_DRAIN_DELAY", "500ms").with_peer("peer", &peer);
+    let scene = TestGateway::start()
+        .alone("nobody is left where all are told to end")
+        .with_env("MPG_DRAIN_DELAY", "500ms")
+        .with_peer("peer", &peer);
     let mut gateway = scene.with_key().await;
     gateway.mcp().lists(&["wait"]).await;
     let mut calls = JoinSet::new();
@@ -83,7 +86,10 @@ async fn a_call_that_outlasts_the_drain_is_answered_with_a_failure_f19() {
 #[tokio::test]
 async fn asked_a_second_time_it_ends_at_once_f19() {
     let peer = Peer::start().await;
-    let scene = TestGateway::start().with_env("MPG_DRAIN_DELAY", "500ms").with_peer("peer", &peer);
+    let scene = TestGateway::start()
+        .alone("nobody is left where all are told to end")
+        .with_env("MPG_DRAIN_DELAY", "500ms")
+        .with_peer("peer", &peer);
     let mut gateway = scene.with_key().await;
     gateway.mcp().lists(&["wait"]).await;
     let mcp = gateway.mcp();

@@ -76,7 +76,9 @@ async fn a_client_of_any_revision_finds_describes_and_calls_over_http() {
 #[tokio::test]
 async fn both_modes_are_served_on_a_connection_in_both_eras() {
     let peer = Peer::start().await;
-    let gateway = gateway_before("legacy", &peer).await;
+    let scene = TestGateway::start().alone("on other replicas a new key takes a moment");
+    let gateway = scene.with_peer_in("legacy", "peer", &peer).with_key().await;
+    gateway.mcp().lists(&["echo"]).await;
     let admin = gateway.admin().await;
     for (transport, mode) in [("sse", "smart"), ("ws", "smart"), ("sse", "full"), ("ws", "full")] {
         let name = format!("{transport} {mode}");
@@ -350,8 +352,10 @@ async fn calls_count_the_same_in_both_modes_t34() {
 #[tokio::test]
 async fn calls_in_flight_are_one_budget() {
     let peer = Peer::start().await;
-    let scene =
-        TestGateway::start().with_peer("peer", &peer).with_setting("limits", "calls_in_flight_per_key", 1);
+    let scene = TestGateway::start()
+        .alone("each replica counts the calls that it has")
+        .with_peer("peer", &peer)
+        .with_setting("limits", "calls_in_flight_per_key", 1);
     let gateway = scene.with_key().await;
     gateway.mcp().lists(&["echo"]).await;
     let smart = gateway.mcp().at(SMART);

@@ -177,7 +177,11 @@ async fn a_resource_that_is_not_there_is_not_subscribed_to() {
 #[tokio::test]
 async fn a_reconnected_upstream_is_asked_again_and_its_resources_may_have_changed() {
     for era in ["legacy", "modern"] {
-        let (_reference, gateway) = gateway_before(era).await;
+        let reference = Reference::start(&["--era", era]);
+        let scene = TestGateway::start().alone("the replica that is told to reconnect does so");
+        let gateway = scene.with_http_upstream("reference", &reference.url()).with_key().await;
+        gateway.mcp().lists(&["echo", "test_changing_tool"]).await;
+        gateway.mcp().has_template("test://template/{id}/data").await;
         let session = gateway.mcp().initialize(LEGACY_LATEST).await;
         let mut stream = session.stream().await;
         subscribe(&session, WATCHED).await;

@@ -60,7 +60,8 @@ async fn flood(key: Mcp, used_up: oneshot::Sender<()>, stop: CancellationToken) 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_at_full_load_slows_no_other_within_a_second() {
     let peer = Peer::start().await;
-    let gateway = TestGateway::start().with_peer("peer", &peer).with_key().await;
+    let gateway =
+        TestGateway::start().alone("it measures one process").with_peer("peer", &peer).with_key().await;
     gateway.mcp().lists(&["echo"]).await;
     let admin = gateway.admin().await;
     let limit = json!({"rateLimit": {"limit": LIMIT, "windowS": 1}});
