@@ -19,6 +19,7 @@ COPY sql sql
 COPY proxy proxy
 COPY admin admin
 COPY src src
+COPY benches benches
 COPY --from=console /build/web/dist web/dist
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/build/target \
     MPG_RELEASE=1 cargo build --release --locked --bin mcp-proxy-gateway \
