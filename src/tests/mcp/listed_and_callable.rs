@@ -19,8 +19,8 @@ const FACES: [(&str, bool); 6] =
 /// Tools of the server that answer at once, whatever they are given.
 const QUICK: [&str; 5] = ["echo", "add", "test_simple_text", "test_image_content", "test_error_handling"];
 
-/// The tool of the server that runs as a task only: a key sees it, but not every client of the key can call it.
-const TASK_ONLY: &str = "failing_job";
+/// Tools of the server that run as tasks only: a key sees them, but not every client of the key can call them.
+const TASK_ONLY: [&str; 2] = ["failing_job", "test_tool_with_task"];
 
 /// What rules are drawn from: patterns, each with a name for what it matches.
 const PATTERNS: [(&str, &str); 10] = [
@@ -260,8 +260,9 @@ async fn what_is_listed_can_be_called_and_nothing_else_on_every_transport_and_in
             for (noun, pool) in NOUNS.iter().zip(&mut pools) {
                 let listed = client.list(noun).await;
                 if noun.items == "tools" {
-                    let is_for_client =
-                        |(name, own): &&(String, String)| own != TASK_ONLY || listed.contains(name);
+                    let is_for_client = |(name, own): &&(String, String)| {
+                        !TASK_ONLY.contains(&own.as_str()) || listed.contains(name)
+                    };
                     let names: BTreeSet<String> =
                         told.iter().filter(is_for_client).map(|(name, _)| name.clone()).collect();
                     assert_eq!(listed, names, "what an admin is told, in round {round} on {face:?}");
