@@ -323,17 +323,6 @@ mod tests {
     }
 
     #[test]
-    fn where_a_call_belongs_is_told_by_the_tool_that_it_wraps() {
-        let outer = params(r#"{"name":"call_tool","arguments":{"name":"own__write","arguments":{}}}"#);
-        let wrapped_call = wrapped(&outer).expect("it wraps one");
-        let subject = (verbs::CALL_TOOL.subject)(&wrapped_call).expect("it has a name");
-        assert_eq!(subject.name, "own__write");
-        for none in [r#"{"name":"search_tools","arguments":{"query":"x"}}"#, r#"{"name":"call_tool"}"#] {
-            assert!(wrapped(&params(none)).is_none(), "{none}");
-        }
-    }
-
-    #[test]
     fn a_call_that_wraps_none_is_told_what_is_missing() {
         for (bad, says) in [
             ("{}", "needs"),
