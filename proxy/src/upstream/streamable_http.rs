@@ -168,12 +168,14 @@ impl Link for HttpLink {
     }
 
     async fn close(&self) {
+        let was_closed = self.parts.ended.is_cancelled();
         self.parts.ended.cancel();
-        if self.parts.session_for("").is_none() {
+        // It stays named by the calls that are on their way: that it is unknown by then says that they were not
+        // carried out, where a call without a session would be refused as a bad one.
+        if was_closed || self.parts.session_for("").is_none() {
             return;
         }
         let request = self.parts.head(Method::DELETE).body(Full::default());
-        self.parts.session.store(None);
         if let Ok(request) = request {
             // 405 is as good an answer as any: the upstream ends sessions by itself.
             let _ = timeout(DELETE_TIMEOUT, self.parts.pool.send(request)).await;

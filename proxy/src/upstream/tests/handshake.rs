@@ -156,6 +156,13 @@ async fn the_legacy_handshake_declares_what_is_relayed_and_keeps_the_session() {
     );
     link.close().await;
     assert_eq!(peer.until("DELETE").await.header("mcp-session-id"), "s1");
+    // A call that was on its way to a link when it was closed names the session that is over: the server's 404
+    // says that nothing was carried out. Without a session it would be refused as a bad request, for good.
+    let (late, _outbox) = call("{}");
+    let _ = link.request(late).await;
+    assert_eq!(peer.until("tools/call").await.header("mcp-session-id"), "s1");
+    link.close().await;
+    assert_eq!(peer.methods().iter().filter(|method| *method == "DELETE").count(), 1, "it is ended once");
 }
 
 #[tokio::test]
