@@ -17,6 +17,7 @@ pub mod key_usage;
 pub mod lists;
 pub mod names;
 pub mod oauth;
+pub mod pins;
 pub mod rules;
 pub mod sessions;
 pub mod settings;

@@ -40,6 +40,11 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/sqlite/0005_quotas.sql"),
         postgres: include_str!("../migrations/postgres/0005_quotas.sql"),
     },
+    Migration {
+        name: "0007_audit",
+        sqlite: include_str!("../migrations/sqlite/0007_audit.sql"),
+        postgres: include_str!("../migrations/postgres/0007_audit.sql"),
+    },
 ];
 
 impl Migration {

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod key_usage;
 pub mod oauth;
 pub mod page;
+pub mod pin;
 pub mod rule;
 pub mod secret;
 pub mod session;
@@ -30,6 +31,7 @@ pub use self::ids::{AdminUserId, ApiKeyId, AuditEventId, DefinitionId, RuleId, T
 pub use self::key_usage::{KeyUsage, QuotaSpan};
 pub use self::oauth::{OAuthAuthorization, OAuthClient, OAuthGrant};
 pub use self::page::{Page, PageRequest};
+pub use self::pin::{Pin, Review};
 pub use self::rule::{
     AliasRule, DamagedRule, FilterAction, FilterRule, MatchOn, OwnerKind, OwnerRules, RuleKind, RuleKinds,
     RuleOwner,
