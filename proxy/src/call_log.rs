@@ -24,6 +24,7 @@ pub use self::recording::{Begun, Recording, Way, outcome_of};
 use self::retention::Retention;
 use self::writer::Writer;
 use crate::catalog::Item;
+use crate::feed::Feed;
 use crate::tasks::Tasks;
 
 /// Calls that may end between two looks at the queue: some ten thousand a second each way.
@@ -75,10 +76,10 @@ pub struct CallLogCounts {
 
 impl CallLog {
     /// A log in which nothing is written until [`CallLog::run`] does.
-    pub(crate) fn new(store: Store) -> Self {
+    pub(crate) fn new(store: Store, feed: Feed) -> Self {
         let (queue, ended) = mpsc::channel(QUEUE_MAX);
         let counts = Arc::<Counts>::default();
-        let writer = Mutex::new(Writer::new(store.clone(), ended, Arc::clone(&counts)));
+        let writer = Mutex::new(Writer::new(store.clone(), ended, Arc::clone(&counts), feed));
         Self(Arc::new(Shared { queue, writer, counts, store }))
     }
 

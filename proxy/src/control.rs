@@ -22,6 +22,7 @@ use crate::access::quota::Used;
 use crate::bridge::degraded::Reason;
 use crate::cache::CacheHealth;
 use crate::call_log::CallLogCounts;
+use crate::feed::Feed;
 use crate::relay::RelayReach;
 
 /// The handle. Cheap to clone.
@@ -96,6 +97,9 @@ pub trait ControlPlane: Send + Sync {
 
     /// What a key used of its quotas; `None` for one that the data plane doesn't know (yet).
     fn used(&self, id: ApiKeyId) -> Option<Used>;
+
+    /// What happens, as it happens.
+    fn feed(&self) -> Feed;
 
     /// How the data plane as a whole fares.
     fn health(&self) -> Health;

@@ -8,6 +8,7 @@
 mod control;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod usage;
 
 pub use self::control::check_spec;
@@ -18,12 +19,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sql::model::{Settings, SyncSwitches, Upstream, UpstreamId, UpstreamInfo};
-use sql::{Store, StoreError, api_keys, upstreams};
+use sql::{Store, StoreError, upstreams};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::access::{Keys, Sharing};
+use crate::audit::denied::Denials;
+use crate::audit::keeping;
 use crate::bridge::parked::Parking;
 use crate::cache::Cache;
 use crate::call_log::CallLog;
@@ -49,6 +52,7 @@ use crate::downstream::tasks::given::GivenTasks;
 use crate::downstream::tasks::ids::TaskIds;
 use crate::downstream::tasks::status::TaskStatus;
 use crate::downstream::websocket::Websocket;
+use crate::feed::Feed;
 use crate::http_bridge::McpService;
 use crate::relay::{PeerService, Relay, RelayOptions};
 use crate::sync::Syncs;
@@ -62,15 +66,6 @@ use crate::upstream::{UpstreamDeps, UpstreamEvent, Upstreams};
 /// What upstreams report that isn't handled yet. Each upstream has few events at a time; a full queue
 /// makes an upstream's own task wait, and nothing else.
 const EVENTS_MAX: usize = 1024;
-
-/// How often the last use of keys is written: it is shown to an admin, and nothing hangs on it.
-const LAST_USED_INTERVAL: Duration = Duration::from_secs(10);
-
-/// How often keys are looked through for expired ones: a stream outlives its key by no more than this.
-const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How often the state of expired sessions is dropped.
-const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 
 /// What the data plane is started with.
 pub struct Options {
@@ -122,6 +117,8 @@ struct Parts {
     streams: CallsInFlight,
     parking: Parking,
     call_log: CallLog,
+    denials: Denials,
+    feed: Feed,
     settings: watch::Receiver<Arc<Settings>>,
     tasks: Tasks,
     draining: CancellationToken,
@@ -180,6 +177,7 @@ impl DataPlane {
             keys: keys.clone(),
             live: live.clone(),
         };
+        let feed = Feed::new(draining.clone());
         let parts = Arc::new(Parts {
             task_status,
             syncs: Syncs::new(
@@ -198,7 +196,9 @@ impl DataPlane {
                 upstreams.degraded().clone(),
                 replica,
             ),
-            call_log: CallLog::new(store.clone()),
+            call_log: CallLog::new(store.clone(), feed.clone()),
+            denials: Denials::new(store.clock().clone()),
+            feed,
             store,
             cache,
             published,
@@ -226,12 +226,21 @@ impl DataPlane {
         tasks.spawn("streamless sessions", updates.sweep(tasks.stopping().clone()));
         tasks.spawn("expired sessions", Arc::clone(&parts).sweep_sessions());
         parts.call_log.run(&tasks, parts.settings.clone());
+        parts.feed.run(&tasks);
+        parts.denials.run(parts.store.clone(), &tasks);
+        let audit = keeping::run(parts.store.clone(), parts.settings.clone(), tasks.stopping().clone());
+        tasks.spawn("audit log", audit);
         Ok(Self(parts))
     }
 
     /// The keys in force, for the checks of the gateway.
     pub fn keys(&self) -> Keys {
         self.0.keys.clone()
+    }
+
+    /// Where the gateway notes whom it turns away.
+    pub fn denials(&self) -> Denials {
+        self.0.denials.clone()
     }
 
     /// The settings in force, and word of new ones.
@@ -310,6 +319,7 @@ impl DataPlane {
         self.0.write_last_used().await;
         self.0.write_usage().await;
         self.0.call_log.flush().await;
+        self.0.denials.flush(&self.0.store).await;
         self.0.tasks.stop().await;
     }
 }
@@ -348,8 +358,8 @@ impl Parts {
                 }
                 Some(UpstreamEvent::TaskStatus { id, params }) => self.task_status.tell(id, &params),
                 Some(UpstreamEvent::Log { id, params }) => self.logs.publish(id, &params),
-                // States are asked for.
-                Some(UpstreamEvent::StateChanged { .. }) => {}
+                // States are asked for, by whoever hears that there is a new one.
+                Some(UpstreamEvent::StateChanged { id }) => self.feed.upstream(id),
             }
         }
     }
@@ -415,63 +425,5 @@ impl Parts {
             kinds: upstream.sync,
         };
         catalog.upstreams().map(|upstream| (upstream.id, naming(upstream))).collect()
-    }
-
-    async fn flush_last_used(self: Arc<Self>) {
-        let stopping = self.tasks.stopping().clone();
-        let mut due = tokio::time::interval(LAST_USED_INTERVAL);
-        loop {
-            tokio::select! {
-                _ = due.tick() => self.write_last_used().await,
-                () = stopping.cancelled() => return,
-            }
-        }
-    }
-
-    /// Ends what expired keys have opened; new requests find the expiry by themselves.
-    async fn end_expired_keys(self: Arc<Self>) {
-        let stopping = self.tasks.stopping().clone();
-        let mut due = tokio::time::interval(EXPIRY_INTERVAL);
-        loop {
-            tokio::select! {
-                _ = due.tick() => self.keys.end_expired(self.store.clock().now()),
-                () = stopping.cancelled() => return,
-            }
-        }
-    }
-
-    async fn write_last_used(&self) {
-        let used = self.keys.drain_used();
-        if used.is_empty() {
-            return;
-        }
-        let written = async {
-            let mut tx = self.store.begin().await?;
-            api_keys::touch(&mut tx, used).await?;
-            tx.commit().await
-        };
-        if let Err(error) = written.await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the last use of keys could not be written"
-            );
-        }
-    }
-
-    async fn sweep_sessions(self: Arc<Self>) {
-        let stopping = self.tasks.stopping().clone();
-        let mut due = tokio::time::interval(SWEEP_INTERVAL);
-        loop {
-            tokio::select! {
-                _ = due.tick() => {}
-                () = stopping.cancelled() => return,
-            }
-            if let Err(error) = self.session_log.sweep().await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "expired sessions could not be dropped"
-                );
-            }
-        }
     }
 }

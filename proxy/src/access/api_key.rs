@@ -4,9 +4,11 @@
 //! headers. It is looked up by its SHA-256, so nothing secret is compared byte by byte, and every way
 //! in which it can be wrong gets the same answer.
 
+use std::sync::Arc;
+
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Uri};
-use sql::model::{PlaintextKey, Timestamp};
+use sql::model::{ApiKey, PlaintextKey, Timestamp};
 
 use super::{Caller, Keys};
 use crate::refusal::Refusal;
@@ -19,6 +21,12 @@ pub fn authenticate(uri: &Uri, headers: &HeaderMap, keys: &Keys, now: Timestamp)
     let shown = shown_key(uri, headers)?;
     let key = PlaintextKey::parse(&shown).ok_or(Refusal::UnknownKey)?;
     keys.caller(&key, now)
+}
+
+/// The key that a request shows, if it is one of ours, valid or not: for whoever notes who was turned away.
+pub(crate) fn shown(uri: &Uri, headers: &HeaderMap, keys: &Keys) -> Option<Arc<ApiKey>> {
+    let key = PlaintextKey::parse(&shown_key(uri, headers).ok()?)?;
+    keys.owner(&key)
 }
 
 /// The one key that a request shows. The same key in two places is one key; a header that stands twice

@@ -126,6 +126,11 @@ impl Keys {
         self.holder(&shown.hash(), now)
     }
 
+    /// Whose secret it is, valid or not.
+    pub(super) fn owner(&self, shown: &PlaintextKey) -> Option<Arc<ApiKey>> {
+        self.0.secrets.get(&shown.hash()).map(|secret| Arc::clone(&secret.caller.key))
+    }
+
     /// A caller who was let in before, as they are now.
     pub(super) fn again(&self, caller: &Caller, now: Timestamp) -> Result<Caller, Refusal> {
         self.holder(&caller.secret, now)

@@ -8,6 +8,7 @@ use sql::{Database, StoreOptions, call_records};
 
 use super::*;
 use crate::catalog::testing::{NOW, catalog, upstream_with};
+use crate::feed::Feed;
 use crate::upstream::call::Answer;
 
 async fn store(database: Database) -> Store {
@@ -40,7 +41,7 @@ async fn newest(store: &Store) -> Vec<CallRecord> {
 #[tokio::test]
 async fn a_call_leaves_its_record() {
     let store = store(Database::SqliteMemory).await;
-    let (log, item) = (CallLog::new(store.clone()), item());
+    let (log, item) = (CallLog::new(store.clone(), Feed::default()), item());
     end(begin(&log, &item));
     drop(begin(&log, &item));
     log.flush().await;
@@ -57,7 +58,7 @@ async fn a_call_leaves_its_record() {
 #[tokio::test]
 async fn a_full_queue_loses_records_and_counts_them() {
     let store = store(Database::SqliteMemory).await;
-    let (log, item) = (CallLog::new(store.clone()), item());
+    let (log, item) = (CallLog::new(store.clone(), Feed::default()), item());
     for _ in 0..QUEUE_MAX + 3 {
         end(begin(&log, &item));
     }
@@ -71,7 +72,7 @@ async fn a_full_queue_loses_records_and_counts_them() {
 #[tokio::test]
 async fn without_the_store_records_are_kept_up_to_a_bound() {
     let store = store(Database::SqliteMemory).await;
-    let (log, item) = (CallLog::new(store.clone()), item());
+    let (log, item) = (CallLog::new(store.clone(), Feed::default()), item());
     store.close().await;
     let mut ended = 0;
     while ended < writer::BUFFER_MAX + 5_000 {
@@ -92,7 +93,7 @@ async fn without_the_store_records_are_kept_up_to_a_bound() {
 async fn what_was_kept_is_written_when_the_store_is_back() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(Database::Sqlite { path: folder.path().join("gateway.db") }).await;
-    let (log, item) = (CallLog::new(store.clone()), item());
+    let (log, item) = (CallLog::new(store.clone(), Feed::default()), item());
     end(begin(&log, &item));
     let writing = store.begin().await.unwrap();
     // Dropped in the middle, as at the end of the tasks: the batch is put back.
@@ -109,7 +110,7 @@ async fn what_was_kept_is_written_when_the_store_is_back() {
 #[tokio::test]
 async fn one_replica_drops_what_is_too_much() {
     let store = store(Database::SqliteMemory).await;
-    let (log, item) = (CallLog::new(store.clone()), item());
+    let (log, item) = (CallLog::new(store.clone(), Feed::default()), item());
     for _ in 0..20 {
         end(begin(&log, &item));
     }

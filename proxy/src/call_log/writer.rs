@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::recording::Ended;
 use super::{Counts, WRITE_INTERVAL};
+use crate::feed::Feed;
 
 /// Records in one transaction. One of this size takes SQLite some milliseconds, in which nobody else writes.
 const BATCH_MAX: usize = 1_000;
@@ -29,17 +30,19 @@ pub(super) struct Writer {
     in_hand: Vec<CallRecord>,
     next_id: i64,
     counts: Arc<Counts>,
+    /// Told of each batch, before it is written.
+    feed: Feed,
     /// Whether the last write failed; it is said once.
     is_away: bool,
 }
 
 impl Writer {
-    pub(super) fn new(store: Store, ended: mpsc::Receiver<Ended>, counts: Arc<Counts>) -> Self {
+    pub(super) fn new(store: Store, ended: mpsc::Receiver<Ended>, counts: Arc<Counts>, feed: Feed) -> Self {
         // A random start, so that two processes don't give one id to two calls of one millisecond.
         let (_, start) = Uuid::now_v7().as_u64_pair();
         let (buffer, in_hand) = (VecDeque::new(), Vec::new());
         let next_id = i64::try_from(start >> 1).unwrap_or_default();
-        Self { store, ended, buffer, in_hand, next_id, counts, is_away: false }
+        Self { store, ended, buffer, in_hand, next_id, counts, feed, is_away: false }
     }
 
     /// Writes what has come, batch by batch. False: the store doesn't take it, and something is left.
@@ -53,6 +56,7 @@ impl Writer {
                     *next_id = next_id.wrapping_add(1);
                     ended.into_record(CallRecordId::from_i64(*next_id))
                 }));
+                self.feed.calls(&self.in_hand);
             }
             self.show_buffered();
             if self.in_hand.is_empty() {

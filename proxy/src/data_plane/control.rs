@@ -16,6 +16,7 @@ use crate::control::{
     Check, ConnectionState, ControlPlane, Health, OAuthError, OAuthReturn, OAuthStart, OAuthStarted,
     OAuthState, OAuthStatus, Stage, SyncError, SyncReport, TestReport, UnreadableRow, UpstreamStatus,
 };
+use crate::feed::Feed;
 use crate::sync;
 use crate::upstream::call::CallError;
 use crate::upstream::egress::Egress;
@@ -96,6 +97,10 @@ impl ControlPlane for Parts {
 
     fn used(&self, id: ApiKeyId) -> Option<Used> {
         self.keys.used(id, self.store.clock().now())
+    }
+
+    fn feed(&self) -> Feed {
+        self.feed.clone()
     }
 
     fn health(&self) -> Health {
