@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use admin::first_admin::{self, FirstAdminError};
+use admin::log_ring::LogRing;
 use proxy::access::client_address::TrustedProxies;
 use proxy::access::origin::OriginRules;
 use proxy::cache::Cache;
@@ -34,7 +35,7 @@ use crate::server::{self, ServeError, Server, ServerOptions};
 const REDIS_AT_START_MAX: Duration = Duration::from_secs(1);
 
 /// Serves until told to stop.
-pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
+pub(crate) fn serve(config: Config, logs: LogRing) -> Result<ExitCode, Failure> {
     let bootstrap = match &config.bootstrap {
         Some(path) => Some(Bootstrap::load(path).map_err(|problems| Failure::configuration(&problems))?),
         None => None,
@@ -51,7 +52,7 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
         if let Some(tls) = tls {
             Tasks::new(plane.runtime.clone()).spawn("certificate", tls.follow(plane.stopping.clone()));
         }
-        run(config, bootstrap, clock, serving, plane, peer).await
+        run(config, bootstrap, clock, serving, plane, peer, logs).await
     });
     match outcome {
         Ok(()) => Ok(ExitCode::SUCCESS),
@@ -68,6 +69,7 @@ async fn run(
     gateway: Gateway,
     plane: server::DataPlane,
     peer: Option<PeerSocket>,
+    logs: LogRing,
 ) -> Result<(), Failure> {
     let store = database::open(&config, clock).await?;
     let tasks = Tasks::new(plane.runtime.clone());
@@ -84,6 +86,7 @@ async fn run(
         apply(bootstrap, &store, &launcher, egress, &overlay).await?;
     }
     let setup_token = first_admin(&config, &store).await?;
+    let locked = config.overrides.locked().to_vec();
     let data_plane = DataPlane::start(Options {
         store: store.clone(),
         overlay: Box::new(overlay),
@@ -101,6 +104,8 @@ async fn run(
         store: store.clone(),
         control: data_plane.control(),
         settings: data_plane.settings(),
+        locked,
+        logs,
         setup_token,
         public_url: config.public_url.as_ref().map(ToString::to_string),
         version: env!("CARGO_PKG_VERSION"),
@@ -111,6 +116,7 @@ async fn run(
         admin: admin_service(admin, admin::Body::new),
         keys: data_plane.keys(),
         settings: data_plane.settings(),
+        denials: data_plane.denials(),
     });
     gateway.readiness().advance(Phase::Ready);
     tracing::info!(listen = %plane.address, version = env!("CARGO_PKG_VERSION"), "ready");

@@ -1,9 +1,10 @@
 //! Schemas of values that the model owns, for the OpenAPI document.
 
 use proxy::control::{ConnectionState, OAuthState};
+use sql::audit_log::Fault;
 use sql::model::{
-    FilterAction, Isolation, KeyMode, Kind, MatchOn, OnToolChange, Outcome, OwnerKind, Protocol, RuleKind,
-    Transport,
+    FilterAction, Isolation, KeyMode, Kind, MatchOn, OnToolChange, Outcome, OwnerKind, Protocol, Review,
+    RuleKind, Transport,
 };
 use utoipa::openapi::schema::{Array, ArrayBuilder, Object, ObjectBuilder, Type};
 
@@ -57,6 +58,14 @@ pub(crate) fn rule_kinds() -> Array {
 
 pub(crate) fn outcome() -> Object {
     words(Outcome::WORDS)
+}
+
+pub(crate) fn audit_fault() -> Object {
+    words(Fault::WORDS)
+}
+
+pub(crate) fn review() -> Object {
+    words(Review::WORDS)
 }
 
 pub(crate) fn connection_state() -> Object {

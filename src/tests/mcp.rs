@@ -3,6 +3,7 @@
 mod abilities;
 mod apps;
 mod asking;
+mod audit;
 mod bad_upstreams;
 mod call_records;
 mod cancellation;
@@ -31,6 +32,7 @@ mod multitude;
 mod oauth;
 mod outside_calls;
 mod parked;
+mod pinning;
 mod relay;
 mod renamed;
 mod replicas;

@@ -6,7 +6,7 @@ use super::{Access, groups, operations};
 use crate::testing::{Answer, Scene, token_of};
 
 /// (method, path with ids that nothing has, whether it has an id) of every route of a class.
-fn routes_of(wanted: Access) -> Vec<(&'static str, String, bool)> {
+pub(super) fn routes_of(wanted: Access) -> Vec<(&'static str, String, bool)> {
     let mut routes = Vec::new();
     for (access, _, group) in groups() {
         for (path, mut item) in group.into_openapi().paths.paths {

@@ -9,6 +9,7 @@ use proxy::control::{
     Check, ConnectionState, ControlPlane, Health, OAuthError, OAuthReturn, OAuthStart, OAuthStarted, Stage,
     SyncError, SyncReport, TestReport, UpstreamStatus,
 };
+use proxy::feed::Feed;
 use proxy::relay::RelayReach;
 use sql::model::{
     ApiKeyId, ConnParams, FieldError, Finding, Kind, OAuthAuthorization, OAuthClient, OAuthGrant, Secret,
@@ -35,6 +36,7 @@ struct Script {
     broken: bool,
     redis: Option<CacheHealth>,
     used: Option<Used>,
+    feed: Feed,
 }
 
 impl ScriptedPlane {
@@ -196,6 +198,10 @@ impl ControlPlane for ScriptedPlane {
 
     fn used(&self, _id: ApiKeyId) -> Option<Used> {
         self.0.lock().unwrap().used
+    }
+
+    fn feed(&self) -> Feed {
+        self.0.lock().unwrap().feed.clone()
     }
 
     fn health(&self) -> Health {
