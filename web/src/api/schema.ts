@@ -13,9 +13,49 @@ export interface paths {
         };
         /**
          * List audit events
-         * @description The newest first.
+         * @description The newest first. `search` looks into who, what, to what, from where, and request ids.
          */
         get: operations["audit_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/audit/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export audit events
+         * @description The oldest first, each with its number and hash in the chain. At most a million; the filters narrow it.
+         */
+        get: operations["audit_export"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/audit/verify": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Verify the audit log
+         * @description Reads all of it.
+         */
+        get: operations["audit_verify"];
         put?: never;
         post?: never;
         delete?: never;
@@ -132,6 +172,27 @@ export interface paths {
         post?: never;
         /** End one of my sessions */
         delete: operations["auth_revoke_session"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Watch what happens
+         * @description An `upstream` event holds its status, `call` a call that ended (or `more`: how many of a moment aren't told one by
+         *     one), `log` a line of the gateway's log, `audit` an event of the audit log, `health` what `/api/admin/health` shows.
+         */
+        get: operations["events_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -266,6 +327,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/admin/logs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the gateway's log
+         * @description The newest lines first, of the process that answers, as far back as it keeps them. `search` looks into what a line
+         *     says and of what.
+         */
+        get: operations["logs_logs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/admin/prompts": {
         parameters: {
             query?: never;
@@ -306,6 +388,26 @@ export interface paths {
          * @description Takes the `version` of the list, or the ETag of what was read, as `If-Match`.
          */
         patch: operations["prompts_update"];
+        trace?: never;
+    };
+    "/api/admin/prompts/{id}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Approve a prompt
+         * @description Its definition as it is now is what later ones are compared with.
+         */
+        post: operations["prompts_approve"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/admin/prompts/{id}/explain": {
@@ -385,6 +487,26 @@ export interface paths {
          * @description Takes the `version` of the list, or the ETag of what was read, as `If-Match`.
          */
         patch: operations["resources_update"];
+        trace?: never;
+    };
+    "/api/admin/resources/{id}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Approve a resource
+         * @description Its definition as it is now is what later ones are compared with.
+         */
+        post: operations["resources_approve"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/admin/resources/{id}/explain": {
@@ -574,7 +696,8 @@ export interface paths {
         };
         /**
          * Read the settings
-         * @description One object per group, keys as in the configuration file.
+         * @description One object per group, keys as in the configuration file; and `locked`: the settings that the environment fixes,
+         *     as `group.key`, which are shown as they are in force.
          */
         get: operations["settings_get"];
         put?: never;
@@ -584,7 +707,8 @@ export interface paths {
         head?: never;
         /**
          * Change settings
-         * @description A merge patch: `null` brings back a default. Takes effect within moments, without a restart.
+         * @description A merge patch: `null` brings back a default. Takes effect within moments, without a restart. What the environment
+         *     fixes can't be changed; what was read may be sent back.
          */
         patch: operations["settings_update"];
         trace?: never;
@@ -629,6 +753,26 @@ export interface paths {
          * @description Takes the `version` of the list, or the ETag of what was read, as `If-Match`.
          */
         patch: operations["tools_update"];
+        trace?: never;
+    };
+    "/api/admin/tools/{id}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Approve a tool
+         * @description Its definition as it is now is what later ones are compared with.
+         */
+        post: operations["tools_approve"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/admin/tools/{id}/explain": {
@@ -684,6 +828,26 @@ export interface paths {
          *     this process lives.
          */
         post: operations["upstreams_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/upstreams/bulk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Do one thing to several upstreams
+         * @description Answers 200 also where some could not be done: each has its own result.
+         */
+        post: operations["upstreams_bulk"];
         delete?: never;
         options?: never;
         head?: never;
@@ -862,6 +1026,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/admin/upstreams/{id}/prompts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the prompts of an upstream */
+        get: operations["upstreams_prompts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/admin/upstreams/{id}/reconnect": {
         parameters: {
             query?: never;
@@ -876,6 +1057,26 @@ export interface paths {
          * @description Answers at once; its state shows how it goes.
          */
         post: operations["upstreams_reconnect"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/upstreams/{id}/resources": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the resources of an upstream
+         * @description Its resource templates follow its resources.
+         */
+        get: operations["upstreams_resources"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1193,6 +1394,11 @@ export interface components {
             /** @description The upstreams it may use. */
             upstreamIds?: string[] | null;
         };
+        /** @description What is agreed to. */
+        Approval: {
+            /** @description The `hash` of the definition that was looked at; a conflict if it is another by now. */
+            hash?: string | null;
+        };
         /** @description An entry of the audit log. */
         AuditEvent: {
             /** @description What: noun and verb, such as `upstream.create`. */
@@ -1208,7 +1414,7 @@ export interface components {
             at: string;
             /**
              * @description What differs, by JSON pointer: `{"/name": {"before": .., "after": ..}}`. A secret shows as a
-             *     fingerprint.
+             *     fingerprint. Of what is no change, what there is to say.
              */
             diff: Record<string, never>;
             /**
@@ -1229,6 +1435,30 @@ export interface components {
             /** @description With what. */
             userAgent?: string | null;
         };
+        /** @description Whether the log is as it was written. */
+        AuditVerdict: {
+            /** @description Its end, to be noted elsewhere and shown to a later check. */
+            anchor?: string | null;
+            /**
+             * Format: int64
+             * @description The number of the first event that something is wrong with.
+             */
+            brokenAt?: number | null;
+            /**
+             * Format: int64
+             * @description How many older ones are no longer kept, by `audit.retention_days`.
+             */
+            dropped?: number | null;
+            /**
+             * Format: int64
+             * @description How many events there are; of a log that isn't intact, null.
+             */
+            events?: number | null;
+            /** @enum {string} */
+            fault?: "altered" | "missing" | "inserted" | "ends" | "anchor";
+            /** @description Whether it is. */
+            intact: boolean;
+        };
         /** @description What a login page must know. */
         AuthStatus: {
             /** @description Whether an admin exists. */
@@ -1237,6 +1467,37 @@ export interface components {
             setupTokenRequired: boolean;
             /** @description The gateway's version. */
             version: string;
+        };
+        /** @description What is to be done to which. */
+        Bulk: {
+            /** @description What is to be done. */
+            action: components["schemas"]["BulkAction"];
+            /** @description To which, each once, at most 200. */
+            ids: string[];
+        };
+        /**
+         * @description What can be done to several upstreams.
+         * @enum {string}
+         */
+        BulkAction: "enable" | "disable" | "reconnect" | "sync" | "delete";
+        /** @description How it went with each. */
+        BulkAnswer: {
+            /** @description In the order of the request. */
+            items: components["schemas"]["BulkResult"][];
+        };
+        /** @description How it went with one. */
+        BulkResult: {
+            /** @description Why it isn't, as the `code` of a problem. */
+            code?: string | null;
+            /** @description The same for a person. */
+            detail?: string | null;
+            /**
+             * Format: uuid
+             * @description Which.
+             */
+            id: string;
+            /** @description Whether it is done. */
+            ok: boolean;
         };
         /** @description What became of the records of calls. */
         CallRecordsView: {
@@ -1501,6 +1762,8 @@ export interface components {
             enabled: boolean;
             /** @description What clients call it; with `keyId`, what that key's clients call it. */
             exposedName: string;
+            /** @description Whether it is held back from clients until an admin approves it. */
+            held: boolean;
             /**
              * Format: uuid
              * @description The stored definition.
@@ -1510,6 +1773,8 @@ export interface components {
             kind: "tool" | "prompt" | "resource" | "resource_template";
             /** @description Its name, URI or URI template at its upstream. */
             name: string;
+            /** @enum {string} */
+            review?: "changed" | "renamed" | "moved";
             /**
              * Format: int64
              * @description Its place, if an admin gave it one.
@@ -1536,6 +1801,7 @@ export interface components {
         ItemDetail: {
             /** @description As it is listed. */
             item: components["schemas"]["Item"];
+            review?: components["schemas"]["ReviewView"] | null;
             /** @description As it is stored. */
             stored: components["schemas"]["UpstreamTool"];
         };
@@ -1646,7 +1912,7 @@ export interface components {
                 at: string;
                 /**
                  * @description What differs, by JSON pointer: `{"/name": {"before": .., "after": ..}}`. A secret shows as a
-                 *     fingerprint.
+                 *     fingerprint. Of what is no change, what there is to say.
                  */
                 diff: Record<string, never>;
                 /**
@@ -1685,6 +1951,8 @@ export interface components {
                 enabled: boolean;
                 /** @description What clients call it; with `keyId`, what that key's clients call it. */
                 exposedName: string;
+                /** @description Whether it is held back from clients until an admin approves it. */
+                held: boolean;
                 /**
                  * Format: uuid
                  * @description The stored definition.
@@ -1694,6 +1962,8 @@ export interface components {
                 kind: "tool" | "prompt" | "resource" | "resource_template";
                 /** @description Its name, URI or URI template at its upstream. */
                 name: string;
+                /** @enum {string} */
+                review?: "changed" | "renamed" | "moved";
                 /**
                  * Format: int64
                  * @description Its place, if an admin gave it one.
@@ -1715,6 +1985,37 @@ export interface components {
                  * @description Changes with what an admin can change; the ETag.
                  */
                 version: number;
+            }[];
+            /** @description Where the next page begins; null on the last. */
+            nextCursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many items match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Listed_LogLine: {
+            /** @description The items, in order. */
+            items: {
+                /**
+                 * Format: date-time
+                 * @description When.
+                 */
+                at: string;
+                /** @description What it says it of. */
+                fields: Record<string, never>;
+                /** @description `error`, `warn`, `info`, `debug` or `trace`. */
+                level: string;
+                /** @description What it says. */
+                message: string;
+                /**
+                 * Format: int64
+                 * @description Its number: grows by one with each line of this process.
+                 */
+                seq: number;
+                /** @description The part of the gateway that says it. */
+                target: string;
             }[];
             /** @description Where the next page begins; null on the last. */
             nextCursor?: string | null;
@@ -1890,7 +2191,9 @@ export interface components {
                  * @description The stored definition.
                  */
                 id: string;
-                /** @description Its name at the upstream. */
+                /** @enum {string} */
+                kind: "tool" | "prompt" | "resource" | "resource_template";
+                /** @description Its name, URI or URI template at the upstream. */
                 name: string;
                 /**
                  * Format: int64
@@ -1905,6 +2208,27 @@ export interface components {
              * @description How many items match in all.
              */
             total: number;
+        };
+        /** @description A line of the gateway's log. */
+        LogLine: {
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            at: string;
+            /** @description What it says it of. */
+            fields: Record<string, never>;
+            /** @description `error`, `warn`, `info`, `debug` or `trace`. */
+            level: string;
+            /** @description What it says. */
+            message: string;
+            /**
+             * Format: int64
+             * @description Its number: grows by one with each line of this process.
+             */
+            seq: number;
+            /** @description The part of the gateway that says it. */
+            target: string;
         };
         /** @description Who logs in. */
         Login: {
@@ -2228,6 +2552,24 @@ export interface components {
             setupToken?: string | null;
             /** @description 3 to 32 characters. */
             username: string;
+        };
+        /** @description Why an admin is to look at an item, and at what. */
+        ReviewView: {
+            /** @description The definition that was agreed to. */
+            approved?: Record<string, never> | null;
+            /** @description What differs, by JSON pointer: `{"/description": {"before": .., "after": ..}}`. */
+            diff: Record<string, never>;
+            /** @description The members that a model acts on and that differ. */
+            fields: string[];
+            /**
+             * Format: date-time
+             * @description Since when.
+             */
+            foundAt?: string | null;
+            /** @description SHA-256 of the definition as it is now, to be named when it is approved. */
+            hash: string;
+            /** @enum {string} */
+            reason: "changed" | "renamed" | "moved";
         };
         /** @description How long the old secret lives on. */
         Rotation: {
@@ -2666,7 +3008,7 @@ export interface components {
             /** @enum {string} */
             transport?: "stdio" | "sse" | "streamable-http" | "websocket";
         };
-        /** @description A tool of one upstream. */
+        /** @description A tool, prompt, resource or resource template of one upstream. */
         UpstreamTool: {
             /**
              * Format: date-time
@@ -2689,7 +3031,9 @@ export interface components {
              * @description The stored definition.
              */
             id: string;
-            /** @description Its name at the upstream. */
+            /** @enum {string} */
+            kind: "tool" | "prompt" | "resource" | "resource_template";
+            /** @description Its name, URI or URI template at the upstream. */
             name: string;
             /**
              * Format: int64
@@ -2719,8 +3063,22 @@ export interface operations {
                 sort?: string;
                 /** @description Only this action, such as `upstream.create`. */
                 action?: string;
+                /** @description Only what was done to this kind of thing, such as `upstream`. */
+                targetKind?: string;
                 /** @description Only what was done to this. */
                 targetId?: string;
+                /** @description Only acts of an `admin`, a `key`, or the `system`. */
+                actorType?: string;
+                /** @description Only acts of the admin or key with this id. */
+                actorId?: string;
+                /** @description Only acts from this address. */
+                address?: string;
+                /** @description Only with this outcome: `success` or `failure`. */
+                outcome?: string;
+                /** @description Not before this time. */
+                from?: string;
+                /** @description Before this time. */
+                to?: string;
             };
             header?: never;
             path?: never;
@@ -2734,6 +3092,89 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Listed_AuditEvent"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    audit_export: {
+        parameters: {
+            query?: {
+                /** @description `jsonl`, one object a line, or `csv`. */
+                format?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description Only this action, such as `upstream.create`. */
+                action?: string;
+                /** @description Only what was done to this kind of thing, such as `upstream`. */
+                targetKind?: string;
+                /** @description Only what was done to this. */
+                targetId?: string;
+                /** @description Only acts of an `admin`, a `key`, or the `system`. */
+                actorType?: string;
+                /** @description Only acts of the admin or key with this id. */
+                actorId?: string;
+                /** @description Only acts from this address. */
+                address?: string;
+                /** @description Only with this outcome: `success` or `failure`. */
+                outcome?: string;
+                /** @description Not before this time. */
+                from?: string;
+                /** @description Before this time. */
+                to?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": string;
+                    "text/csv": string;
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    audit_verify: {
+        parameters: {
+            query?: {
+                /** @description An event that was noted elsewhere, as `SEQ:HASH`: the `anchor` of an earlier answer, or of the gateway's log. */
+                anchor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditVerdict"];
                 };
             };
             /** @description What went wrong */
@@ -2929,6 +3370,37 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    events_events: {
+        parameters: {
+            query?: {
+                /** @description The kinds of events, with commas between: `upstream`, `call`, `log`, `audit`, `health`. All, if not said. */
+                kinds?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
             };
             /** @description What went wrong */
             default: {
@@ -3267,6 +3739,47 @@ export interface operations {
             };
         };
     };
+    logs_logs: {
+        parameters: {
+            query?: {
+                /** @description How many items at most, 1 to 200; 50 if not said. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description The field to sort by; descending with `-` in front. */
+                sort?: string;
+                /** @description Only lines of this level, or a worse one: `error`, `warn`, `info`, `debug` or `trace`. */
+                level?: string;
+                /** @description Only lines of a part of the gateway, such as `proxy::sync`, and of the parts of it. */
+                target?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Listed_LogLine"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     prompts_list: {
         parameters: {
             query?: {
@@ -3282,6 +3795,8 @@ export interface operations {
                 upstreamId?: string;
                 /** @description Only those that this key sees, as it sees them. */
                 keyId?: string;
+                /** @description Only those that an admin is to look at, or only the others. */
+                review?: boolean;
             };
             header?: never;
             path?: never;
@@ -3359,6 +3874,40 @@ export interface operations {
             200: {
                 headers: {
                     ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Item"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    prompts_approve: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["Approval"] | null;
+            };
+        };
+        responses: {
+            200: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -3454,6 +4003,8 @@ export interface operations {
                 upstreamId?: string;
                 /** @description Only those that this key sees, as it sees them. */
                 keyId?: string;
+                /** @description Only those that an admin is to look at, or only the others. */
+                review?: boolean;
             };
             header?: never;
             path?: never;
@@ -3531,6 +4082,40 @@ export interface operations {
             200: {
                 headers: {
                     ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Item"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    resources_approve: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["Approval"] | null;
+            };
+        };
+        responses: {
+            200: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -4132,6 +4717,8 @@ export interface operations {
                 upstreamId?: string;
                 /** @description Only those that this key sees, as it sees them. */
                 keyId?: string;
+                /** @description Only those that an admin is to look at, or only the others. */
+                review?: boolean;
             };
             header?: never;
             path?: never;
@@ -4209,6 +4796,40 @@ export interface operations {
             200: {
                 headers: {
                     ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Item"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    tools_approve: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["Approval"] | null;
+            };
+        };
+        responses: {
+            200: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -4352,6 +4973,38 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Upstream"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upstreams_bulk: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Bulk"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BulkAnswer"];
                 };
             };
             /** @description What went wrong */
@@ -4737,6 +5390,45 @@ export interface operations {
             };
         };
     };
+    upstreams_prompts: {
+        parameters: {
+            query?: {
+                /** @description How many items at most, 1 to 200; 50 if not said. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description The field to sort by; descending with `-` in front. */
+                sort?: string;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Listed_UpstreamTool"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     upstreams_reconnect: {
         parameters: {
             query?: never;
@@ -4753,6 +5445,45 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upstreams_resources: {
+        parameters: {
+            query?: {
+                /** @description How many items at most, 1 to 200; 50 if not said. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description The field to sort by; descending with `-` in front. */
+                sort?: string;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Listed_UpstreamTool"];
+                };
             };
             /** @description What went wrong */
             default: {
