@@ -1,3 +1,5 @@
+//! What is found of definitions that change, go, come back, or are of an upstream that moved.
+
 use bytes::Bytes;
 use serde_json::json;
 use sql::clock::Clock;

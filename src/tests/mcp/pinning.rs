@@ -51,10 +51,10 @@ async fn a_changed_tool_is_held_back_until_it_is_approved() {
     assert_eq!(mcp.modern("tools/call", call.clone()).await.refusal().await, (200, -32602));
     assert_eq!(session.request("tools/call", call.clone()).await.refusal().await, (200, -32602));
     let smart = mcp.at("/mcp/smart/http");
-    let wrapped = smart.call("call_tool", call.clone()).await;
-    assert_eq!(wrapped["isError"], true, "{wrapped}");
-    let sse = mcp.at("/mcp/full/http").modern("tools/call", call).await;
-    assert_eq!(sse.refusal().await, (200, -32602));
+    let wrapped = json!({"name": "call_tool", "arguments": call});
+    assert_eq!(smart.modern("tools/call", wrapped).await.refusal().await, (200, -32602));
+    let full = mcp.at("/mcp/full/http");
+    assert_eq!(full.modern("tools/call", call).await.refusal().await, (200, -32602));
 
     let admin = gateway.admin().await;
     let item = to_be_reviewed(&admin, "turns").await;
