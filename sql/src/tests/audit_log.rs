@@ -46,7 +46,7 @@ async fn verify(db: &TestDatabase) -> Verified {
 async fn intact(db: &TestDatabase) -> (i64, i64) {
     match verify(db).await {
         Verified::Intact(Extent { dropped, head, .. }) => (dropped, head),
-        broken => panic!("{broken:?}"),
+        broken @ Verified::Broken { .. } => panic!("{broken:?}"),
     }
 }
 
