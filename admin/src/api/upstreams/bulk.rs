@@ -77,18 +77,15 @@ pub(crate) async fn bulk(
     body: extract::Json,
 ) -> Result<Json<BulkAnswer>, ApiError> {
     let (action, ids) = parse(body.value)?;
-    let results = match action {
+    let results = if matches!(action, BulkAction::Sync) {
         // They wait for their upstreams: together.
-        BulkAction::Sync => {
-            futures::future::join_all(ids.iter().map(|id| act(&app, &admin, action, *id))).await
+        futures::future::join_all(ids.iter().map(|id| act(&app, &admin, action, *id))).await
+    } else {
+        let mut results = Vec::with_capacity(ids.len());
+        for id in &ids {
+            results.push(act(&app, &admin, action, *id).await);
         }
-        _ => {
-            let mut results = Vec::with_capacity(ids.len());
-            for id in &ids {
-                results.push(act(&app, &admin, action, *id).await);
-            }
-            results
-        }
+        results
     };
     let items = ids.into_iter().zip(results).map(|(id, result)| match result {
         Ok(()) => BulkResult { id, ok: true, code: None, detail: None },
