@@ -30,6 +30,7 @@ use crate::database;
 use crate::failure::Failure;
 use crate::peer;
 use crate::server::{self, ServeError, Server, ServerOptions};
+use crate::settings_file::SettingsFile;
 
 /// How long a start waits for Redis: longer than it takes to connect, shorter than anybody notices.
 const REDIS_AT_START_MAX: Duration = Duration::from_secs(1);
@@ -82,11 +83,18 @@ async fn run(
         // that are themselves out of range; those stay as they are then.
         overrides.over(&stored).unwrap_or(stored)
     };
+    let mut settings_file = SettingsFile::new(&config.data_dir, store.clone());
+    if config.pg_dsn.is_some() {
+        settings_file.take_over().await;
+    } else {
+        settings_file.begin().await;
+    }
     if let Some(bootstrap) = bootstrap {
         apply(bootstrap, &store, &launcher, egress, &overlay).await?;
     }
     let setup_token = first_admin(&config, &store).await?;
     let locked = config.overrides.locked().to_vec();
+    let own_tasks = tasks.clone();
     let data_plane = DataPlane::start(Options {
         store: store.clone(),
         overlay: Box::new(overlay),
@@ -118,6 +126,10 @@ async fn run(
         settings: data_plane.settings(),
         denials: data_plane.denials(),
     });
+    if config.pg_dsn.is_none() {
+        // On one node: several that share a database have a file each, and no file would be the settings'.
+        own_tasks.spawn("settings file", settings_file.run(plane.stopping.clone()));
+    }
     gateway.readiness().advance(Phase::Ready);
     tracing::info!(listen = %plane.address, version = env!("CARGO_PKG_VERSION"), "ready");
 

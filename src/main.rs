@@ -8,6 +8,7 @@ mod database;
 mod failure;
 mod peer;
 mod server;
+mod settings_file;
 mod telemetry;
 
 use std::ffi::OsString;

@@ -71,6 +71,8 @@ fn groups() -> [(Access, Patience, OpenApiRouter<App>); 4] {
         .routes(routes!(keys::list::list, keys::create::create))
         .routes(routes!(keys::get::get, keys::update::update, keys::delete::delete))
         .routes(routes!(keys::usage::usage))
+        .routes(routes!(keys::sessions::list))
+        .routes(routes!(keys::sessions::end))
         .routes(routes!(keys::enable::enable))
         .routes(routes!(keys::disable::disable))
         .routes(routes!(keys::rotate::rotate))
@@ -107,6 +109,7 @@ fn groups() -> [(Access, Patience, OpenApiRouter<App>); 4] {
         .routes(routes!(upstreams::test::test))
         .routes(routes!(upstreams::sync::sync))
         .routes(routes!(upstreams::bulk::bulk))
+        .routes(routes!(items::call::call))
         .routes(routes!(upstreams::oauth_start::start))
         .routes(routes!(upstreams::oauth_forget::forget));
     [

@@ -6,6 +6,7 @@
 //! takes no longer with dead ones.
 
 mod control;
+mod playground;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -15,7 +16,7 @@ pub use self::control::check_spec;
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use sql::model::{Settings, SyncSwitches, Upstream, UpstreamId, UpstreamInfo};
@@ -123,6 +124,8 @@ struct Parts {
     tasks: Tasks,
     draining: CancellationToken,
     relay: Relay,
+    /// What answers clients, once it is there.
+    mcp: OnceLock<Arc<dyn McpService>>,
     /// Until something serves on it.
     peer: Mutex<Option<PeerSocket>>,
 }
@@ -212,6 +215,7 @@ impl DataPlane {
             tasks: tasks.clone(),
             draining,
             relay,
+            mcp: OnceLock::new(),
             peer: Mutex::new(peer),
         });
         parts.join_replicas();
@@ -226,6 +230,7 @@ impl DataPlane {
         tasks.spawn("streamless sessions", updates.sweep(tasks.stopping().clone()));
         tasks.spawn("expired sessions", Arc::clone(&parts).sweep_sessions());
         parts.call_log.run(&tasks, parts.settings.clone());
+        parts.session_log.run(&tasks);
         parts.feed.run(&tasks);
         parts.denials.run(parts.store.clone(), &tasks);
         let audit = keeping::run(parts.store.clone(), parts.settings.clone(), tasks.stopping().clone());
@@ -300,6 +305,8 @@ impl DataPlane {
                 clock: clock.clone(),
             },
         });
+        // Made once; who asks again gets another that is alike.
+        let _ = parts.mcp.set(Arc::clone(&mcp));
         let peer = parts.peer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (keys, settings, tasks) = (parts.keys.clone(), parts.settings.clone(), parts.tasks.clone());
         let service = PeerService { mcp: Arc::clone(&mcp), keys, settings, clock, tasks };

@@ -13,6 +13,7 @@ pub mod admin_users;
 pub mod api_keys;
 pub mod audit_log;
 pub mod call_records;
+pub mod client_sessions;
 pub mod key_usage;
 pub mod lists;
 pub mod names;

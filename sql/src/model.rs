@@ -37,7 +37,7 @@ pub use self::rule::{
     RuleOwner,
 };
 pub use self::secret::Secret;
-pub use self::session::SessionState;
+pub use self::session::{ClientSession, SessionState};
 pub use self::settings::{Mode, Settings};
 pub use self::time::Timestamp;
 pub use self::upstream::{

@@ -10,6 +10,7 @@ mod cancellation;
 mod changes;
 mod connect;
 mod connections;
+mod console;
 mod damaged_rows;
 mod database_away;
 mod during_calls;

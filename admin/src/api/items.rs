@@ -3,6 +3,7 @@
 //! An operation is written once for the three nouns; [`Noun`] says which lists each stands for.
 
 pub(crate) mod approve;
+pub(crate) mod call;
 pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod list;

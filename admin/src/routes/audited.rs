@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use proxy::control::SyncReport;
 use serde_json::{Value, json};
-use sql::model::{Kind, Pin, Review};
-use sql::{audit_log, lists, pins, upstreams};
+use sql::model::{ClientSession, Kind, Pin, Review};
+use sql::{audit_log, client_sessions, lists, pins, upstreams};
+use uuid::Uuid;
 
 use super::tests::routes_of;
 use super::{Access, groups};
@@ -77,6 +78,23 @@ impl Things {
         tx.commit().await.unwrap();
     }
 
+    async fn open_session(&self) {
+        let now = self.scene.clock.now();
+        let session = ClientSession {
+            rid: Uuid::nil(),
+            key_id: self.key.parse().unwrap(),
+            path: "/mcp/http".into(),
+            version: "2025-11-25".into(),
+            client: None,
+            address: None,
+            created_at: now,
+            expires_at: now.plus(std::time::Duration::from_mins(1)),
+        };
+        let mut tx = self.scene.store.begin().await.unwrap();
+        client_sessions::insert(&mut tx, &[session]).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
     async fn authorize(&self) {
         let start = format!("/api/admin/upstreams/{}/oauth/start", self.upstream);
         self.scene.send("POST", &start, Some(json!({})), &HOST).await;
@@ -130,6 +148,10 @@ impl Things {
                 assert_eq!(self.scene.post(&path, json!({})).await.status, 200);
                 with(&self.key, json!({}))
             }
+            ("DELETE", "keys", "/sessions/{sid}") => {
+                self.open_session().await;
+                with(&self.key, json!({}))
+            }
             (_, "keys", _) => with(&self.key, json!({})),
             ("POST", "tools/call", _) => with("", json!({"keyId": self.key, "name": "t", "arguments": {}})),
             (_, "tools" | "prompts" | "resources", _) => {
@@ -181,7 +203,7 @@ async fn every_operation_that_writes_leaves_an_event() {
                 }
                 let things = Things::new().await;
                 let Call { id, body } = things.call(method, &path).await;
-                let at = path.replace("{id}", &id);
+                let at = path.replace("{id}", &id).replace("{sid}", &Uuid::nil().to_string());
                 let read = things.scene.get(&at).await;
                 let etag = read.headers.get("etag").map(|tag| tag.to_str().unwrap().to_owned());
                 let etag = etag.filter(|_| method == "PATCH");

@@ -28,7 +28,8 @@ pub(super) fn routes_of(wanted: Access) -> Vec<(&'static str, String, bool)> {
             );
             for (method, _) in methods.into_iter().filter(|(_, there)| *there && access == wanted) {
                 let id = "01890000-0000-7000-8000-000000000000";
-                routes.push((method, path.replace("{id}", id), path.contains("{id}")));
+                let at = path.replace("{id}", id).replace("{sid}", id);
+                routes.push((method, at, path.contains("{id}")));
             }
         }
     }

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use proxy::access::quota::Used;
 use proxy::cache::CacheHealth;
 use proxy::control::{
-    Check, ConnectionState, ControlPlane, Health, OAuthError, OAuthReturn, OAuthStart, OAuthStarted, Stage,
-    SyncError, SyncReport, TestReport, UpstreamStatus,
+    Check, ConnectionState, ControlPlane, Health, OAuthError, OAuthReturn, OAuthStart, OAuthStarted,
+    PlayError, PlayedCall, Stage, SyncError, SyncReport, TestReport, ToolCall, UpstreamStatus,
 };
 use proxy::feed::Feed;
 use proxy::relay::RelayReach;
@@ -198,6 +198,11 @@ impl ControlPlane for ScriptedPlane {
 
     fn used(&self, _id: ApiKeyId) -> Option<Used> {
         self.0.lock().unwrap().used
+    }
+
+    async fn call_tool(&self, call: ToolCall) -> Result<PlayedCall, PlayError> {
+        let result = serde_json::json!({"called": call.name, "with": call.arguments});
+        Ok(PlayedCall { result: Some(result), ..PlayedCall::default() })
     }
 
     fn feed(&self) -> Feed {

@@ -14,7 +14,8 @@ use super::Parts;
 use crate::access::quota::Used;
 use crate::control::{
     Check, ConnectionState, ControlPlane, Health, OAuthError, OAuthReturn, OAuthStart, OAuthStarted,
-    OAuthState, OAuthStatus, Stage, SyncError, SyncReport, TestReport, UnreadableRow, UpstreamStatus,
+    OAuthState, OAuthStatus, PlayError, PlayedCall, Stage, SyncError, SyncReport, TestReport, ToolCall,
+    UnreadableRow, UpstreamStatus,
 };
 use crate::feed::Feed;
 use crate::sync;
@@ -97,6 +98,10 @@ impl ControlPlane for Parts {
 
     fn used(&self, id: ApiKeyId) -> Option<Used> {
         self.keys.used(id, self.store.clock().now())
+    }
+
+    async fn call_tool(&self, call: ToolCall) -> Result<PlayedCall, PlayError> {
+        self.play(call).await
     }
 
     fn feed(&self) -> Feed {

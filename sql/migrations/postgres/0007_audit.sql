@@ -21,3 +21,17 @@ CREATE TABLE definition_pins (
     found_at BIGINT,
     CONSTRAINT "definition_pins.upstream_id,kind,upstream_name" PRIMARY KEY (upstream_id, kind, upstream_name)
 );
+
+-- Sessions that clients of keys opened, for an admin to see; everything else lies sealed in the session's id.
+CREATE TABLE client_sessions (
+    rid TEXT COLLATE "C" NOT NULL,
+    key_id TEXT COLLATE "C" NOT NULL,
+    path TEXT COLLATE "C" NOT NULL,
+    version TEXT COLLATE "C" NOT NULL,
+    client TEXT COLLATE "C",
+    address TEXT COLLATE "C",
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    CONSTRAINT "client_sessions.rid" PRIMARY KEY (rid)
+);
+CREATE INDEX client_sessions_of_key ON client_sessions (key_id, created_at);

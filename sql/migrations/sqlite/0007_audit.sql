@@ -21,3 +21,17 @@ CREATE TABLE definition_pins (
     found_at INTEGER,
     CONSTRAINT "definition_pins.upstream_id,kind,upstream_name" PRIMARY KEY (upstream_id, kind, upstream_name)
 ) STRICT;
+
+-- Sessions that clients of keys opened, for an admin to see; everything else lies sealed in the session's id.
+CREATE TABLE client_sessions (
+    rid TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    path TEXT NOT NULL,
+    version TEXT NOT NULL,
+    client TEXT,
+    address TEXT,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    CONSTRAINT "client_sessions.rid" PRIMARY KEY (rid)
+) STRICT;
+CREATE INDEX client_sessions_of_key ON client_sessions (key_id, created_at);
