@@ -4,6 +4,7 @@
 //! applied, the data plane started and the control plane mounted; with the first catalog published,
 //! `/readyz` turns 200. Upstreams connect after that, so that a dead one delays nothing.
 
+use std::net::TcpListener;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use proxy::data_plane::{DataPlane, Options, PeerSocket};
 use proxy::gateway::{Gateway, GatewayOptions, Phase, Serving};
 use proxy::guard::Tls;
 use proxy::http_bridge::admin_service;
+use proxy::metrics::listener;
 use proxy::tasks::Tasks;
 use proxy::upstream::egress::Egress;
 use proxy::upstream::stdio::{BaseEnvironment, Launcher, StdioPolicy};
@@ -28,6 +30,8 @@ use crate::bootstrap::{Bootstrap, BootstrapError};
 use crate::config::{self, Allowed, Config};
 use crate::database;
 use crate::failure::Failure;
+use crate::jobs;
+use crate::metrics;
 use crate::peer;
 use crate::server::{self, ServeError, Server, ServerOptions};
 use crate::settings_file::SettingsFile;
@@ -45,6 +49,7 @@ pub(crate) fn serve(config: Config, logs: LogRing) -> Result<ExitCode, Failure> 
     let tls = tls(&config)?;
     let gateway = Gateway::new(gateway_options(&config, tls.clone())?, clock.clone());
     let peer = config.peer.map(peer::bind).transpose()?;
+    let scraped = config.metrics.map(metrics::bind).transpose()?;
     let server = Server::bind(server_options(&config))
         .map_err(|error| Failure::General(format!("MPG_LISTEN: {:#}", anyhow::Error::new(error))))?;
     tracing::info!(listen = %server.address(), tls = tls.is_some(), settings.locked = ?config.overrides.locked(), "starting");
@@ -53,13 +58,21 @@ pub(crate) fn serve(config: Config, logs: LogRing) -> Result<ExitCode, Failure> 
         if let Some(tls) = tls {
             Tasks::new(plane.runtime.clone()).spawn("certificate", tls.follow(plane.stopping.clone()));
         }
-        run(config, bootstrap, clock, serving, plane, peer, logs).await
+        run(config, bootstrap, clock, serving, plane, Bound { peer, scraped, logs }).await
     });
     match outcome {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(ServeError::DataPlane(failure)) => Err(failure),
         Err(ServeError::Panicked) => Err(Failure::panicked()),
     }
+}
+
+/// What was bound before anything started.
+struct Bound {
+    peer: Option<PeerSocket>,
+    scraped: Option<TcpListener>,
+    /// Where the last lines of the log are.
+    logs: LogRing,
 }
 
 /// Everything that lives as long as the process.
@@ -69,8 +82,7 @@ async fn run(
     clock: Clock,
     gateway: Gateway,
     plane: server::DataPlane,
-    peer: Option<PeerSocket>,
-    logs: LogRing,
+    bound: Bound,
 ) -> Result<(), Failure> {
     let store = database::open(&config, clock).await?;
     let tasks = Tasks::new(plane.runtime.clone());
@@ -94,16 +106,15 @@ async fn run(
     }
     let setup_token = first_admin(&config, &store).await?;
     let locked = config.overrides.locked().to_vec();
-    let own_tasks = tasks.clone();
     let data_plane = DataPlane::start(Options {
         store: store.clone(),
         overlay: Box::new(overlay),
         egress,
         launcher,
-        tasks,
+        tasks: tasks.clone(),
         stale_max: config.stale_max,
         cache,
-        peer,
+        peer: bound.peer,
         draining: plane.draining.clone(),
     })
     .await
@@ -113,7 +124,7 @@ async fn run(
         control: data_plane.control(),
         settings: data_plane.settings(),
         locked,
-        logs,
+        logs: bound.logs,
         setup_token,
         public_url: config.public_url.as_ref().map(ToString::to_string),
         version: env!("CARGO_PKG_VERSION"),
@@ -128,8 +139,13 @@ async fn run(
     });
     if config.pg_dsn.is_none() {
         // On one node: several that share a database have a file each, and no file would be the settings'.
-        own_tasks.spawn("settings file", settings_file.run(plane.stopping.clone()));
+        tasks.spawn("settings file", settings_file.run(plane.stopping.clone()));
     }
+    if let Some(socket) = bound.scraped {
+        let pages = metrics::pages(gateway.clone(), data_plane.clone());
+        tasks.spawn("metrics", listener::serve(socket, pages, tasks.clone()));
+    }
+    tasks.spawn("jobs", jobs::run(data_plane.clone(), data_plane.settings(), tasks.stopping().clone()));
     gateway.readiness().advance(Phase::Ready);
     tracing::info!(listen = %plane.address, version = env!("CARGO_PKG_VERSION"), "ready");
 

@@ -11,4 +11,5 @@ pub(crate) mod logs;
 pub(crate) mod oauth;
 pub(crate) mod rules;
 pub(crate) mod settings;
+pub(crate) mod stats;
 pub(crate) mod upstreams;

@@ -1,10 +1,11 @@
 //! Schemas of values that the model owns, for the OpenAPI document.
 
 use proxy::control::{ConnectionState, OAuthState};
+use proxy::jobs::JobOutcome;
 use sql::audit_log::Fault;
 use sql::model::{
-    FilterAction, Isolation, KeyMode, Kind, MatchOn, OnToolChange, Outcome, OwnerKind, Protocol, Review,
-    RuleKind, Transport,
+    CallMethod, CallOutcome, CallTransport, Era, FilterAction, Isolation, KeyMode, Kind, MatchOn, Mode,
+    OnToolChange, Outcome, OwnerKind, Protocol, Review, RuleKind, Transport,
 };
 use utoipa::openapi::schema::{Array, ArrayBuilder, Object, ObjectBuilder, Type};
 
@@ -66,6 +67,30 @@ pub(crate) fn audit_fault() -> Object {
 
 pub(crate) fn review() -> Object {
     words(Review::WORDS)
+}
+
+pub(crate) fn call_method() -> Object {
+    words(CallMethod::WORDS)
+}
+
+pub(crate) fn call_outcome() -> Object {
+    words(CallOutcome::WORDS)
+}
+
+pub(crate) fn call_transport() -> Object {
+    words(CallTransport::WORDS)
+}
+
+pub(crate) fn era() -> Object {
+    words(Era::WORDS)
+}
+
+pub(crate) fn mode() -> Object {
+    words(Mode::WORDS)
+}
+
+pub(crate) fn job_outcome() -> Object {
+    words(JobOutcome::WORDS)
 }
 
 pub(crate) fn connection_state() -> Object {

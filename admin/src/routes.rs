@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{
-    audit, auth, document, events, health, items, keys, logs, oauth, rules, settings, upstreams,
+    audit, auth, document, events, health, items, keys, logs, oauth, rules, settings, stats, upstreams,
 };
 use crate::error::{ApiError, Problem, ProblemField};
 use crate::{App, extract, frame, ui};
@@ -99,6 +99,10 @@ fn groups() -> [(Access, Patience, OpenApiRouter<App>); 4] {
         .routes(routes!(rules::get::get_alias, rules::update::update_alias, rules::delete::delete_alias))
         .routes(routes!(rules::get::get_filter, rules::update::update_filter, rules::delete::delete_filter))
         .routes(routes!(settings::get::get, settings::update::update))
+        .routes(routes!(stats::summary::summary))
+        .routes(routes!(stats::timeseries::timeseries))
+        .routes(routes!(stats::ranking::ranking))
+        .routes(routes!(stats::calls::calls))
         .routes(routes!(audit::list::list))
         .routes(routes!(audit::export::export))
         .routes(routes!(logs::logs))

@@ -25,6 +25,7 @@ use crate::bridge::degraded::Reason;
 use crate::cache::CacheHealth;
 use crate::call_log::CallLogCounts;
 use crate::feed::Feed;
+use crate::jobs::JobStatus;
 use crate::relay::RelayReach;
 
 /// The handle. Cheap to clone.
@@ -283,6 +284,8 @@ pub struct Health {
     pub unreadable: Vec<UnreadableRow>,
     /// What became of call records.
     pub call_records: CallLogCounts,
+    /// How each job fares.
+    pub jobs: Vec<JobStatus>,
     /// Tools in the catalog.
     pub tools: u64,
     /// Calls that wait for an upstream.

@@ -6,6 +6,7 @@
 //! takes no longer with dead ones.
 
 mod control;
+mod metrics;
 mod playground;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use sql::model::{Settings, SyncSwitches, Upstream, UpstreamId, UpstreamInfo};
 use sql::{Store, StoreError, upstreams};
 use tokio::sync::{mpsc, watch};
@@ -55,6 +57,7 @@ use crate::downstream::tasks::status::TaskStatus;
 use crate::downstream::websocket::Websocket;
 use crate::feed::Feed;
 use crate::http_bridge::McpService;
+use crate::jobs::{Job, Jobs};
 use crate::relay::{PeerService, Relay, RelayOptions};
 use crate::sync::Syncs;
 use crate::tasks::Tasks;
@@ -120,6 +123,7 @@ struct Parts {
     call_log: CallLog,
     denials: Denials,
     feed: Feed,
+    jobs: Jobs,
     settings: watch::Receiver<Arc<Settings>>,
     tasks: Tasks,
     draining: CancellationToken,
@@ -199,7 +203,8 @@ impl DataPlane {
                 upstreams.degraded().clone(),
                 replica,
             ),
-            call_log: CallLog::new(store.clone(), feed.clone()),
+            call_log: CallLog::new(store.clone(), settings.clone(), feed.clone()),
+            jobs: Jobs::new(store.clone()),
             denials: Denials::new(store.clock().clone()),
             feed,
             store,
@@ -228,8 +233,7 @@ impl DataPlane {
         tasks.spawn("use of quotas", Arc::clone(&parts).write_usage_regularly());
         tasks.spawn("expired keys", Arc::clone(&parts).end_expired_keys());
         tasks.spawn("streamless sessions", updates.sweep(tasks.stopping().clone()));
-        tasks.spawn("expired sessions", Arc::clone(&parts).sweep_sessions());
-        parts.call_log.run(&tasks, parts.settings.clone());
+        parts.call_log.run(&tasks);
         parts.session_log.run(&tasks);
         parts.feed.run(&tasks);
         parts.denials.run(parts.store.clone(), &tasks);
@@ -319,6 +323,27 @@ impl DataPlane {
         Control::new(Arc::clone(&self.0) as Arc<dyn crate::control::ControlPlane>)
     }
 
+    /// Does a job, if no other replica does it. One that runs already isn't begun again.
+    pub async fn run_job(&self, job: Job) {
+        let parts = &self.0;
+        let work: BoxFuture<'_, Result<(), StoreError>> = match job {
+            Job::Sync => Box::pin(async {
+                parts.request_syncs();
+                Ok(())
+            }),
+            Job::CallRecords => Box::pin(parts.call_log.drop_old_records()),
+            Job::Partitions => Box::pin(parts.call_log.tend_partitions()),
+            Job::Rollups => Box::pin(parts.call_log.prune_rollups()),
+            Job::Sessions => {
+                // What lies in memory is each replica's own affair.
+                parts.session_log.forget_expired();
+                Box::pin(parts.session_log.sweep())
+            }
+            Job::KeyUsage => Box::pin(parts.sweep_usage()),
+        };
+        parts.jobs.run(job, work).await;
+    }
+
     /// Ends streams and connections, stops children, writes what is not yet written.
     pub async fn shutdown(&self) {
         self.0.tasks.stopping().cancel();
@@ -390,6 +415,13 @@ impl Parts {
         }
         upstreams::save_info(&mut tx, info).await?;
         tx.commit().await
+    }
+
+    fn request_syncs(&self) {
+        let catalog = Arc::clone(&self.published.current().catalog);
+        for upstream in catalog.upstreams().filter(|upstream| upstream.auto_sync && upstream.enabled) {
+            self.syncs.request(upstream.id);
+        }
     }
 
     fn sync_if_automatic(&self, id: UpstreamId) {

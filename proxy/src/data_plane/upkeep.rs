@@ -1,4 +1,4 @@
-//! What the data plane does by the clock: the last use of keys, expired keys, expired sessions.
+//! What the data plane does by the clock: the last use of keys, expired keys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +12,6 @@ const LAST_USED_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often keys are looked through for expired ones: a stream outlives its key by no more than this.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How often the state of expired sessions is dropped.
-const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 
 impl Parts {
     pub(super) async fn flush_last_used(self: Arc<Self>) {
@@ -55,23 +52,6 @@ impl Parts {
                 error = &error as &dyn std::error::Error,
                 "the last use of keys could not be written"
             );
-        }
-    }
-
-    pub(super) async fn sweep_sessions(self: Arc<Self>) {
-        let stopping = self.tasks.stopping().clone();
-        let mut due = tokio::time::interval(SWEEP_INTERVAL);
-        loop {
-            tokio::select! {
-                _ = due.tick() => {}
-                () = stopping.cancelled() => return,
-            }
-            if let Err(error) = self.session_log.sweep().await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "expired sessions could not be dropped"
-                );
-            }
         }
     }
 }

@@ -13,49 +13,9 @@ export interface paths {
         };
         /**
          * List audit events
-         * @description The newest first. `search` looks into who, what, to what, from where, and request ids.
+         * @description The newest first.
          */
         get: operations["audit_list"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/admin/audit/export": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Export audit events
-         * @description The oldest first, each with its number and hash in the chain. At most a million; the filters narrow it.
-         */
-        get: operations["audit_export"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/admin/audit/verify": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Verify the audit log
-         * @description Reads all of it.
-         */
-        get: operations["audit_verify"];
         put?: never;
         post?: never;
         delete?: never;
@@ -172,27 +132,6 @@ export interface paths {
         post?: never;
         /** End one of my sessions */
         delete: operations["auth_revoke_session"];
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/admin/events": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Watch what happens
-         * @description An `upstream` event holds its status, `call` a call that ended (or `more`: how many of a moment aren't told one by
-         *     one), `log` a line of the gateway's log, `audit` an event of the audit log, `health` what `/api/admin/health` shows.
-         */
-        get: operations["events_events"];
-        put?: never;
-        post?: never;
-        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -327,27 +266,6 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/admin/logs": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * Read the gateway's log
-         * @description The newest lines first, of the process that answers, as far back as it keeps them. `search` looks into what a line
-         *     says and of what.
-         */
-        get: operations["logs_logs"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/api/admin/prompts": {
         parameters: {
             query?: never;
@@ -388,26 +306,6 @@ export interface paths {
          * @description Takes the `version` of the list, or the ETag of what was read, as `If-Match`.
          */
         patch: operations["prompts_update"];
-        trace?: never;
-    };
-    "/api/admin/prompts/{id}/approve": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /**
-         * Approve a prompt
-         * @description Its definition as it is now is what later ones are compared with.
-         */
-        post: operations["prompts_approve"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
         trace?: never;
     };
     "/api/admin/prompts/{id}/explain": {
@@ -487,26 +385,6 @@ export interface paths {
          * @description Takes the `version` of the list, or the ETag of what was read, as `If-Match`.
          */
         patch: operations["resources_update"];
-        trace?: never;
-    };
-    "/api/admin/resources/{id}/approve": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /**
-         * Approve a resource
-         * @description Its definition as it is now is what later ones are compared with.
-         */
-        post: operations["resources_approve"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
         trace?: never;
     };
     "/api/admin/resources/{id}/explain": {
@@ -696,8 +574,7 @@ export interface paths {
         };
         /**
          * Read the settings
-         * @description One object per group, keys as in the configuration file; and `locked`: the settings that the environment fixes,
-         *     as `group.key`, which are shown as they are in force.
+         * @description One object per group, keys as in the configuration file.
          */
         get: operations["settings_get"];
         put?: never;
@@ -707,10 +584,80 @@ export interface paths {
         head?: never;
         /**
          * Change settings
-         * @description A merge patch: `null` brings back a default. Takes effect within moments, without a restart. What the environment
-         *     fixes can't be changed; what was read may be sent back.
+         * @description A merge patch: `null` brings back a default. Takes effect within moments, without a restart.
          */
         patch: operations["settings_update"];
+        trace?: never;
+    };
+    "/api/admin/stats/calls": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List calls
+         * @description The newest first, or with `sort=at` the oldest. `search` looks into both names. The total stops at 100000.
+         */
+        get: operations["stats_calls"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/stats/ranking": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Rank upstreams, tools or keys */
+        get: operations["stats_ranking"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/stats/summary": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read what calls came to */
+        get: operations["stats_summary"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/stats/timeseries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read how calls went over time */
+        get: operations["stats_timeseries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/admin/tools": {
@@ -753,26 +700,6 @@ export interface paths {
          * @description Takes the `version` of the list, or the ETag of what was read, as `If-Match`.
          */
         patch: operations["tools_update"];
-        trace?: never;
-    };
-    "/api/admin/tools/{id}/approve": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /**
-         * Approve a tool
-         * @description Its definition as it is now is what later ones are compared with.
-         */
-        post: operations["tools_approve"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
         trace?: never;
     };
     "/api/admin/tools/{id}/explain": {
@@ -828,26 +755,6 @@ export interface paths {
          *     this process lives.
          */
         post: operations["upstreams_create"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/admin/upstreams/bulk": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /**
-         * Do one thing to several upstreams
-         * @description Answers 200 also where some could not be done: each has its own result.
-         */
-        post: operations["upstreams_bulk"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1026,23 +933,6 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/admin/upstreams/{id}/prompts": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** List the prompts of an upstream */
-        get: operations["upstreams_prompts"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/api/admin/upstreams/{id}/reconnect": {
         parameters: {
             query?: never;
@@ -1057,26 +947,6 @@ export interface paths {
          * @description Answers at once; its state shows how it goes.
          */
         post: operations["upstreams_reconnect"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/admin/upstreams/{id}/resources": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /**
-         * List the resources of an upstream
-         * @description Its resource templates follow its resources.
-         */
-        get: operations["upstreams_resources"];
-        put?: never;
-        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1394,11 +1264,6 @@ export interface components {
             /** @description The upstreams it may use. */
             upstreamIds?: string[] | null;
         };
-        /** @description What is agreed to. */
-        Approval: {
-            /** @description The `hash` of the definition that was looked at; a conflict if it is another by now. */
-            hash?: string | null;
-        };
         /** @description An entry of the audit log. */
         AuditEvent: {
             /** @description What: noun and verb, such as `upstream.create`. */
@@ -1414,7 +1279,7 @@ export interface components {
             at: string;
             /**
              * @description What differs, by JSON pointer: `{"/name": {"before": .., "after": ..}}`. A secret shows as a
-             *     fingerprint. Of what is no change, what there is to say.
+             *     fingerprint.
              */
             diff: Record<string, never>;
             /**
@@ -1435,30 +1300,6 @@ export interface components {
             /** @description With what. */
             userAgent?: string | null;
         };
-        /** @description Whether the log is as it was written. */
-        AuditVerdict: {
-            /** @description Its end, to be noted elsewhere and shown to a later check. */
-            anchor?: string | null;
-            /**
-             * Format: int64
-             * @description The number of the first event that something is wrong with.
-             */
-            brokenAt?: number | null;
-            /**
-             * Format: int64
-             * @description How many older ones are no longer kept, by `audit.retention_days`.
-             */
-            dropped?: number | null;
-            /**
-             * Format: int64
-             * @description How many events there are; of a log that isn't intact, null.
-             */
-            events?: number | null;
-            /** @enum {string} */
-            fault?: "altered" | "missing" | "inserted" | "ends" | "anchor";
-            /** @description Whether it is. */
-            intact: boolean;
-        };
         /** @description What a login page must know. */
         AuthStatus: {
             /** @description Whether an admin exists. */
@@ -1468,36 +1309,56 @@ export interface components {
             /** @description The gateway's version. */
             version: string;
         };
-        /** @description What is to be done to which. */
-        Bulk: {
-            /** @description What is to be done. */
-            action: components["schemas"]["BulkAction"];
-            /** @description To which, each once, at most 200. */
-            ids: string[];
-        };
-        /**
-         * @description What can be done to several upstreams.
-         * @enum {string}
-         */
-        BulkAction: "enable" | "disable" | "reconnect" | "sync" | "delete";
-        /** @description How it went with each. */
-        BulkAnswer: {
-            /** @description In the order of the request. */
-            items: components["schemas"]["BulkResult"][];
-        };
-        /** @description How it went with one. */
-        BulkResult: {
-            /** @description Why it isn't, as the `code` of a problem. */
-            code?: string | null;
-            /** @description The same for a person. */
-            detail?: string | null;
+        /** @description A call that was routed. Neither its arguments nor its result are kept. */
+        Call: {
+            /**
+             * Format: date-time
+             * @description When it came.
+             */
+            at: string;
+            /**
+             * Format: int64
+             * @description What the client sent, in bytes.
+             */
+            bytesIn: number;
+            /**
+             * Format: int64
+             * @description What the client was given, in bytes.
+             */
+            bytesOut: number;
+            /** @enum {string} */
+            era: "legacy" | "modern";
             /**
              * Format: uuid
-             * @description Which.
+             * @description By whose key.
              */
-            id: string;
-            /** @description Whether it is done. */
-            ok: boolean;
+            keyId: string;
+            /** @description What that is called now; null: it is gone. */
+            keyName?: string | null;
+            /**
+             * Format: double
+             * @description From being routed to being answered, in milliseconds.
+             */
+            latencyMs: number;
+            /** @enum {string} */
+            method: "tools/call" | "prompts/get" | "resources/read" | "completion/complete";
+            /** @enum {string} */
+            mode: "smart" | "full";
+            /** @description What the client calls it. */
+            name: string;
+            /** @description What the upstream calls it. */
+            originalName: string;
+            /** @enum {string} */
+            outcome: "ok" | "tool_error" | "upstream_error" | "timeout" | "unavailable" | "cancelled";
+            /** @enum {string} */
+            transport: "streamable-http" | "sse" | "websocket" | "xiaozhi";
+            /**
+             * Format: uuid
+             * @description At which upstream.
+             */
+            upstreamId: string;
+            /** @description What that is called now; null: it is gone. */
+            upstreamName?: string | null;
         };
         /** @description What became of the records of calls. */
         CallRecordsView: {
@@ -1700,6 +1561,8 @@ export interface components {
             degraded: {
                 [key: string]: number;
             };
+            /** @description What is done on a schedule, and when it was due last. */
+            jobs: components["schemas"]["JobView"][];
             /**
              * Format: int64
              * @description Calls that wait for a modern client to come back with what their upstream asked.
@@ -1762,8 +1625,6 @@ export interface components {
             enabled: boolean;
             /** @description What clients call it; with `keyId`, what that key's clients call it. */
             exposedName: string;
-            /** @description Whether it is held back from clients until an admin approves it. */
-            held: boolean;
             /**
              * Format: uuid
              * @description The stored definition.
@@ -1773,8 +1634,6 @@ export interface components {
             kind: "tool" | "prompt" | "resource" | "resource_template";
             /** @description Its name, URI or URI template at its upstream. */
             name: string;
-            /** @enum {string} */
-            review?: "changed" | "renamed" | "moved";
             /**
              * Format: int64
              * @description Its place, if an admin gave it one.
@@ -1801,7 +1660,6 @@ export interface components {
         ItemDetail: {
             /** @description As it is listed. */
             item: components["schemas"]["Item"];
-            review?: components["schemas"]["ReviewView"] | null;
             /** @description As it is stored. */
             stored: components["schemas"]["UpstreamTool"];
         };
@@ -1815,12 +1673,57 @@ export interface components {
              */
             sortOrder?: number | null;
         };
+        /** @description A job: something that is done on a schedule, by one replica for all. */
+        JobView: {
+            /**
+             * Format: int64
+             * @description How often it was done here, since this process started.
+             */
+            done: number;
+            /**
+             * Format: int64
+             * @description How often it failed here, since this process started.
+             */
+            failed: number;
+            /** @description Which. */
+            job: string;
+            /**
+             * Format: int64
+             * @description How long that took, in milliseconds.
+             */
+            lastMs: number;
+            /** @enum {string} */
+            lastOutcome?: "done" | "elsewhere" | "failed";
+            /**
+             * Format: date-time
+             * @description When it was due last; null: never since this process started.
+             */
+            lastRunAt?: string | null;
+        };
         /** @description What a key used of its quotas, over all replicas, as this one knows it: some seconds old where others counted. */
         KeyUsage: {
             /** @description This day, in UTC. */
             day: components["schemas"]["QuotaUsage"];
             /** @description This month, in UTC. */
             month: components["schemas"]["QuotaUsage"];
+        };
+        /** @description How long calls took. Null: there were none. Off by 3.2 % at most. */
+        LatencyView: {
+            /**
+             * Format: double
+             * @description Half of the calls took no longer, in milliseconds.
+             */
+            p50Ms?: number | null;
+            /**
+             * Format: double
+             * @description 95 of 100 took no longer.
+             */
+            p95Ms?: number | null;
+            /**
+             * Format: double
+             * @description 99 of 100 took no longer.
+             */
+            p99Ms?: number | null;
         };
         /** @description One page of a list. */
         Listed_ApiKey: {
@@ -1912,7 +1815,7 @@ export interface components {
                 at: string;
                 /**
                  * @description What differs, by JSON pointer: `{"/name": {"before": .., "after": ..}}`. A secret shows as a
-                 *     fingerprint. Of what is no change, what there is to say.
+                 *     fingerprint.
                  */
                 diff: Record<string, never>;
                 /**
@@ -1942,6 +1845,67 @@ export interface components {
             total: number;
         };
         /** @description One page of a list. */
+        Listed_Call: {
+            /** @description The items, in order. */
+            items: {
+                /**
+                 * Format: date-time
+                 * @description When it came.
+                 */
+                at: string;
+                /**
+                 * Format: int64
+                 * @description What the client sent, in bytes.
+                 */
+                bytesIn: number;
+                /**
+                 * Format: int64
+                 * @description What the client was given, in bytes.
+                 */
+                bytesOut: number;
+                /** @enum {string} */
+                era: "legacy" | "modern";
+                /**
+                 * Format: uuid
+                 * @description By whose key.
+                 */
+                keyId: string;
+                /** @description What that is called now; null: it is gone. */
+                keyName?: string | null;
+                /**
+                 * Format: double
+                 * @description From being routed to being answered, in milliseconds.
+                 */
+                latencyMs: number;
+                /** @enum {string} */
+                method: "tools/call" | "prompts/get" | "resources/read" | "completion/complete";
+                /** @enum {string} */
+                mode: "smart" | "full";
+                /** @description What the client calls it. */
+                name: string;
+                /** @description What the upstream calls it. */
+                originalName: string;
+                /** @enum {string} */
+                outcome: "ok" | "tool_error" | "upstream_error" | "timeout" | "unavailable" | "cancelled";
+                /** @enum {string} */
+                transport: "streamable-http" | "sse" | "websocket" | "xiaozhi";
+                /**
+                 * Format: uuid
+                 * @description At which upstream.
+                 */
+                upstreamId: string;
+                /** @description What that is called now; null: it is gone. */
+                upstreamName?: string | null;
+            }[];
+            /** @description Where the next page begins; null on the last. */
+            nextCursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many items match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
         Listed_Item: {
             /** @description The items, in order. */
             items: {
@@ -1951,8 +1915,6 @@ export interface components {
                 enabled: boolean;
                 /** @description What clients call it; with `keyId`, what that key's clients call it. */
                 exposedName: string;
-                /** @description Whether it is held back from clients until an admin approves it. */
-                held: boolean;
                 /**
                  * Format: uuid
                  * @description The stored definition.
@@ -1962,8 +1924,6 @@ export interface components {
                 kind: "tool" | "prompt" | "resource" | "resource_template";
                 /** @description Its name, URI or URI template at its upstream. */
                 name: string;
-                /** @enum {string} */
-                review?: "changed" | "renamed" | "moved";
                 /**
                  * Format: int64
                  * @description Its place, if an admin gave it one.
@@ -1985,37 +1945,6 @@ export interface components {
                  * @description Changes with what an admin can change; the ETag.
                  */
                 version: number;
-            }[];
-            /** @description Where the next page begins; null on the last. */
-            nextCursor?: string | null;
-            /**
-             * Format: int64
-             * @description How many items match in all.
-             */
-            total: number;
-        };
-        /** @description One page of a list. */
-        Listed_LogLine: {
-            /** @description The items, in order. */
-            items: {
-                /**
-                 * Format: date-time
-                 * @description When.
-                 */
-                at: string;
-                /** @description What it says it of. */
-                fields: Record<string, never>;
-                /** @description `error`, `warn`, `info`, `debug` or `trace`. */
-                level: string;
-                /** @description What it says. */
-                message: string;
-                /**
-                 * Format: int64
-                 * @description Its number: grows by one with each line of this process.
-                 */
-                seq: number;
-                /** @description The part of the gateway that says it. */
-                target: string;
             }[];
             /** @description Where the next page begins; null on the last. */
             nextCursor?: string | null;
@@ -2191,9 +2120,7 @@ export interface components {
                  * @description The stored definition.
                  */
                 id: string;
-                /** @enum {string} */
-                kind: "tool" | "prompt" | "resource" | "resource_template";
-                /** @description Its name, URI or URI template at the upstream. */
+                /** @description Its name at the upstream. */
                 name: string;
                 /**
                  * Format: int64
@@ -2208,27 +2135,6 @@ export interface components {
              * @description How many items match in all.
              */
             total: number;
-        };
-        /** @description A line of the gateway's log. */
-        LogLine: {
-            /**
-             * Format: date-time
-             * @description When.
-             */
-            at: string;
-            /** @description What it says it of. */
-            fields: Record<string, never>;
-            /** @description `error`, `warn`, `info`, `debug` or `trace`. */
-            level: string;
-            /** @description What it says. */
-            message: string;
-            /**
-             * Format: int64
-             * @description Its number: grows by one with each line of this process.
-             */
-            seq: number;
-            /** @description The part of the gateway that says it. */
-            target: string;
         };
         /** @description Who logs in. */
         Login: {
@@ -2553,24 +2459,6 @@ export interface components {
             /** @description 3 to 32 characters. */
             username: string;
         };
-        /** @description Why an admin is to look at an item, and at what. */
-        ReviewView: {
-            /** @description The definition that was agreed to. */
-            approved?: Record<string, never> | null;
-            /** @description What differs, by JSON pointer: `{"/description": {"before": .., "after": ..}}`. */
-            diff: Record<string, never>;
-            /** @description The members that a model acts on and that differ. */
-            fields: string[];
-            /**
-             * Format: date-time
-             * @description Since when.
-             */
-            foundAt?: string | null;
-            /** @description SHA-256 of the definition as it is now, to be named when it is approved. */
-            hash: string;
-            /** @enum {string} */
-            reason: "changed" | "renamed" | "moved";
-        };
         /** @description How long the old secret lives on. */
         Rotation: {
             /**
@@ -2746,6 +2634,156 @@ export interface components {
             issuedAt: string;
             /** @description With what. */
             userAgent: string;
+        };
+        /** @description The calls of one step. */
+        StatsPoint: components["schemas"]["LatencyView"] & {
+            /**
+             * Format: date-time
+             * @description When it begins.
+             */
+            at: string;
+            /**
+             * Format: int64
+             * @description What clients sent, in bytes.
+             */
+            bytesIn: number;
+            /**
+             * Format: int64
+             * @description What clients were given, in bytes.
+             */
+            bytesOut: number;
+            /**
+             * Format: int64
+             * @description How many calls came.
+             */
+            calls: number;
+            /**
+             * Format: int64
+             * @description How many of them failed.
+             */
+            errors: number;
+        };
+        /** @description A line of a ranking. */
+        StatsRank: components["schemas"]["LatencyView"] & {
+            /**
+             * Format: int64
+             * @description What clients sent, in bytes.
+             */
+            bytesIn: number;
+            /**
+             * Format: int64
+             * @description What clients were given, in bytes.
+             */
+            bytesOut: number;
+            /**
+             * Format: int64
+             * @description How many calls came.
+             */
+            count: number;
+            /**
+             * Format: int64
+             * @description How many of them failed.
+             */
+            errors: number;
+            /**
+             * Format: uuid
+             * @description The id of the upstream, key or tool. Null: a tool that is gone, or has this name for some key alone.
+             */
+            id?: string | null;
+            /** @description What it is called; of a tool, what clients call it. Null: an upstream or key that is gone. */
+            name?: string | null;
+            /**
+             * Format: uuid
+             * @description Of a tool, the upstream that has it.
+             */
+            upstreamId?: string | null;
+            /** @description Of a tool, what that upstream is called. */
+            upstreamName?: string | null;
+        };
+        /** @description Who had the most calls. */
+        StatsRanking: {
+            /**
+             * Format: date-time
+             * @description The first moment that is counted.
+             */
+            from: string;
+            /** @description The first of them. */
+            items: components["schemas"]["StatsRank"][];
+            /**
+             * Format: date-time
+             * @description The first moment after it that isn't.
+             */
+            to: string;
+            /**
+             * Format: int64
+             * @description How many there are in all.
+             */
+            total: number;
+        };
+        /** @description What calls came to, in a range of time. */
+        StatsSummary: components["schemas"]["LatencyView"] & {
+            /**
+             * Format: double
+             * @description How long a call took on average, in milliseconds. Null: there were none.
+             */
+            averageMs?: number | null;
+            /**
+             * Format: int64
+             * @description What clients sent, in bytes.
+             */
+            bytesIn: number;
+            /**
+             * Format: int64
+             * @description What clients were given, in bytes.
+             */
+            bytesOut: number;
+            /**
+             * Format: int64
+             * @description How many calls came.
+             */
+            calls: number;
+            /**
+             * Format: int64
+             * @description How many of them failed: all but `ok` and `cancelled`.
+             */
+            errors: number;
+            /**
+             * Format: date-time
+             * @description The first moment that is counted.
+             */
+            from: string;
+            /** @description Calls by how they ended. */
+            outcomes: {
+                [key: string]: number;
+            };
+            /**
+             * Format: date-time
+             * @description The first moment after it that isn't.
+             */
+            to: string;
+        };
+        /** @description How calls went over time. */
+        StatsTimeseries: {
+            /**
+             * Format: date-time
+             * @description The first moment that is counted.
+             */
+            from: string;
+            /**
+             * @description The points, in order, also where nothing came. The first and the last may lie partly outside the range, and
+             *     count what lies in it.
+             */
+            points: components["schemas"]["StatsPoint"][];
+            /**
+             * Format: int32
+             * @description How far points lie apart, in seconds.
+             */
+            stepS: number;
+            /**
+             * Format: date-time
+             * @description The first moment after it that isn't.
+             */
+            to: string;
         };
         /** @description One decision. */
         Step: {
@@ -3008,7 +3046,7 @@ export interface components {
             /** @enum {string} */
             transport?: "stdio" | "sse" | "streamable-http" | "websocket";
         };
-        /** @description A tool, prompt, resource or resource template of one upstream. */
+        /** @description A tool of one upstream. */
         UpstreamTool: {
             /**
              * Format: date-time
@@ -3031,9 +3069,7 @@ export interface components {
              * @description The stored definition.
              */
             id: string;
-            /** @enum {string} */
-            kind: "tool" | "prompt" | "resource" | "resource_template";
-            /** @description Its name, URI or URI template at the upstream. */
+            /** @description Its name at the upstream. */
             name: string;
             /**
              * Format: int64
@@ -3063,22 +3099,8 @@ export interface operations {
                 sort?: string;
                 /** @description Only this action, such as `upstream.create`. */
                 action?: string;
-                /** @description Only what was done to this kind of thing, such as `upstream`. */
-                targetKind?: string;
                 /** @description Only what was done to this. */
                 targetId?: string;
-                /** @description Only acts of an `admin`, a `key`, or the `system`. */
-                actorType?: string;
-                /** @description Only acts of the admin or key with this id. */
-                actorId?: string;
-                /** @description Only acts from this address. */
-                address?: string;
-                /** @description Only with this outcome: `success` or `failure`. */
-                outcome?: string;
-                /** @description Not before this time. */
-                from?: string;
-                /** @description Before this time. */
-                to?: string;
             };
             header?: never;
             path?: never;
@@ -3092,89 +3114,6 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Listed_AuditEvent"];
-                };
-            };
-            /** @description What went wrong */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    audit_export: {
-        parameters: {
-            query?: {
-                /** @description `jsonl`, one object a line, or `csv`. */
-                format?: string;
-                /** @description Only what holds this text, whatever its case. */
-                search?: string;
-                /** @description Only this action, such as `upstream.create`. */
-                action?: string;
-                /** @description Only what was done to this kind of thing, such as `upstream`. */
-                targetKind?: string;
-                /** @description Only what was done to this. */
-                targetId?: string;
-                /** @description Only acts of an `admin`, a `key`, or the `system`. */
-                actorType?: string;
-                /** @description Only acts of the admin or key with this id. */
-                actorId?: string;
-                /** @description Only acts from this address. */
-                address?: string;
-                /** @description Only with this outcome: `success` or `failure`. */
-                outcome?: string;
-                /** @description Not before this time. */
-                from?: string;
-                /** @description Before this time. */
-                to?: string;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/x-ndjson": string;
-                    "text/csv": string;
-                };
-            };
-            /** @description What went wrong */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    audit_verify: {
-        parameters: {
-            query?: {
-                /** @description An event that was noted elsewhere, as `SEQ:HASH`: the `anchor` of an earlier answer, or of the gateway's log. */
-                anchor?: string;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["AuditVerdict"];
                 };
             };
             /** @description What went wrong */
@@ -3370,37 +3309,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
-            };
-            /** @description What went wrong */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    events_events: {
-        parameters: {
-            query?: {
-                /** @description The kinds of events, with commas between: `upstream`, `call`, `log`, `audit`, `health`. All, if not said. */
-                kinds?: string;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "text/event-stream": string;
-                };
             };
             /** @description What went wrong */
             default: {
@@ -3739,47 +3647,6 @@ export interface operations {
             };
         };
     };
-    logs_logs: {
-        parameters: {
-            query?: {
-                /** @description How many items at most, 1 to 200; 50 if not said. */
-                limit?: number;
-                /** @description The `nextCursor` of the page before. */
-                cursor?: string;
-                /** @description Only what holds this text, whatever its case. */
-                search?: string;
-                /** @description The field to sort by; descending with `-` in front. */
-                sort?: string;
-                /** @description Only lines of this level, or a worse one: `error`, `warn`, `info`, `debug` or `trace`. */
-                level?: string;
-                /** @description Only lines of a part of the gateway, such as `proxy::sync`, and of the parts of it. */
-                target?: string;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Listed_LogLine"];
-                };
-            };
-            /** @description What went wrong */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
     prompts_list: {
         parameters: {
             query?: {
@@ -3795,8 +3662,6 @@ export interface operations {
                 upstreamId?: string;
                 /** @description Only those that this key sees, as it sees them. */
                 keyId?: string;
-                /** @description Only those that an admin is to look at, or only the others. */
-                review?: boolean;
             };
             header?: never;
             path?: never;
@@ -3874,40 +3739,6 @@ export interface operations {
             200: {
                 headers: {
                     ETag?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Item"];
-                };
-            };
-            /** @description What went wrong */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    prompts_approve: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: {
-            content: {
-                "application/json": components["schemas"]["Approval"] | null;
-            };
-        };
-        responses: {
-            200: {
-                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -4003,8 +3834,6 @@ export interface operations {
                 upstreamId?: string;
                 /** @description Only those that this key sees, as it sees them. */
                 keyId?: string;
-                /** @description Only those that an admin is to look at, or only the others. */
-                review?: boolean;
             };
             header?: never;
             path?: never;
@@ -4082,40 +3911,6 @@ export interface operations {
             200: {
                 headers: {
                     ETag?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Item"];
-                };
-            };
-            /** @description What went wrong */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    resources_approve: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: {
-            content: {
-                "application/json": components["schemas"]["Approval"] | null;
-            };
-        };
-        responses: {
-            200: {
-                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -4702,6 +4497,292 @@ export interface operations {
             };
         };
     };
+    stats_calls: {
+        parameters: {
+            query?: {
+                /** @description How many items at most, 1 to 200; 50 if not said. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description The field to sort by; descending with `-` in front. */
+                sort?: string;
+                /** @description Calls that came at this time or later (RFC 3339); a day before `to` if not said. */
+                from?: string;
+                /** @description Calls that came before this time (RFC 3339); now if not said. */
+                to?: string;
+                /** @description Only calls to this upstream. */
+                upstreamId?: string;
+                /** @description Only calls by this key. */
+                keyId?: string;
+                /** @description Only calls of what clients call this, to the letter. */
+                name?: string;
+                method?: "tools/call" | "prompts/get" | "resources/read" | "completion/complete";
+                outcome?: "ok" | "tool_error" | "upstream_error" | "timeout" | "unavailable" | "cancelled";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "at": "2026-11-23T10:00:00.000Z",
+                     *           "bytesIn": 240,
+                     *           "bytesOut": 4096,
+                     *           "era": "modern",
+                     *           "keyId": "0197f0a0-7c00-7000-8000-000000000003",
+                     *           "keyName": "team-a",
+                     *           "latencyMs": 48.2,
+                     *           "method": "tools/call",
+                     *           "mode": "full",
+                     *           "name": "search_code",
+                     *           "originalName": "search_code",
+                     *           "outcome": "ok",
+                     *           "transport": "streamable-http",
+                     *           "upstreamId": "0197f0a0-7c00-7000-8000-000000000002",
+                     *           "upstreamName": "github"
+                     *         }
+                     *       ],
+                     *       "nextCursor": null,
+                     *       "total": 1
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Listed_Call"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    stats_ranking: {
+        parameters: {
+            query: {
+                /** @description What is ranked: `upstream`, `tool` or `key`. */
+                by: string;
+                /** @description By what: `count` (if not said), `errors`, `p95Ms` or `bytes`; the most comes first. */
+                sort?: string;
+                /** @description How many lines, 1 to 100; the setting `statistics.top_limit_default` if not said. */
+                limit?: number;
+                /** @description Calls that came at this time or later (RFC 3339); a day before `to` if not said. */
+                from?: string;
+                /** @description Calls that came before this time (RFC 3339); now if not said. */
+                to?: string;
+                /** @description Only calls to this upstream. */
+                upstreamId?: string;
+                /** @description Only calls by this key. */
+                keyId?: string;
+                /** @description Only calls of what clients call this, to the letter. */
+                name?: string;
+                method?: "tools/call" | "prompts/get" | "resources/read" | "completion/complete";
+                outcome?: "ok" | "tool_error" | "upstream_error" | "timeout" | "unavailable" | "cancelled";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "from": "2026-11-22T10:00:00.000Z",
+                     *       "items": [
+                     *         {
+                     *           "bytesIn": 98000,
+                     *           "bytesOut": 1900000,
+                     *           "count": 410,
+                     *           "errors": 2,
+                     *           "id": "0197f0a0-7c00-7000-8000-000000000001",
+                     *           "name": "search_code",
+                     *           "p50Ms": 210.9,
+                     *           "p95Ms": 704.5,
+                     *           "p99Ms": 901.1,
+                     *           "upstreamId": "0197f0a0-7c00-7000-8000-000000000002",
+                     *           "upstreamName": "github"
+                     *         }
+                     *       ],
+                     *       "to": "2026-11-23T10:00:00.000Z",
+                     *       "total": 1
+                     *     }
+                     */
+                    "application/json": components["schemas"]["StatsRanking"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    stats_summary: {
+        parameters: {
+            query?: {
+                /** @description Calls that came at this time or later (RFC 3339); a day before `to` if not said. */
+                from?: string;
+                /** @description Calls that came before this time (RFC 3339); now if not said. */
+                to?: string;
+                /** @description Only calls to this upstream. */
+                upstreamId?: string;
+                /** @description Only calls by this key. */
+                keyId?: string;
+                /** @description Only calls of what clients call this, to the letter. */
+                name?: string;
+                method?: "tools/call" | "prompts/get" | "resources/read" | "completion/complete";
+                outcome?: "ok" | "tool_error" | "upstream_error" | "timeout" | "unavailable" | "cancelled";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "averageMs": 41.5,
+                     *       "bytesIn": 310000,
+                     *       "bytesOut": 2400000,
+                     *       "calls": 1250,
+                     *       "errors": 4,
+                     *       "from": "2026-11-22T10:00:00.000Z",
+                     *       "outcomes": {
+                     *         "cancelled": 6,
+                     *         "ok": 1240,
+                     *         "timeout": 1,
+                     *         "tool_error": 3,
+                     *         "unavailable": 0,
+                     *         "upstream_error": 0
+                     *       },
+                     *       "p50Ms": 23.5,
+                     *       "p95Ms": 190.4,
+                     *       "p99Ms": 704.5,
+                     *       "to": "2026-11-23T10:00:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["StatsSummary"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    stats_timeseries: {
+        parameters: {
+            query?: {
+                /** @description Calls that came at this time or later (RFC 3339); a day before `to` if not said. */
+                from?: string;
+                /** @description Calls that came before this time (RFC 3339); now if not said. */
+                to?: string;
+                /** @description Only calls to this upstream. */
+                upstreamId?: string;
+                /** @description Only calls by this key. */
+                keyId?: string;
+                /** @description Only calls of what clients call this, to the letter. */
+                name?: string;
+                method?: "tools/call" | "prompts/get" | "resources/read" | "completion/complete";
+                outcome?: "ok" | "tool_error" | "upstream_error" | "timeout" | "unavailable" | "cancelled";
+                /**
+                 * @description How far points lie apart, in seconds: 60, 300, 900, 1800, 3600, 10800, 21600, 43200 or 86400. If not said,
+                 *     what makes some 150 points. Less than 900 is possible for the last two days.
+                 */
+                stepS?: number;
+                /**
+                 * @description The offset of the clock by which hours and days begin, such as `+05:30`; `Z` if not said. A whole number of
+                 *     quarters of an hour.
+                 */
+                tz?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "from": "2026-11-23T09:00:00.000Z",
+                     *       "points": [
+                     *         {
+                     *           "at": "2026-11-23T09:00:00.000Z",
+                     *           "bytesIn": 4800,
+                     *           "bytesOut": 36000,
+                     *           "calls": 12,
+                     *           "errors": 1,
+                     *           "p50Ms": 11.2,
+                     *           "p95Ms": 38.4,
+                     *           "p99Ms": 38.4
+                     *         },
+                     *         {
+                     *           "at": "2026-11-23T09:30:00.000Z",
+                     *           "bytesIn": 0,
+                     *           "bytesOut": 0,
+                     *           "calls": 0,
+                     *           "errors": 0,
+                     *           "p50Ms": null,
+                     *           "p95Ms": null,
+                     *           "p99Ms": null
+                     *         }
+                     *       ],
+                     *       "stepS": 1800,
+                     *       "to": "2026-11-23T10:00:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["StatsTimeseries"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     tools_list: {
         parameters: {
             query?: {
@@ -4717,8 +4798,6 @@ export interface operations {
                 upstreamId?: string;
                 /** @description Only those that this key sees, as it sees them. */
                 keyId?: string;
-                /** @description Only those that an admin is to look at, or only the others. */
-                review?: boolean;
             };
             header?: never;
             path?: never;
@@ -4796,40 +4875,6 @@ export interface operations {
             200: {
                 headers: {
                     ETag?: string;
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Item"];
-                };
-            };
-            /** @description What went wrong */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    tools_approve: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: {
-            content: {
-                "application/json": components["schemas"]["Approval"] | null;
-            };
-        };
-        responses: {
-            200: {
-                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -4973,38 +5018,6 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Upstream"];
-                };
-            };
-            /** @description What went wrong */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    upstreams_bulk: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["Bulk"];
-            };
-        };
-        responses: {
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["BulkAnswer"];
                 };
             };
             /** @description What went wrong */
@@ -5390,45 +5403,6 @@ export interface operations {
             };
         };
     };
-    upstreams_prompts: {
-        parameters: {
-            query?: {
-                /** @description How many items at most, 1 to 200; 50 if not said. */
-                limit?: number;
-                /** @description The `nextCursor` of the page before. */
-                cursor?: string;
-                /** @description Only what holds this text, whatever its case. */
-                search?: string;
-                /** @description The field to sort by; descending with `-` in front. */
-                sort?: string;
-            };
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Listed_UpstreamTool"];
-                };
-            };
-            /** @description What went wrong */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
     upstreams_reconnect: {
         parameters: {
             query?: never;
@@ -5445,45 +5419,6 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
-            };
-            /** @description What went wrong */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    upstreams_resources: {
-        parameters: {
-            query?: {
-                /** @description How many items at most, 1 to 200; 50 if not said. */
-                limit?: number;
-                /** @description The `nextCursor` of the page before. */
-                cursor?: string;
-                /** @description Only what holds this text, whatever its case. */
-                search?: string;
-                /** @description The field to sort by; descending with `-` in front. */
-                sort?: string;
-            };
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Listed_UpstreamTool"];
-                };
             };
             /** @description What went wrong */
             default: {
