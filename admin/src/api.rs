@@ -10,3 +10,4 @@ pub(crate) mod oauth;
 pub(crate) mod rules;
 pub(crate) mod settings;
 pub(crate) mod upstreams;
+pub(crate) mod xiaozhi;

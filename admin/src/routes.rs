@@ -13,7 +13,7 @@ use utoipa::openapi::{Components, Content, InfoBuilder, OpenApi, PathItem, Ref, 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::{audit, auth, document, health, items, keys, oauth, rules, settings, upstreams};
+use crate::api::{audit, auth, document, health, items, keys, oauth, rules, settings, upstreams, xiaozhi};
 use crate::error::{ApiError, Problem, ProblemField};
 use crate::{App, extract, frame, ui};
 
@@ -90,6 +90,9 @@ fn groups() -> [(Access, Patience, OpenApiRouter<App>); 4] {
         .routes(routes!(rules::get::get_alias, rules::update::update_alias, rules::delete::delete_alias))
         .routes(routes!(rules::get::get_filter, rules::update::update_filter, rules::delete::delete_filter))
         .routes(routes!(settings::get::get, settings::update::update))
+        .routes(routes!(xiaozhi::list::list, xiaozhi::create::create))
+        .routes(routes!(xiaozhi::get::get, xiaozhi::update::update, xiaozhi::delete::delete))
+        .routes(routes!(xiaozhi::reconnect::reconnect))
         .routes(routes!(audit::list::list))
         .routes(routes!(health::health));
     let waiting = OpenApiRouter::new()

@@ -21,6 +21,7 @@ pub mod rules;
 pub mod sessions;
 pub mod settings;
 pub mod upstreams;
+pub mod xiaozhi_endpoints;
 
 pub mod changes;
 pub mod leases;

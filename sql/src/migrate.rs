@@ -40,6 +40,11 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/sqlite/0005_quotas.sql"),
         postgres: include_str!("../migrations/postgres/0005_quotas.sql"),
     },
+    Migration {
+        name: "0008_xiaozhi",
+        sqlite: include_str!("../migrations/sqlite/0008_xiaozhi.sql"),
+        postgres: include_str!("../migrations/postgres/0008_xiaozhi.sql"),
+    },
 ];
 
 impl Migration {

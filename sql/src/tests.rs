@@ -25,3 +25,4 @@ mod settings;
 mod transactions;
 mod unreadable;
 mod upstreams;
+mod xiaozhi_endpoints;
