@@ -133,7 +133,7 @@ impl CallLog {
         loop {
             let round = async {
                 due.tick().await;
-                self.0.writer.lock().await.write_all().await;
+                self.0.writer.lock().await.write_due().await;
             };
             tokio::select! {
                 () = round => {}

@@ -44,6 +44,21 @@ impl Writer {
 
     /// Writes what has come, batch by batch. False: the store doesn't take it, and something is left.
     pub(super) async fn write_all(&mut self) -> bool {
+        while !self.is_empty() {
+            if !self.write_due().await {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn is_empty(&self) -> bool {
+        self.in_hand.is_empty() && self.buffer.is_empty() && self.ended.is_empty()
+    }
+
+    /// The same, but for what comes while it writes: that makes a batch of its own when the next is due, rather
+    /// than a transaction for every few calls.
+    pub(super) async fn write_due(&mut self) -> bool {
         loop {
             self.take_queued();
             if self.in_hand.is_empty() {
@@ -60,6 +75,9 @@ impl Writer {
             }
             if !self.write_in_hand().await {
                 return false;
+            }
+            if self.buffer.len() < BATCH_MAX {
+                return true;
             }
         }
     }

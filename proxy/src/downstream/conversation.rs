@@ -12,8 +12,10 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::channel::mpsc;
 use sql::model::ApiKeyId;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -106,7 +108,9 @@ pub struct Conversation {
     log_level: Option<LogLevel>,
     /// What its client can be asked, where it says so with each request.
     abilities: Option<Abilities>,
-    outbound: mpsc::Sender<Outbound>,
+    /// Bounded by whoever puts something in. Most calls never do, so an empty queue has to cost little: one of
+    /// tokio's is made with room for 32 messages.
+    outbound: mpsc::UnboundedSender<Outbound>,
     overflow: CancellationToken,
     marks: Marks,
     relay: Option<Arc<dyn Relaying>>,
@@ -114,12 +118,12 @@ pub struct Conversation {
 
 /// The client's side of the queue.
 pub struct Outbox {
-    inbound: mpsc::Receiver<Outbound>,
+    inbound: mpsc::UnboundedReceiver<Outbound>,
 }
 
 /// A new queue. `cancel` is the call's own token: an overflowing queue cancels it.
 pub fn open(owner: Owner, cancel: CancellationToken) -> (Conversation, Outbox) {
-    let (outbound, inbound) = mpsc::channel(QUEUE_MESSAGES_MAX);
+    let (outbound, inbound) = mpsc::unbounded();
     let marks = Marks::default();
     let conversation = Conversation {
         owner,
@@ -242,7 +246,11 @@ impl Conversation {
     }
 
     fn push(&self, message: Outbound) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.outbound.try_send(message) {
+        // Two that come at once may both find the last place: what waits stays bounded all the same.
+        if self.outbound.len() < QUEUE_MESSAGES_MAX {
+            // Refused only when the client is gone.
+            drop(self.outbound.unbounded_send(message));
+        } else if !self.outbound.is_closed() {
             tracing::info!(queue.messages_max = QUEUE_MESSAGES_MAX, "client too slow, its call is cancelled");
             self.overflow.cancel();
         }
@@ -252,7 +260,7 @@ impl Conversation {
 impl Outbox {
     /// The next message; `None` when the upstream side is gone.
     pub async fn next(&mut self) -> Option<Outbound> {
-        self.inbound.recv().await
+        self.inbound.next().await
     }
 
     /// The next message if one waits already.
