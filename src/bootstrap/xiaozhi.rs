@@ -108,3 +108,107 @@ fn url(said: &mut Map<String, Value>) -> Result<Option<Secret<String>>, FieldErr
         Some(_) => Err(FieldError::new("/urlFile", "must be a text")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sql::model::{KeyMode, PageRequest};
+    use sql::seal::MasterKey;
+    use sql::{Clock, Database, Store, StoreOptions, audit_log, xiaozhi_endpoints};
+
+    use super::super::apply::Applied;
+    use super::super::{Bootstrap, BootstrapError};
+    use super::*;
+
+    const WHOLE: &str = r#"
+keys:
+  - {name: robot, key: mpg_Zk3v9Qx1LrT7_ybW0nPdCu5HsJ8aGf2EoMi4RtKqYX6}
+xiaozhi:
+  - {name: room, url: "wss://api.xiaozhi.me/mcp/?token=CANARY", key: robot, mode: smart, toolsMax: 5}
+"#;
+
+    async fn store() -> Store {
+        let (master_key, _) = MasterKey::from_env_text(MasterKey::generate_hex().expose()).unwrap();
+        let options = StoreOptions {
+            database: Database::SqliteMemory,
+            master_key,
+            clock: Clock::manual(Timestamp::from_millis(1_700_000_000_000)),
+            start_timeout: Duration::from_secs(5),
+        };
+        Store::open(options).await.unwrap()
+    }
+
+    fn parse(text: &str) -> Result<Bootstrap, Vec<String>> {
+        let parsed = Bootstrap::parse(Path::new("gateway.yaml"), text.as_bytes().to_vec());
+        parsed.map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    }
+
+    async fn apply(store: &Store, text: &str) -> Applied {
+        parse(text).unwrap().apply(store, |_| Vec::new(), |settings| settings).await.unwrap()
+    }
+
+    async fn room(store: &Store) -> XiaozhiEndpoint {
+        let mut tx = store.read().await.unwrap();
+        xiaozhi_endpoints::by_name(&mut tx, "room").await.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_the_file_says_is_made_so_once() {
+        let store = store().await;
+        assert_eq!(apply(&store, WHOLE).await, Applied { created: 2, changed: 0, unchanged: 0 });
+        let first = room(&store).await;
+        assert_eq!((first.mode, first.tools_max, first.description_max), (KeyMode::Smart, 5, 512));
+        assert!(first.url.expose().ends_with("CANARY"));
+        assert_eq!(apply(&store, WHOLE).await, Applied { created: 0, changed: 0, unchanged: 2 });
+        // What isn't said stays as it is.
+        let less = WHOLE.replace(", mode: smart, toolsMax: 5", "").replace("CANARY", "CANARY-2");
+        assert_eq!(apply(&store, &less).await, Applied { created: 0, changed: 1, unchanged: 1 });
+        let second = room(&store).await;
+        assert_eq!((second.mode, second.tools_max, second.version), (KeyMode::Smart, 5, 2));
+        assert!(second.url.expose().ends_with("CANARY-2"));
+        let everything = PageRequest { limit: 100, cursor: None, search: None, sort: None };
+        let mut tx = store.read().await.unwrap();
+        let page = audit_log::page(&mut tx, &everything, &audit_log::AuditFilter::default()).await.unwrap();
+        assert_eq!(page.items.iter().filter(|event| event.action.starts_with("xiaozhi.")).count(), 2);
+        assert!(!format!("{:?}", page.items).contains("CANARY"));
+    }
+
+    #[test]
+    fn everything_wrong_is_told_and_no_value() {
+        let told = parse(concat!(
+            "xiaozhi:\n",
+            "  - name: a\n",
+            "    url: https://CANARY/\n",
+            "    keyId: 01890000-0000-7000-8000-000000000000\n",
+            "  - name: a\n",
+            "    urlFile: /does/not/exist\n",
+            "    key: 7\n",
+            "    toolsMax: 0\n",
+        ));
+        let told = told.err().expect("refused");
+        assert!(told.iter().all(|problem| !problem.contains("CANARY")), "{told:?}");
+        for field in [
+            ":3: xiaozhi[0].url:",
+            ":4: xiaozhi[0].keyId:",
+            ":6: xiaozhi[1].urlFile:",
+            ":7: xiaozhi[1].key:",
+            ":8: xiaozhi[1].toolsMax:",
+        ] {
+            assert!(told.iter().any(|problem| problem.contains(field)), "{field} in {told:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_not_there_and_an_address_that_is_not_allowed_are_refused() {
+        let store = store().await;
+        let text = WHOLE.replace("key: robot", "key: nobody");
+        let refused = parse(&text).unwrap().apply(&store, |_| Vec::new(), |settings| settings).await;
+        let Err(BootstrapError::Refused(problems)) = refused else { panic!("not refused") };
+        assert_eq!(problems[0].to_string(), "gateway.yaml:5: xiaozhi[0].key: no key has this name");
+        let never = |_: &sql::model::Upstream| vec![FieldError::new("/connParams/url", "never")];
+        let refused = parse(WHOLE).unwrap().apply(&store, never, |settings| settings).await;
+        let Err(BootstrapError::Refused(problems)) = refused else { panic!("not refused") };
+        assert_eq!(problems[0].to_string(), "gateway.yaml:5: xiaozhi[0].url: never");
+    }
+}

@@ -48,3 +48,4 @@ mod tls;
 mod tls_upstreams;
 mod transports;
 mod websocket;
+mod xiaozhi;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::{FuturesUnordered, SplitSink};
+use futures::stream::{FuturesUnordered, SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
 use sql::model::XiaozhiFault;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -169,7 +169,7 @@ pub(super) async fn serve(
     };
     drop(calls);
     drop(messages);
-    close(sink, &end).await;
+    close(sink, stream, &end).await;
     end
 }
 
@@ -187,8 +187,9 @@ async fn put(sink: &mut Sink, message: Message) -> Result<(), Ending> {
     }
 }
 
-/// Says why, where somebody is still there to hear it.
-async fn close(mut sink: Sink, end: &End) {
+/// Says why, where somebody is still there to hear it, and lets the other side end the connection: there is
+/// to be no moment in which it knows of two.
+async fn close(mut sink: Sink, mut stream: SplitStream<Socket>, end: &End) {
     let said = match end {
         End::Failed(ending) => match ending.fault {
             XiaozhiFault::TooLarge if ending.code.is_none() => {
@@ -202,14 +203,15 @@ async fn close(mut sink: Sink, end: &End) {
         End::Stopped(_) => Some((CloseCode::Away, "the gateway leaves")),
     };
     let farewell = async {
-        match said {
+        let told = match said {
             Some((code, reason)) => {
                 let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
                 sink.send(Message::Close(Some(frame))).await
             }
             // The echo of the other side's own close, if there was one.
             None => sink.flush().await,
-        }
+        };
+        while told.is_ok() && matches!(stream.next().await, Some(Ok(_))) {}
     };
     let _ = timeout(CLOSE_TIMEOUT, farewell).await;
 }
