@@ -187,6 +187,15 @@ impl Scene {
         (text("id"), text("plaintextKey"))
     }
 
+    /// Creates a XiaoZhi endpoint with a key of its own and gives its id.
+    pub(crate) async fn xiaozhi(&self, name: &str) -> String {
+        let (key, _) = self.key(&format!("key of {name}")).await;
+        let body = json!({"name": name, "url": "wss://api.xiaozhi.me/mcp/?token=CANARY", "keyId": key});
+        let answer = self.post("/api/admin/xiaozhi", body).await;
+        assert_eq!(answer.status, 201, "{}", answer.json);
+        answer.json["id"].as_str().unwrap().to_owned()
+    }
+
     /// Stores a tool of an upstream, behind those it has.
     pub(crate) async fn tool(&self, upstream_id: &str, name: &str) -> DefinitionId {
         self.item(Kind::Tool, upstream_id, name).await

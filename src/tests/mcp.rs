@@ -50,3 +50,4 @@ mod tls;
 mod tls_upstreams;
 mod transports;
 mod websocket;
+mod xiaozhi;
