@@ -6,6 +6,8 @@ mod commands;
 mod config;
 mod database;
 mod failure;
+mod jobs;
+mod metrics;
 mod peer;
 mod server;
 mod telemetry;

@@ -13,7 +13,9 @@ use utoipa::openapi::{Components, Content, InfoBuilder, OpenApi, PathItem, Ref, 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::{audit, auth, document, health, items, keys, oauth, rules, settings, upstreams, xiaozhi};
+use crate::api::{
+    audit, auth, document, health, items, keys, oauth, rules, settings, stats, upstreams, xiaozhi,
+};
 use crate::error::{ApiError, Problem, ProblemField};
 use crate::{App, extract, frame, ui};
 
@@ -93,6 +95,10 @@ fn groups() -> [(Access, Patience, OpenApiRouter<App>); 4] {
         .routes(routes!(xiaozhi::list::list, xiaozhi::create::create))
         .routes(routes!(xiaozhi::get::get, xiaozhi::update::update, xiaozhi::delete::delete))
         .routes(routes!(xiaozhi::reconnect::reconnect))
+        .routes(routes!(stats::summary::summary))
+        .routes(routes!(stats::timeseries::timeseries))
+        .routes(routes!(stats::ranking::ranking))
+        .routes(routes!(stats::calls::calls))
         .routes(routes!(audit::list::list))
         .routes(routes!(health::health));
     let waiting = OpenApiRouter::new()

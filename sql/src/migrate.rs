@@ -41,6 +41,11 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../migrations/postgres/0005_quotas.sql"),
     },
     Migration {
+        name: "0006_statistics",
+        sqlite: include_str!("../migrations/sqlite/0006_statistics.sql"),
+        postgres: include_str!("../migrations/postgres/0006_statistics.sql"),
+    },
+    Migration {
         name: "0008_xiaozhi",
         sqlite: include_str!("../migrations/sqlite/0008_xiaozhi.sql"),
         postgres: include_str!("../migrations/postgres/0008_xiaozhi.sql"),

@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use crate::bridge::degraded::Marks;
 use crate::downstream::abilities::Abilities;
+use crate::metrics::drops::{self, Queue};
 use crate::upstream::call::Answer;
 use crate::wire::meta::LogLevel;
 
@@ -251,6 +252,7 @@ impl Conversation {
             // Refused only when the client is gone.
             drop(self.outbound.unbounded_send(message));
         } else if !self.outbound.is_closed() {
+            drops::count(Queue::Conversation, 1);
             tracing::info!(queue.messages_max = QUEUE_MESSAGES_MAX, "client too slow, its call is cancelled");
             self.overflow.cancel();
         }
