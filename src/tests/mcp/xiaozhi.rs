@@ -1,6 +1,7 @@
 //! XiaoZhi: brokers that are dialled, with what they are known to do, and how their connections end.
 
 mod closing;
+mod records;
 mod replicas;
 
 use std::time::{Duration, Instant};
