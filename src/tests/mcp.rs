@@ -35,6 +35,7 @@ mod relay;
 mod renamed;
 mod replicas;
 mod resumption;
+mod revoked_keys;
 mod rolling;
 mod rules_by_admin;
 mod sessions;
