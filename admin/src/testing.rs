@@ -79,7 +79,7 @@ impl Scene {
             public_url,
             version: "test",
         };
-        let router = routes::router(App::new(deps, PASSWORD_COST).unwrap());
+        let router = routes::router(App::new(deps, PASSWORD_COST));
         Self { router, store, clock, plane, address: "127.0.0.1".parse().unwrap(), token: None }
     }
 

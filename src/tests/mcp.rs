@@ -36,6 +36,7 @@ mod relay;
 mod renamed;
 mod replicas;
 mod resumption;
+mod revoked_keys;
 mod rolling;
 mod rules_by_admin;
 mod sessions;
