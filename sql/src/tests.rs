@@ -28,3 +28,4 @@ mod statistics;
 mod transactions;
 mod unreadable;
 mod upstreams;
+mod xiaozhi_endpoints;

@@ -95,6 +95,10 @@ impl Things {
         tx.commit().await.unwrap();
     }
 
+    fn endpoint(&self, name: &str) -> Value {
+        json!({"name": name, "url": "wss://api.xiaozhi.me/mcp/?token=t", "keyId": self.key})
+    }
+
     async fn authorize(&self) {
         let start = format!("/api/admin/upstreams/{}/oauth/start", self.upstream);
         self.scene.send("POST", &start, Some(json!({})), &HOST).await;
@@ -175,6 +179,12 @@ impl Things {
             ("POST", "rules/filters/reorder", _) => with("", ordered(&self.filter)),
             (_, "rules/aliases", _) => with(&self.alias, json!({"pattern": "w"})),
             (_, "rules/filters", _) => with(&self.filter, json!({"pattern": "w"})),
+            ("POST", "xiaozhi", "") => with("", self.endpoint("other")),
+            (_, "xiaozhi", _) => {
+                let made = self.scene.post("/api/admin/xiaozhi", self.endpoint("room")).await;
+                assert_eq!(made.status, 201, "{}", made.json);
+                with(made.json["id"].as_str().unwrap(), json!({"name": "den"}))
+            }
             ("PATCH", "settings", _) => with("", json!({"naming": {"length_max": 32}})),
             _ => panic!("{method} {path} is new: say here how it is called"),
         }

@@ -4,6 +4,8 @@
 //! keys neither rebuild nor slow it. Each secret has a token that is cancelled when it stops being
 //! valid; a key in the overlap of a rotation has two secrets, and so two tokens.
 
+mod owner;
+
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -126,15 +128,10 @@ impl Keys {
         self.holder(&shown.hash(), now)
     }
 
-    /// The holder of a key, if it is valid now, without its secret: for an admin who does as it would.
-    pub(crate) fn caller_with_id(&self, id: ApiKeyId, now: Timestamp) -> Result<Caller, Refusal> {
-        let key = self.get(id).ok_or(Refusal::UnknownKey)?;
-        self.holder(&key.hash, now)
-    }
-
-    /// Whose secret it is, valid or not.
-    pub(super) fn owner(&self, shown: &PlaintextKey) -> Option<Arc<ApiKey>> {
-        self.0.secrets.get(&shown.hash()).map(|secret| Arc::clone(&secret.caller.key))
+    /// The caller that somebody is who acts as a key by an admin's word rather than by its secret.
+    pub(crate) fn acting(&self, id: ApiKeyId, now: Timestamp) -> Result<Caller, Refusal> {
+        let hash = self.index().keys.get(&id).map(|known| known.key.hash);
+        self.holder(&hash.ok_or(Refusal::UnknownKey)?, now)
     }
 
     /// A caller who was let in before, as they are now.

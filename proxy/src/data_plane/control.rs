@@ -17,6 +17,7 @@ use crate::control::{
     OAuthState, OAuthStatus, PlayError, PlayedCall, Stage, SyncError, SyncReport, TestReport, ToolCall,
     UnreadableRow, UpstreamStatus,
 };
+use crate::downstream::xiaozhi;
 use crate::feed::Feed;
 use crate::sync;
 use crate::upstream::call::CallError;
@@ -66,6 +67,10 @@ impl ControlPlane for Parts {
 
     fn check_spec(&self, upstream: &Upstream) -> Vec<FieldError> {
         check_spec(upstream, self.upstreams.launcher().policy(), self.upstreams.egress())
+    }
+
+    fn check_xiaozhi_url(&self, url: &str) -> Result<(), String> {
+        xiaozhi::check_url(self.upstreams.egress(), url)
     }
 
     async fn settle(&self) {

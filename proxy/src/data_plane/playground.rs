@@ -65,7 +65,7 @@ impl Parts {
     ) -> Result<Reply, PlayError> {
         let clock = self.store.clock();
         let Facet::Mcp(path) = Facet::of(PATH) else { return Err(PlayError::TimedOut) };
-        let caller = self.keys.caller_with_id(call.key, clock.now()).map_err(refused)?;
+        let caller = self.keys.acting(call.key, clock.now()).map_err(refused)?;
         let admitted = match session {
             // What opens the session is ours and not the key's.
             None => rate_limit::admit_without_message(caller),
