@@ -33,6 +33,7 @@ pub use self::readiness::{Phase, Readiness};
 use crate::access::client_address::TrustedProxies;
 use crate::access::origin::OriginRules;
 use crate::access::{Keys, api_key, ip_allowlist, rate_limit};
+use crate::audit::denied::Denials;
 use crate::context::{self, ClientContext};
 use crate::facet::{Facet, McpPath, McpTransport};
 use crate::guard::{Connections, Deadlines, Guard, HEAD_BYTES_MAX, Tls};
@@ -87,6 +88,8 @@ pub struct Serving {
     pub keys: Keys,
     /// The settings, as they change.
     pub settings: watch::Receiver<Arc<Settings>>,
+    /// Takes note of whom it turns away.
+    pub denials: Denials,
 }
 
 /// The edge: what Pingora calls for every request. Clones are one gateway.
@@ -272,6 +275,17 @@ impl Gateway {
         Ok(answer.map(ReplyBody::Frames))
     }
 
+    /// Has the audit log told of somebody who has no access to the MCP endpoints.
+    fn note_denied(&self, session: &Session, exchange: &Exchange, refusal: &Refusal) {
+        let head = session.req_header();
+        let is_mcp = matches!(Facet::of(head.uri.path()), Facet::Mcp(_) | Facet::McpUnknown);
+        let Some(serving) = self.0.serving.get().filter(|_| is_mcp && refusal.denies_access()) else {
+            return;
+        };
+        let key = api_key::shown(&head.uri, &head.headers, &serving.keys);
+        serving.denials.note(refusal.reason(), exchange.client.as_ref().ok().copied(), key);
+    }
+
     /// The answer to a request that ended in a panic: nothing of it may reach the client.
     fn panicked(&self, exchange: &Exchange) -> Refusal {
         let total = self.0.panics.fetch_add(1, Ordering::Relaxed) + 1;
@@ -317,6 +331,7 @@ impl ProxyHttp for Gateway {
         let answer = answer.unwrap_or_else(|_| Err(self.panicked(exchange)));
         let reply = answer.unwrap_or_else(|refusal| {
             exchange.refusal = Some(refusal.reason());
+            self.note_denied(session, exchange, &refusal);
             refusal.respond(&exchange.request_id)
         });
         exchange.status = Some(reply.status());

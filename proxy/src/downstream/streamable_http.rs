@@ -149,6 +149,7 @@ impl StreamableHttp {
             Ok(opened) => opened,
             Err(message) => return stream::json(Answered { status: StatusCode::OK, message }),
         };
+        self.session_log.opened(&session, http.context.address, session.ends_at(self.ttl_s()));
         let mut reply = stream::json(Answered { status: StatusCode::OK, message });
         let token = self.sealer.seal(&session).parse().expect("base64url is a header value");
         reply.headers_mut().insert(MCP_SESSION_ID, token);
