@@ -48,5 +48,6 @@ mod tasks;
 mod tenants;
 mod tls;
 mod tls_upstreams;
+mod tracing;
 mod transports;
 mod websocket;
