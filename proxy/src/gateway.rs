@@ -24,7 +24,7 @@ use pingora::proxy::{ProxyHttp, Session, http_proxy};
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use sql::clock::Clock;
-use sql::model::Settings;
+use sql::model::{ApiKeyId, Settings};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,7 @@ use crate::metrics::page::{Kind, Page};
 use crate::metrics::process;
 use crate::metrics::requests::RequestMeters;
 use crate::refusal::Refusal;
+use crate::trace;
 
 /// Bytes of a request to the control plane: a backup is the largest thing that is sent there.
 const ADMIN_BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
@@ -113,6 +114,8 @@ pub struct Exchange {
     client: Result<IpAddr, Refusal>,
     status: Option<StatusCode>,
     refusal: Option<&'static str>,
+    /// Whose request it is, once that is known.
+    key: OnceLock<ApiKeyId>,
     /// Method and path of a request whose connection was handed over, and whose session is gone with it.
     handed_over: Option<(Method, String)>,
 }
@@ -211,7 +214,7 @@ impl Gateway {
             ClientContext { address: exchange.client.clone()?, request_id: Arc::clone(&exchange.request_id) };
         let serving = self.0.serving.get().ok_or(Refusal::Starting)?;
         match facet {
-            Facet::Mcp(path) => self.mcp(session, serving, path, context, gone).await,
+            Facet::Mcp(path) => self.mcp(session, serving, path, (context, &exchange.key), gone).await,
             Facet::Admin => self.admin(session, serving, context, gone).await,
             Facet::McpUnknown | Facet::Health | Facet::Ready => Err(Refusal::NotFound),
         }
@@ -223,13 +226,14 @@ impl Gateway {
         session: &mut Session,
         serving: &Serving,
         path: McpPath,
-        context: ClientContext,
+        (context, key): (ClientContext, &OnceLock<ApiKeyId>),
         gone: &CancellationToken,
     ) -> Result<Reply, Refusal> {
         let head = session.req_header().as_owned_parts();
         let now = self.0.clock.now();
         // First: all that follows is per caller.
         let caller = api_key::authenticate(&head.uri, &head.headers, &serving.keys, now)?;
+        key.get_or_init(|| caller.key().id);
         // Before the limit: strangers must not use it up.
         ip_allowlist::check(&caller, context.address)?;
         // Before the body: a message that isn't admitted isn't read.
@@ -305,6 +309,7 @@ impl ProxyHttp for Gateway {
             client: Err(Refusal::AddressUnreadable),
             status: None,
             refusal: None,
+            key: OnceLock::new(),
             handed_over: None,
         }
     }
@@ -369,12 +374,16 @@ impl ProxyHttp for Gateway {
             return; // Asked every few seconds, by machines.
         }
         self.0.requests.count(facet, method, exchange.status, exchange.refusal);
+        let trace = exchange.handed_over.is_none().then(|| trace::trace_id_of(&session.req_header().headers));
         tracing::info!(
             request.id = %exchange.request_id,
+            trace.id = trace.flatten(),
+            key.id = exchange.key.get().map(tracing::field::display),
             client.address = exchange.client.as_ref().ok().map(tracing::field::display),
             http.method = %method,
             http.path = path,
             http.status = exchange.status.map(|status| status.as_u16()),
+            http.bytes_received = session.body_bytes_read(),
             http.bytes_sent = session.body_bytes_sent(),
             duration_ms = u64::try_from(exchange.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             refusal.reason = exchange.refusal,

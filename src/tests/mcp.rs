@@ -52,6 +52,7 @@ mod tasks;
 mod tenants;
 mod tls;
 mod tls_upstreams;
+mod tracing;
 mod transports;
 mod websocket;
 mod xiaozhi;
