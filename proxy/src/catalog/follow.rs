@@ -10,7 +10,7 @@ mod build;
 mod keys;
 mod unreadable;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -367,7 +367,12 @@ async fn read_source(
     for kind in Kind::ALL {
         definitions.extend(lists::of_upstream(tx, id, *kind).await?.into_iter().map(Arc::new));
     }
-    let claims = names::of_upstream(tx, id).await?;
+    let mut claims = names::of_upstream(tx, id).await?;
+    // An item that is there holds its name by itself.
+    let there: HashSet<(Kind, &str)> =
+        definitions.iter().map(|item| (item.kind, item.upstream_name.as_str())).collect();
+    claims.retain(|claim| !there.contains(&(claim.kind, claim.upstream_name.as_str())));
+    claims.shrink_to_fit();
     bad.extend(tx.take_unreadable());
     let states = states.iter().filter(|state| state.upstream_id == id).cloned().collect();
     Ok((Source { upstream: Arc::new(upstream), info, definitions, states, claims }, bad))
