@@ -141,6 +141,26 @@ where
     }
 }
 
+/// Two ids in the path, one below the other.
+pub(crate) struct TwoIds<A, B>(pub(crate) A, pub(crate) B);
+
+impl<S, A, B> FromRequestParts<S> for TwoIds<A, B>
+where
+    S: Send + Sync,
+    A: FromStr<Err: Display>,
+    B: FromStr<Err: Display>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path((upper, lower)) = Path::<(String, String)>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| ApiError::NotFound("route"))?;
+        let missing = || ApiError::NotFound("thing");
+        Ok(Self(upper.parse().map_err(|_| missing())?, lower.parse().map_err(|_| missing())?))
+    }
+}
+
 /// A JSON body, as a value to be read field by field, with the bytes it came as.
 pub(crate) struct Json {
     /// What it says.

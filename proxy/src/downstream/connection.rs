@@ -304,7 +304,7 @@ impl Connection {
     async fn request(self: &Arc<Self>, caller: &Caller, client: Client, view: Arc<View>, request: Request) {
         let dispatch = &self.shared.dispatch;
         let id = request.id.detached();
-        let asked = Asked { request, client: client.clone(), caller: caller.clone(), view };
+        let asked = Asked { request, client: client.clone(), caller: caller.clone(), view, trace: None };
         let running = match dispatch.request(asked) {
             Outcome::Done(answered) => return self.say(answered.message).await,
             Outcome::Running(running) => running,

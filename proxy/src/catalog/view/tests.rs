@@ -103,6 +103,7 @@ fn view_of(scene: &Scene) -> View {
             definitions: scene.definitions.iter().filter(mine).cloned().map(Arc::new).collect(),
             states: Vec::new(),
             claims: scene.claims.iter().filter(|claim| claim.upstream_id == upstream.id).cloned().collect(),
+            held: HashSet::new(),
         };
         Arc::new(UpstreamLists::of(&source, &shared_rules(scene, upstream.id)))
     });
@@ -247,6 +248,7 @@ fn a_name_is_held_for_what_is_switched_off_disabled_or_gone() {
         info: None,
         states: Vec::new(),
         claims: vec![gone],
+        held: HashSet::new(),
     };
     let disabled = UpstreamLists::of(&source, &SharedRules::default());
     let names = ["a", "b", "c"].map(str::to_owned);
@@ -465,6 +467,7 @@ fn a_template_does_not_bring_back_a_resource_that_is_hidden() {
         ],
         states: Vec::new(),
         claims: Vec::new(),
+        held: HashSet::new(),
     };
     let deny = |owner, pattern: &str| OwnerRules {
         aliases: Vec::new(),

@@ -11,6 +11,7 @@ use super::Parts;
 use super::asks::Asks;
 use super::events::{Media, events, media, whole};
 use crate::downstream::conversation::Conversation;
+use crate::trace;
 use crate::upstream::call::{Answer, Call, CallError};
 use crate::upstream::frame::{self, Addressee, Incoming};
 use crate::upstream::link::{Dropped, Era, next_id};
@@ -150,6 +151,9 @@ impl Exchange<'_> {
             {
                 headers.insert(MCP_NAME, encode_value(&name));
             }
+        } else if let Some(headers) = builder.headers_mut() {
+            // The others are of the modern era alone.
+            headers.extend(self.call.headers.iter().filter(|(name, _)| trace::is_header(name)).cloned());
         }
         let request = builder.body(body);
         let request =
