@@ -4,6 +4,7 @@
 //! view has rules of its own or not. A view of a key with rules takes less than 100 ms, off the path of requests.
 
 use std::hint::black_box;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -58,6 +59,7 @@ fn upstream(number: usize) -> Arc<UpstreamLists> {
         definitions,
         states: Vec::new(),
         claims: Vec::new(),
+        held: HashSet::new(),
     };
     Arc::new(UpstreamLists::of(&source, &SharedRules::default()))
 }
