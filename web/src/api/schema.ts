@@ -13,9 +13,49 @@ export interface paths {
         };
         /**
          * List audit events
-         * @description The newest first.
+         * @description The newest first. `search` looks into who, what, to what, from where, and request ids.
          */
         get: operations["audit_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/audit/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export audit events
+         * @description The oldest first, each with its number and hash in the chain. At most a million; the filters narrow it.
+         */
+        get: operations["audit_export"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/audit/verify": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Verify the audit log
+         * @description Reads all of it.
+         */
+        get: operations["audit_verify"];
         put?: never;
         post?: never;
         delete?: never;
@@ -137,6 +177,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/admin/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Watch what happens
+         * @description An `upstream` event holds its status, `call` a call that ended (or `more`: how many of a moment aren't told one by
+         *     one), `log` a line of the gateway's log, `audit` an event of the audit log, `health` what `/api/admin/health` shows.
+         */
+        get: operations["events_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/admin/health": {
         parameters: {
             query?: never;
@@ -249,6 +310,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/admin/keys/{id}/sessions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the sessions of a key
+         * @description Those with an id of their own, which outlive connections; of all replicas.
+         */
+        get: operations["keys_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/keys/{id}/sessions/{sid}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * End a session of a key
+         * @description Its client is told that there is no such session, and opens another one.
+         */
+        delete: operations["keys_end"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/admin/keys/{id}/usage": {
         parameters: {
             query?: never;
@@ -258,6 +359,27 @@ export interface paths {
         };
         /** Read what a key used of its quotas */
         get: operations["keys_usage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/logs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the gateway's log
+         * @description The newest lines first, of the process that answers, as far back as it keeps them. `search` looks into what a line
+         *     says and of what.
+         */
+        get: operations["logs_logs"];
         put?: never;
         post?: never;
         delete?: never;
@@ -306,6 +428,26 @@ export interface paths {
          * @description Takes the `version` of the list, or the ETag of what was read, as `If-Match`.
          */
         patch: operations["prompts_update"];
+        trace?: never;
+    };
+    "/api/admin/prompts/{id}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Approve a prompt
+         * @description Its definition as it is now is what later ones are compared with.
+         */
+        post: operations["prompts_approve"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/admin/prompts/{id}/explain": {
@@ -385,6 +527,26 @@ export interface paths {
          * @description Takes the `version` of the list, or the ETag of what was read, as `If-Match`.
          */
         patch: operations["resources_update"];
+        trace?: never;
+    };
+    "/api/admin/resources/{id}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Approve a resource
+         * @description Its definition as it is now is what later ones are compared with.
+         */
+        post: operations["resources_approve"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/admin/resources/{id}/explain": {
@@ -574,7 +736,8 @@ export interface paths {
         };
         /**
          * Read the settings
-         * @description One object per group, keys as in the configuration file.
+         * @description One object per group, keys as in the configuration file; and `locked`: the settings that the environment fixes,
+         *     as `group.key`, which are shown as they are in force.
          */
         get: operations["settings_get"];
         put?: never;
@@ -584,7 +747,8 @@ export interface paths {
         head?: never;
         /**
          * Change settings
-         * @description A merge patch: `null` brings back a default. Takes effect within moments, without a restart.
+         * @description A merge patch: `null` brings back a default. Takes effect within moments, without a restart. What the environment
+         *     fixes can't be changed; what was read may be sent back.
          */
         patch: operations["settings_update"];
         trace?: never;
@@ -681,6 +845,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/admin/tools/call": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Call a tool as a key */
+        post: operations["tools_call"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/admin/tools/{id}": {
         parameters: {
             query?: never;
@@ -700,6 +881,26 @@ export interface paths {
          * @description Takes the `version` of the list, or the ETag of what was read, as `If-Match`.
          */
         patch: operations["tools_update"];
+        trace?: never;
+    };
+    "/api/admin/tools/{id}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Approve a tool
+         * @description Its definition as it is now is what later ones are compared with.
+         */
+        post: operations["tools_approve"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/admin/tools/{id}/explain": {
@@ -755,6 +956,26 @@ export interface paths {
          *     this process lives.
          */
         post: operations["upstreams_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/upstreams/bulk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Do one thing to several upstreams
+         * @description Answers 200 also where some could not be done: each has its own result.
+         */
+        post: operations["upstreams_bulk"];
         delete?: never;
         options?: never;
         head?: never;
@@ -933,6 +1154,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/admin/upstreams/{id}/prompts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the prompts of an upstream */
+        get: operations["upstreams_prompts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/admin/upstreams/{id}/reconnect": {
         parameters: {
             query?: never;
@@ -947,6 +1185,26 @@ export interface paths {
          * @description Answers at once; its state shows how it goes.
          */
         post: operations["upstreams_reconnect"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/upstreams/{id}/resources": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the resources of an upstream
+         * @description Its resource templates follow its resources.
+         */
+        get: operations["upstreams_resources"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -981,6 +1239,69 @@ export interface paths {
         get: operations["upstreams_tools"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/xiaozhi": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List XiaoZhi endpoints */
+        get: operations["xiaozhi_list"];
+        put?: never;
+        /**
+         * Create a XiaoZhi endpoint
+         * @description Doesn't wait for the connection; its state shows how it goes.
+         */
+        post: operations["xiaozhi_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/xiaozhi/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read a XiaoZhi endpoint */
+        get: operations["xiaozhi_get"];
+        put?: never;
+        post?: never;
+        /** Delete a XiaoZhi endpoint */
+        delete: operations["xiaozhi_delete"];
+        options?: never;
+        head?: never;
+        /**
+         * Change a XiaoZhi endpoint
+         * @description Its connection ends and is made anew, unless only its name changes.
+         */
+        patch: operations["xiaozhi_update"];
+        trace?: never;
+    };
+    "/api/admin/xiaozhi/{id}/reconnect": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Reconnect a XiaoZhi endpoint
+         * @description Answers at once, whichever replica holds the endpoint; its state shows how it goes.
+         */
+        post: operations["xiaozhi_reconnect"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1264,6 +1585,11 @@ export interface components {
             /** @description The upstreams it may use. */
             upstreamIds?: string[] | null;
         };
+        /** @description What is agreed to. */
+        Approval: {
+            /** @description The `hash` of the definition that was looked at; a conflict if it is another by now. */
+            hash?: string | null;
+        };
         /** @description An entry of the audit log. */
         AuditEvent: {
             /** @description What: noun and verb, such as `upstream.create`. */
@@ -1279,7 +1605,7 @@ export interface components {
             at: string;
             /**
              * @description What differs, by JSON pointer: `{"/name": {"before": .., "after": ..}}`. A secret shows as a
-             *     fingerprint.
+             *     fingerprint. Of what is no change, what there is to say.
              */
             diff: Record<string, never>;
             /**
@@ -1300,6 +1626,30 @@ export interface components {
             /** @description With what. */
             userAgent?: string | null;
         };
+        /** @description Whether the log is as it was written. */
+        AuditVerdict: {
+            /** @description Its end, to be noted elsewhere and shown to a later check. */
+            anchor?: string | null;
+            /**
+             * Format: int64
+             * @description The number of the first event that something is wrong with.
+             */
+            brokenAt?: number | null;
+            /**
+             * Format: int64
+             * @description How many older ones are no longer kept, by `audit.retention_days`.
+             */
+            dropped?: number | null;
+            /**
+             * Format: int64
+             * @description How many events there are; of a log that isn't intact, null.
+             */
+            events?: number | null;
+            /** @enum {string} */
+            fault?: "altered" | "missing" | "inserted" | "ends" | "anchor";
+            /** @description Whether it is. */
+            intact: boolean;
+        };
         /** @description What a login page must know. */
         AuthStatus: {
             /** @description Whether an admin exists. */
@@ -1308,6 +1658,37 @@ export interface components {
             setupTokenRequired: boolean;
             /** @description The gateway's version. */
             version: string;
+        };
+        /** @description What is to be done to which. */
+        Bulk: {
+            /** @description What is to be done. */
+            action: components["schemas"]["BulkAction"];
+            /** @description To which, each once, at most 200. */
+            ids: string[];
+        };
+        /**
+         * @description What can be done to several upstreams.
+         * @enum {string}
+         */
+        BulkAction: "enable" | "disable" | "reconnect" | "sync" | "delete";
+        /** @description How it went with each. */
+        BulkAnswer: {
+            /** @description In the order of the request. */
+            items: components["schemas"]["BulkResult"][];
+        };
+        /** @description How it went with one. */
+        BulkResult: {
+            /** @description Why it isn't, as the `code` of a problem. */
+            code?: string | null;
+            /** @description The same for a person. */
+            detail?: string | null;
+            /**
+             * Format: uuid
+             * @description Which.
+             */
+            id: string;
+            /** @description Whether it is done. */
+            ok: boolean;
         };
         /** @description A call that was routed. Neither its arguments nor its result are kept. */
         Call: {
@@ -1616,6 +1997,7 @@ export interface components {
             };
             /** @description The gateway's version. */
             version: string;
+            xiaozhi?: components["schemas"]["XiaozhiHealth"] | null;
         };
         /** @description A tool, prompt, resource or resource template. */
         Item: {
@@ -1625,6 +2007,8 @@ export interface components {
             enabled: boolean;
             /** @description What clients call it; with `keyId`, what that key's clients call it. */
             exposedName: string;
+            /** @description Whether it is held back from clients until an admin approves it. */
+            held: boolean;
             /**
              * Format: uuid
              * @description The stored definition.
@@ -1634,6 +2018,8 @@ export interface components {
             kind: "tool" | "prompt" | "resource" | "resource_template";
             /** @description Its name, URI or URI template at its upstream. */
             name: string;
+            /** @enum {string} */
+            review?: "changed" | "renamed" | "moved";
             /**
              * Format: int64
              * @description Its place, if an admin gave it one.
@@ -1660,6 +2046,7 @@ export interface components {
         ItemDetail: {
             /** @description As it is listed. */
             item: components["schemas"]["Item"];
+            review?: components["schemas"]["ReviewView"] | null;
             /** @description As it is stored. */
             stored: components["schemas"]["UpstreamTool"];
         };
@@ -1699,6 +2086,37 @@ export interface components {
              * @description When it was due last; null: never since this process started.
              */
             lastRunAt?: string | null;
+        };
+        /** @description A session that a client of 2025-11-25 or older opened over Streamable HTTP, and that goes on. */
+        KeySession: {
+            /** @description From where it was opened. */
+            address?: string | null;
+            /** @description What the client calls itself, if it says so. */
+            client?: string | null;
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            createdAt: string;
+            /**
+             * Format: date-time
+             * @description When it ends by itself.
+             */
+            expiresAt: string;
+            /**
+             * Format: uuid
+             * @description Which.
+             */
+            id: string;
+            /** @description The path it was opened on. */
+            path: string;
+            /** @description The version that was agreed. */
+            version: string;
+        };
+        /** @description The sessions of a key. */
+        KeySessions: {
+            /** @description The newest first, at most 200. */
+            items: components["schemas"]["KeySession"][];
         };
         /** @description What a key used of its quotas, over all replicas, as this one knows it: some seconds old where others counted. */
         KeyUsage: {
@@ -1815,7 +2233,7 @@ export interface components {
                 at: string;
                 /**
                  * @description What differs, by JSON pointer: `{"/name": {"before": .., "after": ..}}`. A secret shows as a
-                 *     fingerprint.
+                 *     fingerprint. Of what is no change, what there is to say.
                  */
                 diff: Record<string, never>;
                 /**
@@ -1915,6 +2333,8 @@ export interface components {
                 enabled: boolean;
                 /** @description What clients call it; with `keyId`, what that key's clients call it. */
                 exposedName: string;
+                /** @description Whether it is held back from clients until an admin approves it. */
+                held: boolean;
                 /**
                  * Format: uuid
                  * @description The stored definition.
@@ -1924,6 +2344,8 @@ export interface components {
                 kind: "tool" | "prompt" | "resource" | "resource_template";
                 /** @description Its name, URI or URI template at its upstream. */
                 name: string;
+                /** @enum {string} */
+                review?: "changed" | "renamed" | "moved";
                 /**
                  * Format: int64
                  * @description Its place, if an admin gave it one.
@@ -1945,6 +2367,37 @@ export interface components {
                  * @description Changes with what an admin can change; the ETag.
                  */
                 version: number;
+            }[];
+            /** @description Where the next page begins; null on the last. */
+            nextCursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many items match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Listed_LogLine: {
+            /** @description The items, in order. */
+            items: {
+                /**
+                 * Format: date-time
+                 * @description When.
+                 */
+                at: string;
+                /** @description What it says it of. */
+                fields: Record<string, never>;
+                /** @description `error`, `warn`, `info`, `debug` or `trace`. */
+                level: string;
+                /** @description What it says. */
+                message: string;
+                /**
+                 * Format: int64
+                 * @description Its number: grows by one with each line of this process.
+                 */
+                seq: number;
+                /** @description The part of the gateway that says it. */
+                target: string;
             }[];
             /** @description Where the next page begins; null on the last. */
             nextCursor?: string | null;
@@ -2120,7 +2573,9 @@ export interface components {
                  * @description The stored definition.
                  */
                 id: string;
-                /** @description Its name at the upstream. */
+                /** @enum {string} */
+                kind: "tool" | "prompt" | "resource" | "resource_template";
+                /** @description Its name, URI or URI template at the upstream. */
                 name: string;
                 /**
                  * Format: int64
@@ -2135,6 +2590,119 @@ export interface components {
              * @description How many items match in all.
              */
             total: number;
+        };
+        /** @description One page of a list. */
+        Listed_XiaozhiEndpoint: {
+            /** @description The items, in order. */
+            items: {
+                /**
+                 * Format: int32
+                 * @description The code that the broker closed the connection with.
+                 */
+                closeCode?: number | null;
+                /**
+                 * Format: date-time
+                 * @description When it was created.
+                 */
+                createdAt: string;
+                /**
+                 * Format: int32
+                 * @description Seconds after which a call is answered that it took too long.
+                 */
+                deadlineS: number;
+                /**
+                 * Format: int32
+                 * @description Characters of a tool's description at most.
+                 */
+                descriptionMax: number;
+                /** @description Whether it is dialled. */
+                enabled: boolean;
+                /** @enum {string} */
+                fault?: "unreachable" | "refused" | "replaced" | "closed" | "going_away" | "broker_failed" | "too_large" | "protocol" | "lost" | "silent" | "key_invalid";
+                /**
+                 * Format: uuid
+                 * @description Which.
+                 */
+                id: string;
+                /**
+                 * Format: uuid
+                 * @description The key it acts as. It may be gone.
+                 */
+                keyId: string;
+                /** @description The same in plain words. */
+                lastError?: string | null;
+                /** @enum {string} */
+                mode: "inherit" | "smart" | "full";
+                /** @description Unique. */
+                name: string;
+                /**
+                 * Format: date-time
+                 * @description When it is dialled next, if that waits.
+                 */
+                nextAttemptAt?: string | null;
+                /**
+                 * Format: date-time
+                 * @description Since when.
+                 */
+                since?: string | null;
+                /** @enum {string} */
+                state: "connecting" | "connected" | "unavailable" | "waiting" | "disabled";
+                /**
+                 * Format: int32
+                 * @description Tools it is shown at most.
+                 */
+                toolsMax: number;
+                /**
+                 * Format: int32
+                 * @description Tools that it is shown, once connected.
+                 */
+                toolsShown?: number | null;
+                /**
+                 * Format: int32
+                 * @description Tools that its key sees.
+                 */
+                toolsTotal?: number | null;
+                /**
+                 * Format: date-time
+                 * @description When it was last changed.
+                 */
+                updatedAt: string;
+                /** @description Where it is dialled, without the token. */
+                urlMasked: string;
+                /**
+                 * Format: int64
+                 * @description Grows with each change; the ETag.
+                 */
+                version: number;
+            }[];
+            /** @description Where the next page begins; null on the last. */
+            nextCursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many items match in all.
+             */
+            total: number;
+        };
+        /** @description A line of the gateway's log. */
+        LogLine: {
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            at: string;
+            /** @description What it says it of. */
+            fields: Record<string, never>;
+            /** @description `error`, `warn`, `info`, `debug` or `trace`. */
+            level: string;
+            /** @description What it says. */
+            message: string;
+            /**
+             * Format: int64
+             * @description Its number: grows by one with each line of this process.
+             */
+            seq: number;
+            /** @description The part of the gateway that says it. */
+            target: string;
         };
         /** @description Who logs in. */
         Login: {
@@ -2282,6 +2850,44 @@ export interface components {
             /** @enum {string} */
             transport: "stdio" | "sse" | "streamable-http" | "websocket";
         };
+        /**
+         * @description A XiaoZhi endpoint as a client writes it.
+         * @example {
+         *       "keyId": "01890000-0000-7000-8000-000000000002",
+         *       "name": "living room",
+         *       "url": "wss://api.xiaozhi.me/mcp/?token=eyJ..."
+         *     }
+         */
+        NewXiaozhiEndpoint: {
+            /**
+             * Format: int32
+             * @description Seconds after which a call is answered that it took too long, 1 to 120; 9 if not said.
+             */
+            deadlineS?: number | null;
+            /**
+             * Format: int32
+             * @description Characters of a tool's description at most, 16 to 4096; 512 if not said.
+             */
+            descriptionMax?: number | null;
+            /** @description Whether it is dialled; true if not said. */
+            enabled?: boolean | null;
+            /**
+             * Format: uuid
+             * @description The key it acts as: what that sees, it sees, and its limits are that key's.
+             */
+            keyId: string;
+            /** @enum {string} */
+            mode?: "inherit" | "smart" | "full";
+            /** @description Unique, 1 to 100 characters. */
+            name: string;
+            /**
+             * Format: int32
+             * @description Tools it is shown at most, 1 to 256; 32 if not said.
+             */
+            toolsMax?: number | null;
+            /** @description The address with its token, as the XiaoZhi console shows it. It is never shown again. */
+            url: string;
+        };
         /** @description How to begin. All of it may be absent. */
         OAuthStart: {
             /** @description A client that was registered at the authorization server by hand. */
@@ -2321,6 +2927,30 @@ export interface components {
              * @description The one that is to hold: 8 to 71 bytes.
              */
             newPassword: string;
+        };
+        /** @description What came of it. */
+        PlaygroundAnswer: {
+            /** @description The JSON-RPC error as a client gets it; of a result, null. */
+            error?: Record<string, never> | null;
+            /**
+             * Format: int64
+             * @description How long it took.
+             */
+            ms: number;
+            /** @description The result as a client gets it; of an error, null. */
+            result?: Record<string, never> | null;
+        };
+        /** @description A call. */
+        PlaygroundCall: {
+            /** @description Its arguments; none if not said. */
+            arguments?: Record<string, never> | null;
+            /**
+             * Format: uuid
+             * @description As which key: what it may not see can't be called, and its limits hold.
+             */
+            keyId: string;
+            /** @description The tool, as that key's clients call it. */
+            name: string;
         };
         /** @description What to preview. An empty object shows what is. */
         Preview: {
@@ -2458,6 +3088,24 @@ export interface components {
             setupToken?: string | null;
             /** @description 3 to 32 characters. */
             username: string;
+        };
+        /** @description Why an admin is to look at an item, and at what. */
+        ReviewView: {
+            /** @description The definition that was agreed to. */
+            approved?: Record<string, never> | null;
+            /** @description What differs, by JSON pointer: `{"/description": {"before": .., "after": ..}}`. */
+            diff: Record<string, never>;
+            /** @description The members that a model acts on and that differ. */
+            fields: string[];
+            /**
+             * Format: date-time
+             * @description Since when.
+             */
+            foundAt?: string | null;
+            /** @description SHA-256 of the definition as it is now, to be named when it is approved. */
+            hash: string;
+            /** @enum {string} */
+            reason: "changed" | "renamed" | "moved";
         };
         /** @description How long the old secret lives on. */
         Rotation: {
@@ -3046,7 +3694,7 @@ export interface components {
             /** @enum {string} */
             transport?: "stdio" | "sse" | "streamable-http" | "websocket";
         };
-        /** @description A tool of one upstream. */
+        /** @description A tool, prompt, resource or resource template of one upstream. */
         UpstreamTool: {
             /**
              * Format: date-time
@@ -3069,13 +3717,171 @@ export interface components {
              * @description The stored definition.
              */
             id: string;
-            /** @description Its name at the upstream. */
+            /** @enum {string} */
+            kind: "tool" | "prompt" | "resource" | "resource_template";
+            /** @description Its name, URI or URI template at the upstream. */
             name: string;
             /**
              * Format: int64
              * @description Its place, if an admin gave it one.
              */
             sortOrder?: number | null;
+        };
+        /**
+         * @description A XiaoZhi endpoint and how it fares.
+         * @example {
+         *       "closeCode": null,
+         *       "createdAt": "2026-01-01T00:00:00Z",
+         *       "deadlineS": 9,
+         *       "descriptionMax": 512,
+         *       "enabled": true,
+         *       "fault": null,
+         *       "id": "01890000-0000-7000-8000-000000000001",
+         *       "keyId": "01890000-0000-7000-8000-000000000002",
+         *       "lastError": null,
+         *       "mode": "inherit",
+         *       "name": "living room",
+         *       "nextAttemptAt": null,
+         *       "since": "2026-01-01T00:00:00Z",
+         *       "state": "connected",
+         *       "toolsMax": 32,
+         *       "toolsShown": 12,
+         *       "toolsTotal": 12,
+         *       "updatedAt": "2026-01-01T00:00:00Z",
+         *       "urlMasked": "wss://api.xiaozhi.me/mcp/?token=***",
+         *       "version": 1
+         *     }
+         */
+        XiaozhiEndpoint: {
+            /**
+             * Format: int32
+             * @description The code that the broker closed the connection with.
+             */
+            closeCode?: number | null;
+            /**
+             * Format: date-time
+             * @description When it was created.
+             */
+            createdAt: string;
+            /**
+             * Format: int32
+             * @description Seconds after which a call is answered that it took too long.
+             */
+            deadlineS: number;
+            /**
+             * Format: int32
+             * @description Characters of a tool's description at most.
+             */
+            descriptionMax: number;
+            /** @description Whether it is dialled. */
+            enabled: boolean;
+            /** @enum {string} */
+            fault?: "unreachable" | "refused" | "replaced" | "closed" | "going_away" | "broker_failed" | "too_large" | "protocol" | "lost" | "silent" | "key_invalid";
+            /**
+             * Format: uuid
+             * @description Which.
+             */
+            id: string;
+            /**
+             * Format: uuid
+             * @description The key it acts as. It may be gone.
+             */
+            keyId: string;
+            /** @description The same in plain words. */
+            lastError?: string | null;
+            /** @enum {string} */
+            mode: "inherit" | "smart" | "full";
+            /** @description Unique. */
+            name: string;
+            /**
+             * Format: date-time
+             * @description When it is dialled next, if that waits.
+             */
+            nextAttemptAt?: string | null;
+            /**
+             * Format: date-time
+             * @description Since when.
+             */
+            since?: string | null;
+            /** @enum {string} */
+            state: "connecting" | "connected" | "unavailable" | "waiting" | "disabled";
+            /**
+             * Format: int32
+             * @description Tools it is shown at most.
+             */
+            toolsMax: number;
+            /**
+             * Format: int32
+             * @description Tools that it is shown, once connected.
+             */
+            toolsShown?: number | null;
+            /**
+             * Format: int32
+             * @description Tools that its key sees.
+             */
+            toolsTotal?: number | null;
+            /**
+             * Format: date-time
+             * @description When it was last changed.
+             */
+            updatedAt: string;
+            /** @description Where it is dialled, without the token. */
+            urlMasked: string;
+            /**
+             * Format: int64
+             * @description Grows with each change; the ETag.
+             */
+            version: number;
+        };
+        /**
+         * @description A merge patch (RFC 7396) on a XiaoZhi endpoint: absent fields stay, `null` brings back the default.
+         * @example {
+         *       "mode": "smart",
+         *       "toolsMax": 16
+         *     }
+         */
+        XiaozhiEndpointPatch: {
+            /**
+             * Format: int32
+             * @description Seconds after which a call is answered that it took too long.
+             */
+            deadlineS?: number | null;
+            /**
+             * Format: int32
+             * @description Characters of a tool's description at most.
+             */
+            descriptionMax?: number | null;
+            /** @description Whether it is dialled. */
+            enabled?: boolean | null;
+            /**
+             * Format: uuid
+             * @description The key it acts as.
+             */
+            keyId?: string | null;
+            /** @enum {string} */
+            mode?: "inherit" | "smart" | "full";
+            /** @description Unique, 1 to 100 characters. */
+            name?: string | null;
+            /**
+             * Format: int32
+             * @description Tools it is shown at most.
+             */
+            toolsMax?: number | null;
+            /** @description The address with its token; leave it out to keep it. */
+            url?: string | null;
+        };
+        /** @description The XiaoZhi endpoints. */
+        XiaozhiHealth: {
+            /**
+             * Format: int64
+             * @description Those that have a live socket.
+             */
+            connected: number;
+            /**
+             * Format: int64
+             * @description Those that are switched on.
+             */
+            enabled: number;
         };
     };
     responses: never;
@@ -3099,8 +3905,22 @@ export interface operations {
                 sort?: string;
                 /** @description Only this action, such as `upstream.create`. */
                 action?: string;
+                /** @description Only what was done to this kind of thing, such as `upstream`. */
+                targetKind?: string;
                 /** @description Only what was done to this. */
                 targetId?: string;
+                /** @description Only acts of an `admin`, a `key`, or the `system`. */
+                actorType?: string;
+                /** @description Only acts of the admin or key with this id. */
+                actorId?: string;
+                /** @description Only acts from this address. */
+                address?: string;
+                /** @description Only with this outcome: `success` or `failure`. */
+                outcome?: string;
+                /** @description Not before this time. */
+                from?: string;
+                /** @description Before this time. */
+                to?: string;
             };
             header?: never;
             path?: never;
@@ -3114,6 +3934,89 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Listed_AuditEvent"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    audit_export: {
+        parameters: {
+            query?: {
+                /** @description `jsonl`, one object a line, or `csv`. */
+                format?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description Only this action, such as `upstream.create`. */
+                action?: string;
+                /** @description Only what was done to this kind of thing, such as `upstream`. */
+                targetKind?: string;
+                /** @description Only what was done to this. */
+                targetId?: string;
+                /** @description Only acts of an `admin`, a `key`, or the `system`. */
+                actorType?: string;
+                /** @description Only acts of the admin or key with this id. */
+                actorId?: string;
+                /** @description Only acts from this address. */
+                address?: string;
+                /** @description Only with this outcome: `success` or `failure`. */
+                outcome?: string;
+                /** @description Not before this time. */
+                from?: string;
+                /** @description Before this time. */
+                to?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": string;
+                    "text/csv": string;
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    audit_verify: {
+        parameters: {
+            query?: {
+                /** @description An event that was noted elsewhere, as `SEQ:HASH`: the `anchor` of an earlier answer, or of the gateway's log. */
+                anchor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditVerdict"];
                 };
             };
             /** @description What went wrong */
@@ -3309,6 +4212,37 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    events_events: {
+        parameters: {
+            query?: {
+                /** @description The kinds of events, with commas between: `upstream`, `call`, `log`, `audit`, `health`. All, if not said. */
+                kinds?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
             };
             /** @description What went wrong */
             default: {
@@ -3617,6 +4551,65 @@ export interface operations {
             };
         };
     };
+    keys_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KeySessions"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    keys_end: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+                sid: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     keys_usage: {
         parameters: {
             query?: never;
@@ -3647,6 +4640,47 @@ export interface operations {
             };
         };
     };
+    logs_logs: {
+        parameters: {
+            query?: {
+                /** @description How many items at most, 1 to 200; 50 if not said. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description The field to sort by; descending with `-` in front. */
+                sort?: string;
+                /** @description Only lines of this level, or a worse one: `error`, `warn`, `info`, `debug` or `trace`. */
+                level?: string;
+                /** @description Only lines of a part of the gateway, such as `proxy::sync`, and of the parts of it. */
+                target?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Listed_LogLine"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     prompts_list: {
         parameters: {
             query?: {
@@ -3662,6 +4696,8 @@ export interface operations {
                 upstreamId?: string;
                 /** @description Only those that this key sees, as it sees them. */
                 keyId?: string;
+                /** @description Only those that an admin is to look at, or only the others. */
+                review?: boolean;
             };
             header?: never;
             path?: never;
@@ -3739,6 +4775,40 @@ export interface operations {
             200: {
                 headers: {
                     ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Item"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    prompts_approve: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["Approval"] | null;
+            };
+        };
+        responses: {
+            200: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -3834,6 +4904,8 @@ export interface operations {
                 upstreamId?: string;
                 /** @description Only those that this key sees, as it sees them. */
                 keyId?: string;
+                /** @description Only those that an admin is to look at, or only the others. */
+                review?: boolean;
             };
             header?: never;
             path?: never;
@@ -3911,6 +4983,40 @@ export interface operations {
             200: {
                 headers: {
                     ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Item"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    resources_approve: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["Approval"] | null;
+            };
+        };
+        responses: {
+            200: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -4798,6 +5904,8 @@ export interface operations {
                 upstreamId?: string;
                 /** @description Only those that this key sees, as it sees them. */
                 keyId?: string;
+                /** @description Only those that an admin is to look at, or only the others. */
+                review?: boolean;
             };
             header?: never;
             path?: never;
@@ -4811,6 +5919,38 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Listed_Item"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    tools_call: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PlaygroundCall"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlaygroundAnswer"];
                 };
             };
             /** @description What went wrong */
@@ -4875,6 +6015,40 @@ export interface operations {
             200: {
                 headers: {
                     ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Item"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    tools_approve: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["Approval"] | null;
+            };
+        };
+        responses: {
+            200: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -5018,6 +6192,38 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Upstream"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upstreams_bulk: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Bulk"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BulkAnswer"];
                 };
             };
             /** @description What went wrong */
@@ -5403,6 +6609,45 @@ export interface operations {
             };
         };
     };
+    upstreams_prompts: {
+        parameters: {
+            query?: {
+                /** @description How many items at most, 1 to 200; 50 if not said. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description The field to sort by; descending with `-` in front. */
+                sort?: string;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Listed_UpstreamTool"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     upstreams_reconnect: {
         parameters: {
             query?: never;
@@ -5419,6 +6664,45 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upstreams_resources: {
+        parameters: {
+            query?: {
+                /** @description How many items at most, 1 to 200; 50 if not said. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description The field to sort by; descending with `-` in front. */
+                sort?: string;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Listed_UpstreamTool"];
+                };
             };
             /** @description What went wrong */
             default: {
@@ -5488,6 +6772,205 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Listed_UpstreamTool"];
                 };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    xiaozhi_list: {
+        parameters: {
+            query?: {
+                /** @description How many items at most, 1 to 200; 50 if not said. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description The field to sort by; descending with `-` in front. */
+                sort?: string;
+                /** @description Only those that are switched on, or off. */
+                enabled?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Listed_XiaozhiEndpoint"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    xiaozhi_create: {
+        parameters: {
+            query?: never;
+            header?: {
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewXiaozhiEndpoint"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    ETag?: string;
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["XiaozhiEndpoint"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    xiaozhi_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["XiaozhiEndpoint"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    xiaozhi_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    xiaozhi_update: {
+        parameters: {
+            query?: never;
+            header: {
+                "If-Match": string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["XiaozhiEndpointPatch"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["XiaozhiEndpoint"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    xiaozhi_reconnect: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description What went wrong */
             default: {
