@@ -6,6 +6,7 @@
 //! one that was left behind by a crash isn't taken for an edit. With Postgres a file is taken over once, while nobody
 //! has stored settings yet.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -214,10 +215,10 @@ fn parse(path: &Path, content: Vec<u8>) -> Result<Settings, Vec<FileProblem>> {
 fn mirror(settings: &Settings) -> Vec<u8> {
     let mut body = String::new();
     for (group, keys) in settings.document().as_object().into_iter().flatten() {
-        body.push_str(&format!("{group}:\n"));
+        let _ = writeln!(body, "{group}:");
         for (key, value) in keys.as_object().into_iter().flatten() {
             // A scalar of JSON is one of YAML.
-            body.push_str(&format!("  {key}: {value}\n"));
+            let _ = writeln!(body, "  {key}: {value}");
         }
     }
     format!("{MARK}{}\n{body}", digest_of(body.as_bytes())).into_bytes()
@@ -231,26 +232,30 @@ fn is_mirror(content: &[u8]) -> bool {
 }
 
 fn digest_of(bytes: &[u8]) -> String {
-    let digest = digest(&SHA256, bytes);
-    digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    digest(&SHA256, bytes).as_ref().iter().take(8).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Whole or not at all, also over a crash: written beside it, synced, and renamed.
 fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or_else(|| Path::new("."));
     let beside = path.with_extension("yaml.new");
-    let written = (|| {
-        let mut file = fs::File::create(&beside)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        fs::File::open(folder)?.sync_all()
-    })();
+    let written = write_and_rename(&beside, path, content);
     if written.is_err() {
         // What is half written is of no use to anybody.
         let _ = fs::remove_file(&beside);
     }
     written
+}
+
+fn write_and_rename(beside: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = fs::File::create(beside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(beside, path)?;
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
+    fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

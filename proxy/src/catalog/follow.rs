@@ -370,7 +370,12 @@ async fn read_source(
     for kind in Kind::ALL {
         definitions.extend(lists::of_upstream(tx, id, *kind).await?.into_iter().map(Arc::new));
     }
-    let claims = names::of_upstream(tx, id).await?;
+    let mut claims = names::of_upstream(tx, id).await?;
+    // An item that is there holds its name by itself.
+    let there: HashSet<(Kind, &str)> =
+        definitions.iter().map(|item| (item.kind, item.upstream_name.as_str())).collect();
+    claims.retain(|claim| !there.contains(&(claim.kind, claim.upstream_name.as_str())));
+    claims.shrink_to_fit();
     let held = match upstream.on_tool_change {
         OnToolChange::Hold => held_back(&pins::under_review(tx, Some(id)).await?, &definitions),
         OnToolChange::Allow | OnToolChange::Warn => HashSet::new(),

@@ -28,9 +28,8 @@ use crate::wire::meta::LogLevel;
 const WRITE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a client says of itself.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
-#[derive(Default)]
 struct Implementation {
     name: String,
     version: String,

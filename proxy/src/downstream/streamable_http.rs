@@ -239,6 +239,8 @@ impl StreamableHttp {
         if let Some(reply) = self.stream_elsewhere(http, &session, from).await {
             return reply;
         }
+        // Should it have to be made, then away from this thread.
+        self.dispatch.view(&caller).await;
         if last.is_none() {
             return self.subscriptions.stream(&session, caller, request_id);
         }
