@@ -8,7 +8,7 @@ use crate::leases;
 use crate::model::ids::XiaozhiEndpointId;
 use crate::model::page::{Page, PageRequest};
 use crate::model::secret::Secret;
-use crate::model::xiaozhi_endpoint::{XiaozhiEndpoint, XiaozhiReport};
+use crate::model::xiaozhi_endpoint::{XiaozhiEndpoint, XiaozhiFault, XiaozhiReport};
 use crate::seal::{Place, Sealer};
 use crate::tx::Tx;
 
@@ -148,7 +148,7 @@ pub async fn save_report(tx: &mut Tx, report: &XiaozhiReport) -> Result<(), Stor
         report.holder,
         report.state.as_str(),
         report.since,
-        report.fault.map(|fault| fault.as_str()),
+        report.fault.map(XiaozhiFault::as_str),
         report.close_code,
         report.last_error.as_deref(),
         report.next_attempt_at,
