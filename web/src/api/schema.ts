@@ -987,6 +987,69 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/admin/xiaozhi": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List XiaoZhi endpoints */
+        get: operations["xiaozhi_list"];
+        put?: never;
+        /**
+         * Create a XiaoZhi endpoint
+         * @description Doesn't wait for the connection; its state shows how it goes.
+         */
+        post: operations["xiaozhi_create"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/xiaozhi/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read a XiaoZhi endpoint */
+        get: operations["xiaozhi_get"];
+        put?: never;
+        post?: never;
+        /** Delete a XiaoZhi endpoint */
+        delete: operations["xiaozhi_delete"];
+        options?: never;
+        head?: never;
+        /**
+         * Change a XiaoZhi endpoint
+         * @description Its connection ends and is made anew, unless only its name changes.
+         */
+        patch: operations["xiaozhi_update"];
+        trace?: never;
+    };
+    "/api/admin/xiaozhi/{id}/reconnect": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Reconnect a XiaoZhi endpoint
+         * @description Answers at once, whichever replica holds the endpoint; its state shows how it goes.
+         */
+        post: operations["xiaozhi_reconnect"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/auth/login": {
         parameters: {
             query?: never;
@@ -1616,6 +1679,7 @@ export interface components {
             };
             /** @description The gateway's version. */
             version: string;
+            xiaozhi?: components["schemas"]["XiaozhiHealth"] | null;
         };
         /** @description A tool, prompt, resource or resource template. */
         Item: {
@@ -2136,6 +2200,98 @@ export interface components {
              */
             total: number;
         };
+        /** @description One page of a list. */
+        Listed_XiaozhiEndpoint: {
+            /** @description The items, in order. */
+            items: {
+                /**
+                 * Format: int32
+                 * @description The code that the broker closed the connection with.
+                 */
+                closeCode?: number | null;
+                /**
+                 * Format: date-time
+                 * @description When it was created.
+                 */
+                createdAt: string;
+                /**
+                 * Format: int32
+                 * @description Seconds after which a call is answered that it took too long.
+                 */
+                deadlineS: number;
+                /**
+                 * Format: int32
+                 * @description Characters of a tool's description at most.
+                 */
+                descriptionMax: number;
+                /** @description Whether it is dialled. */
+                enabled: boolean;
+                /** @enum {string} */
+                fault?: "unreachable" | "refused" | "replaced" | "closed" | "going_away" | "broker_failed" | "too_large" | "protocol" | "lost" | "silent" | "key_invalid";
+                /**
+                 * Format: uuid
+                 * @description Which.
+                 */
+                id: string;
+                /**
+                 * Format: uuid
+                 * @description The key it acts as. It may be gone.
+                 */
+                keyId: string;
+                /** @description The same in plain words. */
+                lastError?: string | null;
+                /** @enum {string} */
+                mode: "inherit" | "smart" | "full";
+                /** @description Unique. */
+                name: string;
+                /**
+                 * Format: date-time
+                 * @description When it is dialled next, if that waits.
+                 */
+                nextAttemptAt?: string | null;
+                /**
+                 * Format: date-time
+                 * @description Since when.
+                 */
+                since?: string | null;
+                /** @enum {string} */
+                state: "connecting" | "connected" | "unavailable" | "waiting" | "disabled";
+                /**
+                 * Format: int32
+                 * @description Tools it is shown at most.
+                 */
+                toolsMax: number;
+                /**
+                 * Format: int32
+                 * @description Tools that it is shown, once connected.
+                 */
+                toolsShown?: number | null;
+                /**
+                 * Format: int32
+                 * @description Tools that its key sees.
+                 */
+                toolsTotal?: number | null;
+                /**
+                 * Format: date-time
+                 * @description When it was last changed.
+                 */
+                updatedAt: string;
+                /** @description Where it is dialled, without the token. */
+                urlMasked: string;
+                /**
+                 * Format: int64
+                 * @description Grows with each change; the ETag.
+                 */
+                version: number;
+            }[];
+            /** @description Where the next page begins; null on the last. */
+            nextCursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many items match in all.
+             */
+            total: number;
+        };
         /** @description Who logs in. */
         Login: {
             /**
@@ -2281,6 +2437,44 @@ export interface components {
             tags?: string[] | null;
             /** @enum {string} */
             transport: "stdio" | "sse" | "streamable-http" | "websocket";
+        };
+        /**
+         * @description A XiaoZhi endpoint as a client writes it.
+         * @example {
+         *       "keyId": "01890000-0000-7000-8000-000000000002",
+         *       "name": "living room",
+         *       "url": "wss://api.xiaozhi.me/mcp/?token=eyJ..."
+         *     }
+         */
+        NewXiaozhiEndpoint: {
+            /**
+             * Format: int32
+             * @description Seconds after which a call is answered that it took too long, 1 to 120; 9 if not said.
+             */
+            deadlineS?: number | null;
+            /**
+             * Format: int32
+             * @description Characters of a tool's description at most, 16 to 4096; 512 if not said.
+             */
+            descriptionMax?: number | null;
+            /** @description Whether it is dialled; true if not said. */
+            enabled?: boolean | null;
+            /**
+             * Format: uuid
+             * @description The key it acts as: what that sees, it sees, and its limits are that key's.
+             */
+            keyId: string;
+            /** @enum {string} */
+            mode?: "inherit" | "smart" | "full";
+            /** @description Unique, 1 to 100 characters. */
+            name: string;
+            /**
+             * Format: int32
+             * @description Tools it is shown at most, 1 to 256; 32 if not said.
+             */
+            toolsMax?: number | null;
+            /** @description The address with its token, as the XiaoZhi console shows it. It is never shown again. */
+            url: string;
         };
         /** @description How to begin. All of it may be absent. */
         OAuthStart: {
@@ -3076,6 +3270,162 @@ export interface components {
              * @description Its place, if an admin gave it one.
              */
             sortOrder?: number | null;
+        };
+        /**
+         * @description A XiaoZhi endpoint and how it fares.
+         * @example {
+         *       "closeCode": null,
+         *       "createdAt": "2026-01-01T00:00:00Z",
+         *       "deadlineS": 9,
+         *       "descriptionMax": 512,
+         *       "enabled": true,
+         *       "fault": null,
+         *       "id": "01890000-0000-7000-8000-000000000001",
+         *       "keyId": "01890000-0000-7000-8000-000000000002",
+         *       "lastError": null,
+         *       "mode": "inherit",
+         *       "name": "living room",
+         *       "nextAttemptAt": null,
+         *       "since": "2026-01-01T00:00:00Z",
+         *       "state": "connected",
+         *       "toolsMax": 32,
+         *       "toolsShown": 12,
+         *       "toolsTotal": 12,
+         *       "updatedAt": "2026-01-01T00:00:00Z",
+         *       "urlMasked": "wss://api.xiaozhi.me/mcp/?token=***",
+         *       "version": 1
+         *     }
+         */
+        XiaozhiEndpoint: {
+            /**
+             * Format: int32
+             * @description The code that the broker closed the connection with.
+             */
+            closeCode?: number | null;
+            /**
+             * Format: date-time
+             * @description When it was created.
+             */
+            createdAt: string;
+            /**
+             * Format: int32
+             * @description Seconds after which a call is answered that it took too long.
+             */
+            deadlineS: number;
+            /**
+             * Format: int32
+             * @description Characters of a tool's description at most.
+             */
+            descriptionMax: number;
+            /** @description Whether it is dialled. */
+            enabled: boolean;
+            /** @enum {string} */
+            fault?: "unreachable" | "refused" | "replaced" | "closed" | "going_away" | "broker_failed" | "too_large" | "protocol" | "lost" | "silent" | "key_invalid";
+            /**
+             * Format: uuid
+             * @description Which.
+             */
+            id: string;
+            /**
+             * Format: uuid
+             * @description The key it acts as. It may be gone.
+             */
+            keyId: string;
+            /** @description The same in plain words. */
+            lastError?: string | null;
+            /** @enum {string} */
+            mode: "inherit" | "smart" | "full";
+            /** @description Unique. */
+            name: string;
+            /**
+             * Format: date-time
+             * @description When it is dialled next, if that waits.
+             */
+            nextAttemptAt?: string | null;
+            /**
+             * Format: date-time
+             * @description Since when.
+             */
+            since?: string | null;
+            /** @enum {string} */
+            state: "connecting" | "connected" | "unavailable" | "waiting" | "disabled";
+            /**
+             * Format: int32
+             * @description Tools it is shown at most.
+             */
+            toolsMax: number;
+            /**
+             * Format: int32
+             * @description Tools that it is shown, once connected.
+             */
+            toolsShown?: number | null;
+            /**
+             * Format: int32
+             * @description Tools that its key sees.
+             */
+            toolsTotal?: number | null;
+            /**
+             * Format: date-time
+             * @description When it was last changed.
+             */
+            updatedAt: string;
+            /** @description Where it is dialled, without the token. */
+            urlMasked: string;
+            /**
+             * Format: int64
+             * @description Grows with each change; the ETag.
+             */
+            version: number;
+        };
+        /**
+         * @description A merge patch (RFC 7396) on a XiaoZhi endpoint: absent fields stay, `null` brings back the default.
+         * @example {
+         *       "mode": "smart",
+         *       "toolsMax": 16
+         *     }
+         */
+        XiaozhiEndpointPatch: {
+            /**
+             * Format: int32
+             * @description Seconds after which a call is answered that it took too long.
+             */
+            deadlineS?: number | null;
+            /**
+             * Format: int32
+             * @description Characters of a tool's description at most.
+             */
+            descriptionMax?: number | null;
+            /** @description Whether it is dialled. */
+            enabled?: boolean | null;
+            /**
+             * Format: uuid
+             * @description The key it acts as.
+             */
+            keyId?: string | null;
+            /** @enum {string} */
+            mode?: "inherit" | "smart" | "full";
+            /** @description Unique, 1 to 100 characters. */
+            name?: string | null;
+            /**
+             * Format: int32
+             * @description Tools it is shown at most.
+             */
+            toolsMax?: number | null;
+            /** @description The address with its token; leave it out to keep it. */
+            url?: string | null;
+        };
+        /** @description The XiaoZhi endpoints. */
+        XiaozhiHealth: {
+            /**
+             * Format: int64
+             * @description Those that have a live socket.
+             */
+            connected: number;
+            /**
+             * Format: int64
+             * @description Those that are switched on.
+             */
+            enabled: number;
         };
     };
     responses: never;
@@ -5488,6 +5838,205 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Listed_UpstreamTool"];
                 };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    xiaozhi_list: {
+        parameters: {
+            query?: {
+                /** @description How many items at most, 1 to 200; 50 if not said. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description The field to sort by; descending with `-` in front. */
+                sort?: string;
+                /** @description Only those that are switched on, or off. */
+                enabled?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Listed_XiaozhiEndpoint"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    xiaozhi_create: {
+        parameters: {
+            query?: never;
+            header?: {
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewXiaozhiEndpoint"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    ETag?: string;
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["XiaozhiEndpoint"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    xiaozhi_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["XiaozhiEndpoint"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    xiaozhi_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    xiaozhi_update: {
+        parameters: {
+            query?: never;
+            header: {
+                "If-Match": string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["XiaozhiEndpointPatch"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["XiaozhiEndpoint"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    xiaozhi_reconnect: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description What went wrong */
             default: {
