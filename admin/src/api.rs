@@ -3,9 +3,11 @@
 pub(crate) mod audit;
 pub(crate) mod auth;
 pub(crate) mod document;
+pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod items;
 pub(crate) mod keys;
+pub(crate) mod logs;
 pub(crate) mod oauth;
 pub(crate) mod rules;
 pub(crate) mod settings;

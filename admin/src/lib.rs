@@ -19,6 +19,7 @@ mod fields;
 pub mod first_admin;
 mod frame;
 mod idempotency;
+pub mod log_ring;
 mod merge;
 mod password;
 mod query;
@@ -40,6 +41,7 @@ use tokio::sync::watch;
 use tower::util::BoxCloneSyncService;
 
 pub(crate) use crate::app::App;
+use crate::log_ring::LogRing;
 pub use crate::routes::openapi;
 /// The body of requests and answers of [`service`].
 pub use axum::body::Body;
@@ -52,10 +54,14 @@ pub struct Deps {
     pub control: Control,
     /// The settings in force.
     pub settings: watch::Receiver<Arc<Settings>>,
+    /// The settings that the environment fixes, as `group.key`: no admin can change them.
+    pub locked: Vec<String>,
     /// What the first registration from another machine must show; without one it isn't possible.
     pub setup_token: Option<Secret<String>>,
     /// Where clients reach the gateway, if the operator says so.
     pub public_url: Option<String>,
+    /// The last lines of the gateway's log.
+    pub logs: LogRing,
     /// The version of the gateway.
     pub version: &'static str,
 }
@@ -64,16 +70,7 @@ pub struct Deps {
 /// among its extensions.
 pub type AdminService = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Infallible>;
 
-/// Why there is no service.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The password hasher does not work.
-    #[error("passwords can't be hashed")]
-    Password(#[from] bcrypt::BcryptError),
-}
-
 /// The control plane as one service.
-pub fn service(deps: Deps) -> Result<AdminService, StartError> {
-    let app = App::new(deps, password::COST)?;
-    Ok(BoxCloneSyncService::new(routes::router(app)))
+pub fn service(deps: Deps) -> AdminService {
+    BoxCloneSyncService::new(routes::router(App::new(deps, password::COST)))
 }

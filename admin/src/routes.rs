@@ -14,7 +14,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{
-    audit, auth, document, health, items, keys, oauth, rules, settings, stats, upstreams, xiaozhi,
+    audit, auth, document, events, health, items, keys, logs, oauth, rules, settings, stats, upstreams,
+    xiaozhi,
 };
 use crate::error::{ApiError, Problem, ProblemField};
 use crate::{App, extract, frame, ui};
@@ -33,7 +34,7 @@ enum Access {
 enum Patience {
     /// As long as the store takes.
     Store,
-    /// As long as an upstream takes.
+    /// As long as an upstream takes, or a reading of all there is.
     Upstream,
 }
 
@@ -63,26 +64,33 @@ fn groups() -> [(Access, Patience, OpenApiRouter<App>); 4] {
         .routes(routes!(upstreams::disable::disable))
         .routes(routes!(upstreams::reconnect::reconnect))
         .routes(routes!(upstreams::tools::tools))
+        .routes(routes!(upstreams::tools::prompts))
+        .routes(routes!(upstreams::tools::resources))
         .routes(routes!(upstreams::logs::logs))
         .routes(routes!(upstreams::findings::findings))
         .routes(routes!(upstreams::checks::checks))
         .routes(routes!(keys::list::list, keys::create::create))
         .routes(routes!(keys::get::get, keys::update::update, keys::delete::delete))
         .routes(routes!(keys::usage::usage))
+        .routes(routes!(keys::sessions::list))
+        .routes(routes!(keys::sessions::end))
         .routes(routes!(keys::enable::enable))
         .routes(routes!(keys::disable::disable))
         .routes(routes!(keys::rotate::rotate))
         .routes(routes!(items::list::tools))
         .routes(routes!(items::get::tool, items::update::tool))
         .routes(routes!(items::release::tool))
+        .routes(routes!(items::approve::tool))
         .routes(routes!(items::explain::tool))
         .routes(routes!(items::list::prompts))
         .routes(routes!(items::get::prompt, items::update::prompt))
         .routes(routes!(items::release::prompt))
+        .routes(routes!(items::approve::prompt))
         .routes(routes!(items::explain::prompt))
         .routes(routes!(items::list::resources))
         .routes(routes!(items::get::resource, items::update::resource))
         .routes(routes!(items::release::resource))
+        .routes(routes!(items::approve::resource))
         .routes(routes!(items::explain::resource))
         .routes(routes!(rules::list::list_aliases, rules::create::create_alias))
         .routes(routes!(rules::list::list_filters, rules::create::create_filter))
@@ -92,18 +100,24 @@ fn groups() -> [(Access, Patience, OpenApiRouter<App>); 4] {
         .routes(routes!(rules::get::get_alias, rules::update::update_alias, rules::delete::delete_alias))
         .routes(routes!(rules::get::get_filter, rules::update::update_filter, rules::delete::delete_filter))
         .routes(routes!(settings::get::get, settings::update::update))
-        .routes(routes!(xiaozhi::list::list, xiaozhi::create::create))
-        .routes(routes!(xiaozhi::get::get, xiaozhi::update::update, xiaozhi::delete::delete))
-        .routes(routes!(xiaozhi::reconnect::reconnect))
         .routes(routes!(stats::summary::summary))
         .routes(routes!(stats::timeseries::timeseries))
         .routes(routes!(stats::ranking::ranking))
         .routes(routes!(stats::calls::calls))
+        .routes(routes!(xiaozhi::list::list, xiaozhi::create::create))
+        .routes(routes!(xiaozhi::get::get, xiaozhi::update::update, xiaozhi::delete::delete))
+        .routes(routes!(xiaozhi::reconnect::reconnect))
         .routes(routes!(audit::list::list))
+        .routes(routes!(audit::export::export))
+        .routes(routes!(logs::logs))
+        .routes(routes!(events::events))
         .routes(routes!(health::health));
     let waiting = OpenApiRouter::new()
+        .routes(routes!(audit::verify::verify))
         .routes(routes!(upstreams::test::test))
         .routes(routes!(upstreams::sync::sync))
+        .routes(routes!(upstreams::bulk::bulk))
+        .routes(routes!(items::call::call))
         .routes(routes!(upstreams::oauth_start::start))
         .routes(routes!(upstreams::oauth_forget::forget));
     [
@@ -195,5 +209,7 @@ fn complete(operation: &mut Operation, access: Access) {
     operation.responses.responses.insert("default".into(), problem.into());
 }
 
+#[cfg(test)]
+mod audited;
 #[cfg(test)]
 mod tests;

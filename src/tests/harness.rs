@@ -10,6 +10,7 @@ mod connected;
 mod exchange;
 mod faulty;
 mod gateway;
+mod hintless;
 mod hostile;
 mod intermediary;
 mod line;
