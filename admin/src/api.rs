@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod auth;
+pub(crate) mod clients;
 pub(crate) mod document;
 pub(crate) mod health;
 pub(crate) mod items;
@@ -9,4 +10,5 @@ pub(crate) mod keys;
 pub(crate) mod oauth;
 pub(crate) mod rules;
 pub(crate) mod settings;
+pub(crate) mod templates;
 pub(crate) mod upstreams;

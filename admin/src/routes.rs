@@ -13,7 +13,9 @@ use utoipa::openapi::{Components, Content, InfoBuilder, OpenApi, PathItem, Ref, 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::{audit, auth, document, health, items, keys, oauth, rules, settings, upstreams};
+use crate::api::{
+    audit, auth, clients, document, health, items, keys, oauth, rules, settings, templates, upstreams,
+};
 use crate::error::{ApiError, Problem, ProblemField};
 use crate::{App, extract, frame, ui};
 
@@ -56,6 +58,8 @@ fn groups() -> [(Access, Patience, OpenApiRouter<App>); 4] {
         .routes(routes!(auth::revoke_session::revoke_session))
         .routes(routes!(upstreams::list::list, upstreams::create::create))
         .routes(routes!(upstreams::reorder::reorder))
+        .routes(routes!(upstreams::import::import))
+        .routes(routes!(upstreams::export::export))
         .routes(routes!(upstreams::get::get, upstreams::update::update, upstreams::delete::delete))
         .routes(routes!(upstreams::enable::enable))
         .routes(routes!(upstreams::disable::disable))
@@ -91,6 +95,11 @@ fn groups() -> [(Access, Patience, OpenApiRouter<App>); 4] {
         .routes(routes!(rules::get::get_filter, rules::update::update_filter, rules::delete::delete_filter))
         .routes(routes!(settings::get::get, settings::update::update))
         .routes(routes!(audit::list::list))
+        .routes(routes!(templates::list::list))
+        .routes(routes!(templates::categories::categories))
+        .routes(routes!(templates::get::get))
+        .routes(routes!(templates::build::build))
+        .routes(routes!(clients::clients))
         .routes(routes!(health::health));
     let waiting = OpenApiRouter::new()
         .routes(routes!(upstreams::test::test))

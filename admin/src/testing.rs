@@ -124,6 +124,11 @@ impl Scene {
         self.send("GET", path, None, &[]).await
     }
 
+    /// What is answered, as text.
+    pub(crate) async fn text(&self, path: &str) -> String {
+        self.send("GET", path, None, &[]).await.text
+    }
+
     pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.send("POST", path, Some(body), &[]).await
     }
@@ -167,7 +172,8 @@ impl Scene {
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, 16 << 20).await.unwrap();
         let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Answer { status: parts.status.as_u16(), headers: parts.headers, json }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Answer { status: parts.status.as_u16(), headers: parts.headers, json, text }
     }
 
     /// Creates an upstream and gives its id.
@@ -274,6 +280,7 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) json: Value,
+    pub(crate) text: String,
 }
 
 impl Answer {
