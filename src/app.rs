@@ -27,6 +27,7 @@ use crate::bootstrap::{Bootstrap, BootstrapError};
 use crate::config::{self, Allowed, Config};
 use crate::database;
 use crate::failure::Failure;
+use crate::notify;
 use crate::peer;
 use crate::server::{self, ServeError, Server, ServerOptions};
 
@@ -114,6 +115,7 @@ async fn run(
     });
     gateway.readiness().advance(Phase::Ready);
     tracing::info!(listen = %plane.address, version = env!("CARGO_PKG_VERSION"), "ready");
+    notify::tell(notify::State::Ready);
 
     plane.stopping.cancelled().await;
     data_plane.shutdown().await;

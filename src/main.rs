@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod database;
 mod failure;
+mod notify;
 mod peer;
 mod server;
 mod telemetry;

@@ -7,4 +7,5 @@ mod cli;
 mod harness;
 mod lifecycle;
 mod mcp;
+mod packaging;
 mod tidy;
