@@ -4,6 +4,7 @@
 //! applied, the data plane started and the control plane mounted; with the first catalog published,
 //! `/readyz` turns 200. Upstreams connect after that, so that a dead one delays nothing.
 
+use std::net::TcpListener;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use proxy::data_plane::{DataPlane, Options, PeerSocket};
 use proxy::gateway::{Gateway, GatewayOptions, Phase, Serving};
 use proxy::guard::Tls;
 use proxy::http_bridge::admin_service;
+use proxy::metrics::listener;
 use proxy::tasks::Tasks;
 use proxy::upstream::egress::Egress;
 use proxy::upstream::stdio::{BaseEnvironment, Launcher, StdioPolicy};
@@ -27,6 +29,8 @@ use crate::bootstrap::{Bootstrap, BootstrapError};
 use crate::config::{self, Allowed, Config};
 use crate::database;
 use crate::failure::Failure;
+use crate::jobs;
+use crate::metrics;
 use crate::notify;
 use crate::peer;
 use crate::server::{self, ServeError, Server, ServerOptions};
@@ -44,6 +48,7 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
     let tls = tls(&config)?;
     let gateway = Gateway::new(gateway_options(&config, tls.clone())?, clock.clone());
     let peer = config.peer.map(peer::bind).transpose()?;
+    let scraped = config.metrics.map(metrics::bind).transpose()?;
     let server = Server::bind(server_options(&config))
         .map_err(|error| Failure::General(format!("MPG_LISTEN: {:#}", anyhow::Error::new(error))))?;
     tracing::info!(listen = %server.address(), tls = tls.is_some(), settings.locked = ?config.overrides.locked(), "starting");
@@ -52,13 +57,19 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
         if let Some(tls) = tls {
             Tasks::new(plane.runtime.clone()).spawn("certificate", tls.follow(plane.stopping.clone()));
         }
-        run(config, bootstrap, clock, serving, plane, peer).await
+        run(config, bootstrap, clock, serving, plane, Sockets { peer, scraped }).await
     });
     match outcome {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(ServeError::DataPlane(failure)) => Err(failure),
         Err(ServeError::Panicked) => Err(Failure::panicked()),
     }
+}
+
+/// What was bound before anything started.
+struct Sockets {
+    peer: Option<PeerSocket>,
+    scraped: Option<TcpListener>,
 }
 
 /// Everything that lives as long as the process.
@@ -68,7 +79,7 @@ async fn run(
     clock: Clock,
     gateway: Gateway,
     plane: server::DataPlane,
-    peer: Option<PeerSocket>,
+    sockets: Sockets,
 ) -> Result<(), Failure> {
     let store = database::open(&config, clock).await?;
     let tasks = Tasks::new(plane.runtime.clone());
@@ -90,10 +101,10 @@ async fn run(
         overlay: Box::new(overlay),
         egress,
         launcher,
-        tasks,
+        tasks: tasks.clone(),
         stale_max: config.stale_max,
         cache,
-        peer,
+        peer: sockets.peer,
         draining: plane.draining.clone(),
     })
     .await
@@ -113,6 +124,11 @@ async fn run(
         keys: data_plane.keys(),
         settings: data_plane.settings(),
     });
+    if let Some(socket) = sockets.scraped {
+        let pages = metrics::pages(gateway.clone(), data_plane.clone());
+        tasks.spawn("metrics", listener::serve(socket, pages, tasks.clone()));
+    }
+    tasks.spawn("jobs", jobs::run(data_plane.clone(), data_plane.settings(), tasks.stopping().clone()));
     gateway.readiness().advance(Phase::Ready);
     tracing::info!(listen = %plane.address, version = env!("CARGO_PKG_VERSION"), "ready");
     notify::tell(notify::State::Ready);

@@ -57,6 +57,8 @@ pub(crate) struct Config {
     /// `MPG_REDIS_ADDR`, `MPG_REDIS_PASSWORD`, `MPG_REDIS_TLS`: what replicas share beside the database;
     /// without it each is alone.
     pub(crate) redis: Option<RedisAddress>,
+    /// `MPG_METRICS_ADDR`: where Prometheus reads; nowhere without.
+    pub(crate) metrics: Option<SocketAddr>,
     /// `MPG_PEER_ADDR`: where other replicas hand over what is for this one.
     pub(crate) peer: Option<SocketAddr>,
     /// `MPG_TRUSTED_PROXIES`: whose `X-Forwarded-For` is believed.
@@ -160,6 +162,7 @@ impl Config {
             public_url: reader.parsed("MPG_PUBLIC_URL", None, |text| public_url(text).map(Some)),
             tls: tls(&mut reader),
             redis: redis(&mut reader),
+            metrics: reader.parsed("MPG_METRICS_ADDR", None, |text| metrics_address(text).map(Some)),
             peer: reader.parsed("MPG_PEER_ADDR", None, |text| peer_address(text).map(Some)),
             trusted_proxies: reader.list("MPG_TRUSTED_PROXIES", network).unwrap_or_default(),
             allowed_hosts: allowed(&mut reader, "MPG_ALLOWED_HOSTS", host_name),
@@ -189,6 +192,10 @@ impl Config {
     pub(crate) fn sqlite_path(&self) -> PathBuf {
         self.data_dir.join("gateway.db")
     }
+}
+
+fn metrics_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "not an address and port like 127.0.0.1:9100".to_owned())
 }
 
 /// Others have to know the port before it is bound; the address may be any of this machine's.

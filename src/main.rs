@@ -6,6 +6,8 @@ mod commands;
 mod config;
 mod database;
 mod failure;
+mod jobs;
+mod metrics;
 mod notify;
 mod peer;
 mod server;

@@ -10,5 +10,6 @@ pub(crate) mod keys;
 pub(crate) mod oauth;
 pub(crate) mod rules;
 pub(crate) mod settings;
+pub(crate) mod stats;
 pub(crate) mod templates;
 pub(crate) mod upstreams;

@@ -78,6 +78,11 @@ impl App {
         self.settings.borrow().naming.length_max
     }
 
+    /// Lines of a ranking that doesn't say how many, by the settings in force.
+    pub(crate) fn top_limit(&self) -> u32 {
+        self.settings.borrow().statistics.top_limit_default
+    }
+
     /// How long a new token lives.
     pub(crate) fn session_timeout(&self) -> Duration {
         Duration::from_secs(self.settings.borrow().auth.session_timeout_s.into())

@@ -1,9 +1,10 @@
 //! Schemas of values that the model owns, for the OpenAPI document.
 
 use proxy::control::{ConnectionState, OAuthState};
+use proxy::jobs::JobOutcome;
 use sql::model::{
-    FilterAction, Isolation, KeyMode, Kind, MatchOn, OnToolChange, Outcome, OwnerKind, Protocol, RuleKind,
-    Transport,
+    CallMethod, CallOutcome, CallTransport, Era, FilterAction, Isolation, KeyMode, Kind, MatchOn, Mode,
+    OnToolChange, Outcome, OwnerKind, Protocol, RuleKind, Transport,
 };
 use utoipa::openapi::schema::{Array, ArrayBuilder, Object, ObjectBuilder, Type};
 
@@ -57,6 +58,30 @@ pub(crate) fn rule_kinds() -> Array {
 
 pub(crate) fn outcome() -> Object {
     words(Outcome::WORDS)
+}
+
+pub(crate) fn call_method() -> Object {
+    words(CallMethod::WORDS)
+}
+
+pub(crate) fn call_outcome() -> Object {
+    words(CallOutcome::WORDS)
+}
+
+pub(crate) fn call_transport() -> Object {
+    words(CallTransport::WORDS)
+}
+
+pub(crate) fn era() -> Object {
+    words(Era::WORDS)
+}
+
+pub(crate) fn mode() -> Object {
+    words(Mode::WORDS)
+}
+
+pub(crate) fn job_outcome() -> Object {
+    words(JobOutcome::WORDS)
 }
 
 pub(crate) fn connection_state() -> Object {

@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{
-    audit, auth, clients, document, health, items, keys, oauth, rules, settings, templates, upstreams,
+    audit, auth, clients, document, health, items, keys, oauth, rules, settings, stats, templates, upstreams,
 };
 use crate::error::{ApiError, Problem, ProblemField};
 use crate::{App, extract, frame, ui};
@@ -94,6 +94,10 @@ fn groups() -> [(Access, Patience, OpenApiRouter<App>); 4] {
         .routes(routes!(rules::get::get_alias, rules::update::update_alias, rules::delete::delete_alias))
         .routes(routes!(rules::get::get_filter, rules::update::update_filter, rules::delete::delete_filter))
         .routes(routes!(settings::get::get, settings::update::update))
+        .routes(routes!(stats::summary::summary))
+        .routes(routes!(stats::timeseries::timeseries))
+        .routes(routes!(stats::ranking::ranking))
+        .routes(routes!(stats::calls::calls))
         .routes(routes!(audit::list::list))
         .routes(routes!(templates::list::list))
         .routes(routes!(templates::categories::categories))

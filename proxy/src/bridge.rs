@@ -18,7 +18,6 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::wire::compose;
 use crate::wire::edit::Object;
 use crate::wire::meta;
 
@@ -75,19 +74,4 @@ pub fn name_gateway(object: &mut Object) {
     }
     meta.set(meta::SERVER_INFO, implementation());
     object.set("_meta", meta.into_bytes());
-}
-
-/// `params` with the name an upstream knows in place of the exposed one; untouched where they agree.
-pub fn rename(params: Bytes, field: &str, exposed: &str, upstream: &str) -> Bytes {
-    if exposed == upstream {
-        return params;
-    }
-    match Object::parse(&params) {
-        Ok(mut object) => {
-            object.set(field, compose::string(upstream));
-            object.into_bytes()
-        }
-        // The envelope was parsed strictly, so params are an object; a pass-through is the honest rest.
-        Err(_) => params,
-    }
 }

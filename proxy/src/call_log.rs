@@ -3,7 +3,8 @@
 //! A call never waits for the store. Its record goes into a bounded queue, which is full rather than
 //! waited for; a task takes what is there a few times a second and writes it in batches. While the store
 //! is away records are kept in memory, up to a bound, the oldest giving way. What is lost in one way or
-//! another is counted. So a crash costs the records of less than a second.
+//! another is counted. So a crash costs the records of less than a second. The same task meters the calls, also
+//! where none is recorded: counting costs a call nothing.
 
 mod recording;
 mod retention;
@@ -21,9 +22,9 @@ use tokio::time::{interval, timeout};
 
 use self::recording::Ended;
 pub use self::recording::{Begun, Recording, Way, outcome_of};
-use self::retention::Retention;
 use self::writer::Writer;
 use crate::catalog::Item;
+use crate::metrics::calls::CallMeters;
 use crate::tasks::Tasks;
 
 /// Calls that may end between two looks at the queue: some ten thousand a second each way.
@@ -31,9 +32,6 @@ const QUEUE_MAX: usize = 32_768;
 
 /// How often the queue is emptied. Looking at it costs less than being woken by every call.
 const WRITE_INTERVAL: Duration = Duration::from_millis(500);
-
-/// How often it is looked whether there are records to drop: that is how far their number may be off.
-const RETENTION_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long the end of the process waits for a store that doesn't take the last records.
 const FLUSH_WAIT: Duration = Duration::from_secs(5);
@@ -47,7 +45,9 @@ struct Shared {
     /// Locked for as long as it writes: by its task, and at the end by the flush.
     writer: Mutex<Writer>,
     counts: Arc<Counts>,
+    meters: CallMeters,
     store: Store,
+    settings: watch::Receiver<Arc<Settings>>,
 }
 
 /// What became of records, since the process started.
@@ -75,18 +75,16 @@ pub struct CallLogCounts {
 
 impl CallLog {
     /// A log in which nothing is written until [`CallLog::run`] does.
-    pub(crate) fn new(store: Store) -> Self {
+    pub(crate) fn new(store: Store, settings: watch::Receiver<Arc<Settings>>) -> Self {
         let (queue, ended) = mpsc::channel(QUEUE_MAX);
-        let counts = Arc::<Counts>::default();
-        let writer = Mutex::new(Writer::new(store.clone(), ended, Arc::clone(&counts)));
-        Self(Arc::new(Shared { queue, writer, counts, store }))
+        let (counts, meters) = (Arc::<Counts>::default(), CallMeters::default());
+        let writer = Writer::new(store.clone(), ended, Arc::clone(&counts), meters.clone(), settings.clone());
+        Self(Arc::new(Shared { queue, writer: Mutex::new(writer), counts, meters, store, settings }))
     }
 
-    /// Has the records written and dropped until the tasks stop.
-    pub(crate) fn run(&self, tasks: &Tasks, settings: watch::Receiver<Arc<Settings>>) {
+    /// Has the records written until the tasks stop. Dropping them is a job.
+    pub(crate) fn run(&self, tasks: &Tasks) {
         tasks.spawn("call records", self.clone().write(tasks.clone()));
-        let retention = Retention::new(self.0.store.clone(), settings, Arc::clone(&self.0.counts));
-        tasks.spawn("call record retention", retention.run(RETENTION_INTERVAL, tasks.stopping().clone()));
     }
 
     /// Begins the record of a call that was routed. It ends with [`Recording::end`]; one that is dropped
@@ -105,6 +103,11 @@ impl CallLog {
             lost: read(&counts.lost),
             surplus: read(&counts.surplus),
         }
+    }
+
+    /// How many calls there were and how long they took, by upstream.
+    pub fn meters(&self) -> &CallMeters {
+        &self.0.meters
     }
 
     /// Writes what is there, for as long as the end of the process may wait.
@@ -133,7 +136,7 @@ impl CallLog {
         loop {
             let round = async {
                 due.tick().await;
-                self.0.writer.lock().await.write_all().await;
+                self.0.writer.lock().await.write_due().await;
             };
             tokio::select! {
                 () = round => {}

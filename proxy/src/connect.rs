@@ -86,7 +86,7 @@ where
     let (out, messages) = mpsc::channel(WAITING_MAX);
     let ended = CancellationToken::new();
     let writer = tasks.spawn("client output", write(output, messages, ended.clone()));
-    let relay = Relay::new(Remote::new(&options)?, out, tasks, ended.clone());
+    let relay = Relay::new(Remote::new(&options, tasks.clone())?, out, tasks, ended.clone());
     let mut lines = Lines::new(input, LINE_BYTES_MAX);
     let read = async {
         loop {

@@ -1,11 +1,12 @@
 //! What is known of a client before it is known who it is.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use http::HeaderMap;
 use sql::clock::Clock;
-use sql::model::ids::uuid_at;
+use uuid::{Builder, Uuid};
 
 /// The header that carries a request's name, in and out.
 pub const X_REQUEST_ID: &str = "x-request-id";
@@ -31,7 +32,18 @@ pub fn request_id(headers: &HeaderMap, clock: &Clock) -> Arc<str> {
 
 /// A new name: its beginning is the time, so names sort as the requests came.
 pub fn new_request_id(clock: &Clock) -> Arc<str> {
-    Arc::from(uuid_at(clock.now()).to_string())
+    static STARTED: LazyLock<Uuid> = LazyLock::new(Uuid::now_v7);
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    // A name has to differ from all others, of other replicas as well, but not to be beyond guessing: the kernel is
+    // asked for randomness once, and every request gets another number below it.
+    let (start, count) = STARTED.as_u64_pair();
+    let count = count.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed));
+    let mut random = [0; 10];
+    random[..2].copy_from_slice(&start.to_be_bytes()[6..]);
+    random[2..].copy_from_slice(&count.to_be_bytes());
+    let millis = u64::try_from(clock.now().millis()).unwrap_or_default();
+    let id = Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
+    Arc::from(&*id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()))
 }
 
 fn is_request_id(text: &str) -> bool {
@@ -49,6 +61,14 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(X_REQUEST_ID, HeaderValue::from_bytes(given.as_bytes()).unwrap());
         request_id(&headers, &Clock::system())
+    }
+
+    #[test]
+    fn every_request_has_another_name() {
+        let clock = Clock::manual(sql::model::Timestamp::from_millis(1_700_000_000_000));
+        let ids: std::collections::BTreeSet<_> = (0..1_000).map(|_| new_request_id(&clock)).collect();
+        assert_eq!(ids.len(), 1_000);
+        assert!(ids.iter().all(|id| id.starts_with("018bcfe5-6800-7")));
     }
 
     #[test]

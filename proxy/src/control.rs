@@ -22,6 +22,7 @@ use crate::access::quota::Used;
 use crate::bridge::degraded::Reason;
 use crate::cache::CacheHealth;
 use crate::call_log::CallLogCounts;
+use crate::jobs::JobStatus;
 use crate::relay::RelayReach;
 
 /// The handle. Cheap to clone.
@@ -274,6 +275,8 @@ pub struct Health {
     pub unreadable: Vec<UnreadableRow>,
     /// What became of call records.
     pub call_records: CallLogCounts,
+    /// How each job fares.
+    pub jobs: Vec<JobStatus>,
     /// Tools in the catalog.
     pub tools: u64,
     /// Calls that wait for an upstream.

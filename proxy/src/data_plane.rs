@@ -6,6 +6,7 @@
 //! takes no longer with dead ones.
 
 mod control;
+mod metrics;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -17,6 +18,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use sql::model::{Settings, SyncSwitches, Upstream, UpstreamId, UpstreamInfo};
 use sql::{Store, StoreError, api_keys, upstreams};
 use tokio::sync::{mpsc, watch};
@@ -50,6 +52,7 @@ use crate::downstream::tasks::ids::TaskIds;
 use crate::downstream::tasks::status::TaskStatus;
 use crate::downstream::websocket::Websocket;
 use crate::http_bridge::McpService;
+use crate::jobs::{Job, Jobs};
 use crate::relay::{PeerService, Relay, RelayOptions};
 use crate::sync::Syncs;
 use crate::tasks::Tasks;
@@ -68,9 +71,6 @@ const LAST_USED_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often keys are looked through for expired ones: a stream outlives its key by no more than this.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How often the state of expired sessions is dropped.
-const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 
 /// What the data plane is started with.
 pub struct Options {
@@ -122,6 +122,7 @@ struct Parts {
     streams: CallsInFlight,
     parking: Parking,
     call_log: CallLog,
+    jobs: Jobs,
     settings: watch::Receiver<Arc<Settings>>,
     tasks: Tasks,
     draining: CancellationToken,
@@ -198,7 +199,8 @@ impl DataPlane {
                 upstreams.degraded().clone(),
                 replica,
             ),
-            call_log: CallLog::new(store.clone()),
+            call_log: CallLog::new(store.clone(), settings.clone()),
+            jobs: Jobs::new(store.clone()),
             store,
             cache,
             published,
@@ -224,8 +226,7 @@ impl DataPlane {
         tasks.spawn("use of quotas", Arc::clone(&parts).write_usage_regularly());
         tasks.spawn("expired keys", Arc::clone(&parts).end_expired_keys());
         tasks.spawn("streamless sessions", updates.sweep(tasks.stopping().clone()));
-        tasks.spawn("expired sessions", Arc::clone(&parts).sweep_sessions());
-        parts.call_log.run(&tasks, parts.settings.clone());
+        parts.call_log.run(&tasks);
         Ok(Self(parts))
     }
 
@@ -303,6 +304,27 @@ impl DataPlane {
         Control::new(Arc::clone(&self.0) as Arc<dyn crate::control::ControlPlane>)
     }
 
+    /// Does a job, if no other replica does it. One that runs already isn't begun again.
+    pub async fn run_job(&self, job: Job) {
+        let parts = &self.0;
+        let work: BoxFuture<'_, Result<(), StoreError>> = match job {
+            Job::Sync => Box::pin(async {
+                parts.request_syncs();
+                Ok(())
+            }),
+            Job::CallRecords => Box::pin(parts.call_log.drop_old_records()),
+            Job::Partitions => Box::pin(parts.call_log.tend_partitions()),
+            Job::Rollups => Box::pin(parts.call_log.prune_rollups()),
+            Job::Sessions => {
+                // What lies in memory is each replica's own affair.
+                parts.session_log.forget_expired();
+                Box::pin(parts.session_log.sweep())
+            }
+            Job::KeyUsage => Box::pin(parts.sweep_usage()),
+        };
+        parts.jobs.run(job, work).await;
+    }
+
     /// Ends streams and connections, stops children, writes what is not yet written.
     pub async fn shutdown(&self) {
         self.0.tasks.stopping().cancel();
@@ -373,6 +395,13 @@ impl Parts {
         }
         upstreams::save_info(&mut tx, info).await?;
         tx.commit().await
+    }
+
+    fn request_syncs(&self) {
+        let catalog = Arc::clone(&self.published.current().catalog);
+        for upstream in catalog.upstreams().filter(|upstream| upstream.auto_sync && upstream.enabled) {
+            self.syncs.request(upstream.id);
+        }
     }
 
     fn sync_if_automatic(&self, id: UpstreamId) {
@@ -455,23 +484,6 @@ impl Parts {
                 error = &error as &dyn std::error::Error,
                 "the last use of keys could not be written"
             );
-        }
-    }
-
-    async fn sweep_sessions(self: Arc<Self>) {
-        let stopping = self.tasks.stopping().clone();
-        let mut due = tokio::time::interval(SWEEP_INTERVAL);
-        loop {
-            tokio::select! {
-                _ = due.tick() => {}
-                () = stopping.cancelled() => return,
-            }
-            if let Err(error) = self.session_log.sweep().await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "expired sessions could not be dropped"
-                );
-            }
         }
     }
 }

@@ -37,6 +37,9 @@ use crate::context::{self, ClientContext};
 use crate::facet::{Facet, McpPath, McpTransport};
 use crate::guard::{Connections, Deadlines, Guard, HEAD_BYTES_MAX, Tls};
 use crate::http_bridge::{self, AdminService, McpRequest, McpService, Reply, ReplyBody, Via};
+use crate::metrics::page::{Kind, Page};
+use crate::metrics::process;
+use crate::metrics::requests::RequestMeters;
 use crate::refusal::Refusal;
 
 /// Bytes of a request to the control plane: a backup is the largest thing that is sent there.
@@ -97,6 +100,7 @@ struct Inner {
     connections: Connections,
     serving: Arc<OnceLock<Serving>>,
     panics: AtomicU64,
+    requests: RequestMeters,
 }
 
 /// One request and its answer, as far as the log is concerned.
@@ -123,6 +127,7 @@ impl Gateway {
             readiness: Readiness::default(),
             serving,
             panics: AtomicU64::new(0),
+            requests: RequestMeters::default(),
         }))
     }
 
@@ -146,6 +151,23 @@ impl Gateway {
     /// Requests that ended in a panic of ours.
     pub fn panics(&self) -> u64 {
         self.0.panics.load(Ordering::Relaxed)
+    }
+
+    /// Puts on the page what came in.
+    pub fn show_metrics(&self, page: &mut Page) {
+        self.0.requests.show(page);
+        page.one("mpg_panics", Kind::Counter, "Requests that ended in a panic of ours", self.panics());
+        page.one("mpg_connections", Kind::Gauge, "Connections of clients", self.0.connections.open() as u64);
+        let refused = self.0.connections.refused();
+        page.one(
+            "mpg_connections_refused",
+            Kind::Counter,
+            "Connections for which there was no room",
+            refused,
+        );
+        let is_ready = self.0.readiness.phase() == Phase::Ready;
+        page.one("mpg_ready", Kind::Gauge, "Whether traffic should be sent here", is_ready.into());
+        process::show(page);
     }
 
     /// This gateway as Pingora's HTTP application, behind its guard: what a listening service runs.
@@ -327,9 +349,11 @@ impl ProxyHttp for Gateway {
             let head = session.req_header();
             (&head.method, head.uri.path()) // Never the query: it may hold a key.
         };
-        if matches!(Facet::of(path), Facet::Health | Facet::Ready) {
+        let facet = Facet::of(path);
+        if matches!(facet, Facet::Health | Facet::Ready) {
             return; // Asked every few seconds, by machines.
         }
+        self.0.requests.count(facet, method, exchange.status, exchange.refusal);
         tracing::info!(
             request.id = %exchange.request_id,
             client.address = exchange.client.as_ref().ok().map(tracing::field::display),

@@ -3,7 +3,8 @@
 //! Reading order: [`gateway`] takes a request from the listener and names every step it passes;
 //! [`access`] holds the checks; [`wire`] is JSON-RPC on bytes; [`downstream`] speaks to clients;
 //! [`catalog`] says what a caller sees; [`upstream`] speaks to MCP servers; [`bridge`] joins two
-//! eras of the protocol; [`sync`] keeps the lists; [`call_log`] keeps what became of calls; [`cache`] is what
+//! eras of the protocol; [`sync`] keeps the lists; [`call_log`] keeps what became of calls, [`jobs`] is done on a schedule and
+//! [`metrics`] is what all of it counts; [`cache`] is what
 //! replicas share beside the database, and [`relay`] how one hands to another what is the other's; [`control`] is
 //! what the control plane may ask; [`connect`] is the other end: a gateway as a stdio server, for clients that
 //! only start commands.
@@ -39,6 +40,10 @@ pub mod cache;
 pub mod relay;
 
 pub mod call_log;
+
+pub mod jobs;
+
+pub mod metrics;
 
 pub mod connect;
 

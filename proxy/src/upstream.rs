@@ -22,6 +22,8 @@ pub(crate) mod breaker;
 
 pub(crate) mod dial;
 
+pub(crate) mod http1;
+
 pub(crate) mod pool;
 
 pub(crate) mod target;
@@ -149,7 +151,7 @@ impl Upstreams {
     /// None yet: [`Upstreams::apply`] brings them.
     pub fn new(deps: UpstreamDeps) -> Self {
         let connect_timeout = connect_timeout(&deps.settings, &deps.tasks);
-        let pool = Pool::new(Dialler::new(deps.egress, connect_timeout));
+        let pool = Pool::new(Dialler::new(deps.egress, connect_timeout), deps.tasks.clone());
         let transports = Arc::new(Transports { pool, launcher: deps.launcher });
         let surroundings = Surroundings {
             opener: Arc::clone(&transports) as Arc<dyn Opener>,

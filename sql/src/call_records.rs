@@ -1,17 +1,20 @@
-//! The call records: written in batches, read for statistics, dropped when they are old or too many.
+//! The call records: written in batches, together with their sums, and dropped when they are old or too many.
 //!
-//! Writing a batch again changes nothing, so a writer that doesn't know whether its commit took effect
-//! repeats it. How many records there are is kept beside them, month by month.
+//! A writer that doesn't know whether its commit took effect repeats the batch by [`insert_again`], which adds
+//! only what isn't there. How many records there are is kept beside them, month by month.
 
+mod page;
 mod partitions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
+pub use self::page::{COUNTED_MAX, page};
 pub use self::partitions::tend;
 use crate::db::{Cell, Dialect, Row, cells};
 use crate::error::StoreError;
 use crate::model::call_record::{CallRecord, CallRecordId};
 use crate::model::time::Timestamp;
+use crate::rollups;
 use crate::tx::Tx;
 
 const TABLE: &str = "call_records";
@@ -29,6 +32,9 @@ const RECORDS_MAX: (u64, u64) = (2_000_000, 200_000_000);
 
 /// How many records are deleted in one transaction: it holds up other writers of SQLite.
 const DELETED_AT_ONCE: u64 = 10_000;
+
+/// Records looked for in one statement: a few hundred parameters, which either database takes.
+const SOUGHT_AT_ONCE: usize = 200;
 
 /// What is kept: nothing older, and no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +56,8 @@ pub struct Dropped {
     pub more: bool,
 }
 
-/// Writes records; those that are there already are passed over. Names that are too long are cut, and
-/// what no database can hold in them is replaced.
+/// Writes records that were never written, and adds them to the sums. Names that are too long are cut, and what no
+/// database can hold in them is replaced.
 pub async fn insert(tx: &mut Tx, records: &[CallRecord]) -> Result<(), StoreError> {
     let mut months: BTreeMap<Timestamp, Vec<Vec<Cell>>> = BTreeMap::new();
     for record in records {
@@ -66,7 +72,26 @@ pub async fn insert(tx: &mut Tx, records: &[CallRecord]) -> Result<(), StoreErro
             tx.execute(MONTHS, sql, cells![month, inserted]).await?;
         }
     }
-    Ok(())
+    rollups::add(tx, records).await
+}
+
+/// Writes records of which some or all may be there: those are passed over, and count once.
+pub async fn insert_again(tx: &mut Tx, records: &[CallRecord]) -> Result<(), StoreError> {
+    let mut there: HashSet<(i64, i64)> = HashSet::new();
+    for part in records.chunks(SOUGHT_AT_ONCE) {
+        // Postgres takes what stands in VALUES for texts unless it is told.
+        let values =
+            |at: usize| format!("(CAST(${} AS BIGINT), CAST(${} AS BIGINT))", 2 * at + 1, 2 * at + 2);
+        let values = (0..part.len()).map(values).collect::<Vec<_>>().join(", ");
+        let sql = format!("SELECT at, id FROM call_records WHERE (at, id) IN (VALUES {values})");
+        let keys = part.iter().flat_map(|record| cells![record.at, record.id.get()]).collect();
+        for row in tx.query(TABLE, &sql, keys).await? {
+            there.insert((row.get("at")?, row.get("id")?));
+        }
+    }
+    let is_new = |record: &&CallRecord| there.insert((record.at.millis(), record.id.get()));
+    let new: Vec<CallRecord> = records.iter().filter(is_new).cloned().collect();
+    insert(tx, &new).await
 }
 
 /// How many records there are.
@@ -157,7 +182,7 @@ fn values(record: &CallRecord) -> Vec<Cell> {
 }
 
 /// One name must not cost a batch its other records.
-fn storable(name: &str) -> String {
+pub(crate) fn storable(name: &str) -> String {
     let cut = &name[..name.floor_char_boundary(NAME_BYTES_MAX)];
     if cut.contains('\0') { cut.replace('\0', "\u{FFFD}") } else { cut.to_owned() }
 }

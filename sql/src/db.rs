@@ -17,6 +17,7 @@ pub(crate) use self::cell::{Cell, cells};
 pub(crate) use self::row::Row;
 use crate::error::StoreError;
 use crate::model::secret::Secret;
+use crate::store::PoolState;
 
 /// Rows in one INSERT of many: few different statements, so that each stays prepared, and few of them.
 const ROWS_PER_INSERT: [usize; 3] = [100, 10, 1];
@@ -95,6 +96,14 @@ impl Db {
     pub(crate) fn listen(&self, instance: String, hint: impl Fn() + Send + 'static) {
         if let Self::Postgres(postgres) = self {
             postgres.listen(instance, hint);
+        }
+    }
+
+    /// How the pool of connections fares. SQLite's are few and fixed.
+    pub(crate) fn pool(&self) -> Option<PoolState> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(postgres) => Some(postgres.pool()),
         }
     }
 

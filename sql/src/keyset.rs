@@ -96,12 +96,31 @@ pub(crate) async fn page<T>(
     tx: &mut Tx,
     listing: &Listing,
     request: &PageRequest,
+    filter: Filter,
+    read: impl Fn(&Row) -> Result<T, StoreError>,
+) -> Result<Page<T>, StoreError> {
+    page_counted(tx, listing, request, filter, read, u32::MAX).await
+}
+
+/// [`page`] of a table that is too long to be counted: the total stops at `counted_max`.
+pub(crate) async fn page_counted<T>(
+    tx: &mut Tx,
+    listing: &Listing,
+    request: &PageRequest,
     mut filter: Filter,
     read: impl Fn(&Row) -> Result<T, StoreError>,
+    counted_max: u32,
 ) -> Result<Page<T>, StoreError> {
     let (sort, descending) = listing.sort(request.sort.as_deref())?;
     filter.search(listing.searched, request.search.as_deref());
-    let count = format!("SELECT COUNT(*) AS total FROM {} WHERE {}", listing.table, filter.sql());
+    let (table, conditions) = (listing.table, filter.sql());
+    let count = if counted_max == u32::MAX {
+        format!("SELECT COUNT(*) AS total FROM {table} WHERE {conditions}")
+    } else {
+        format!(
+            "SELECT COUNT(*) AS total FROM (SELECT 1 AS one FROM {table} WHERE {conditions} LIMIT {counted_max}) AS counted"
+        )
+    };
     let total = tx.query_one(listing.table, &count, filter.cells.clone()).await?.get("total")?;
 
     let sort_word = format!("{}{}", if descending { "-" } else { "" }, sort.name);

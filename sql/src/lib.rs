@@ -17,9 +17,11 @@ pub mod key_usage;
 pub mod lists;
 pub mod names;
 pub mod oauth;
+pub mod rollups;
 pub mod rules;
 pub mod sessions;
 pub mod settings;
+pub mod statistics;
 pub mod upstreams;
 
 pub mod changes;
@@ -38,7 +40,7 @@ pub use self::clock::Clock;
 pub use self::db::Database;
 pub use self::error::StoreError;
 pub use self::seal::{KeyError, MasterKey, Place, Sealer, Warning};
-pub use self::store::{Store, StoreOptions};
+pub use self::store::{PoolState, Store, StoreOptions};
 pub use self::tx::{Tx, UnreadableRow};
 
 #[cfg(test)]

@@ -58,6 +58,18 @@ pub async fn names_of_upstream(tx: &mut Tx, id: UpstreamId, kind: Kind) -> Resul
     rows.iter().map(named).collect()
 }
 
+/// The id of what an upstream exposes under a name.
+pub async fn id_of(
+    tx: &mut Tx,
+    upstream_id: UpstreamId,
+    kind: Kind,
+    exposed_name: &str,
+) -> Result<Option<DefinitionId>, StoreError> {
+    let sql = "SELECT id FROM definitions WHERE upstream_id = $1 AND kind = $2 AND exposed_name = $3";
+    let row = tx.query_opt(TABLE, sql, cells![upstream_id, kind.as_str(), exposed_name]).await?;
+    row.map(|row| row.get("id")).transpose()
+}
+
 /// Every list of a kind, of every upstream.
 pub async fn of_kind(tx: &mut Tx, kind: Kind) -> Result<Vec<Definition>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM definitions WHERE kind = $1 ORDER BY upstream_id, position, id");

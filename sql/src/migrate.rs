@@ -40,6 +40,11 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/sqlite/0005_quotas.sql"),
         postgres: include_str!("../migrations/postgres/0005_quotas.sql"),
     },
+    Migration {
+        name: "0006_statistics",
+        sqlite: include_str!("../migrations/sqlite/0006_statistics.sql"),
+        postgres: include_str!("../migrations/postgres/0006_statistics.sql"),
+    },
 ];
 
 impl Migration {

@@ -10,8 +10,10 @@ pub mod definition;
 pub mod field_error;
 pub mod ids;
 pub mod key_usage;
+pub mod latencies;
 pub mod oauth;
 pub mod page;
+pub mod rollup;
 pub mod rule;
 pub mod secret;
 pub mod session;
@@ -28,8 +30,10 @@ pub use self::definition::{Claim, Definition, Era, Finding, Kind, ListDiff, List
 pub use self::field_error::FieldError;
 pub use self::ids::{AdminUserId, ApiKeyId, AuditEventId, DefinitionId, RuleId, TokenId, UpstreamId};
 pub use self::key_usage::{KeyUsage, QuotaSpan};
+pub use self::latencies::Latencies;
 pub use self::oauth::{OAuthAuthorization, OAuthClient, OAuthGrant};
 pub use self::page::{Page, PageRequest};
+pub use self::rollup::{Rollup, RollupSpan, Tally};
 pub use self::rule::{
     AliasRule, DamagedRule, FilterAction, FilterRule, MatchOn, OwnerKind, OwnerRules, RuleKind, RuleKinds,
     RuleOwner,

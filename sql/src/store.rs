@@ -42,6 +42,17 @@ struct Inner {
     context: Arc<Context>,
 }
 
+/// How a pool of connections fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolState {
+    /// Connections that are open.
+    pub open: u64,
+    /// Those of them that nobody uses.
+    pub idle: u64,
+    /// Who waits for one.
+    pub waiting: u64,
+}
+
 impl Store {
     /// Connects, migrates, and checks that the master key is the one of this database.
     pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
@@ -113,6 +124,11 @@ impl Store {
         let mut tx = self.read().await?;
         tx.query_one("revision", "SELECT value FROM revision WHERE id = 1", cells![]).await?;
         tx.commit().await
+    }
+
+    /// How the pool of connections fares; `None` where there is none.
+    pub fn pool(&self) -> Option<PoolState> {
+        self.0.db.pool()
     }
 
     /// Closes every connection and waits until they are closed. Transactions that are under way finish first.

@@ -56,6 +56,7 @@ impl Config {
             ("MPG_REDIS_ADDR", self.redis.as_ref().map(ToString::to_string)),
             ("MPG_REDIS_PASSWORD", masked(self.origins.contains_key("MPG_REDIS_PASSWORD"))),
             ("MPG_REDIS_TLS", self.redis.as_ref().map(|redis| redis.is_tls().to_string())),
+            ("MPG_METRICS_ADDR", self.metrics.as_ref().map(ToString::to_string)),
             ("MPG_PEER_ADDR", self.peer.as_ref().map(ToString::to_string)),
             ("MPG_TRUSTED_PROXIES", list(&self.trusted_proxies)),
             ("MPG_ALLOWED_HOSTS", allowed(&self.allowed_hosts)),

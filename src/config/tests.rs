@@ -140,7 +140,7 @@ fn each_bad_value_is_one_line_that_names_the_variable_and_not_the_value() {
         ("MPG_REDIS_TLS", "", "given but empty; give a value or remove it"),
         ("MPG_TLS_KEY_FILE", "canary", "only a secret may come from a file; set MPG_TLS_KEY"),
         ("MPG_KEY", "canary", "only `connect` reads it"),
-        ("MPG_METRICS_ADDR", "canary", "not supported yet"),
+        ("MPG_METRICS_ADDR", "canary", "not an address and port like 127.0.0.1:9100"),
         ("MPG_PEER_ADDR", "canary:9090", "not an address and port like 10.0.0.5:9090 or 0.0.0.0:9090"),
         ("MPG_PEER_ADDR", "10.0.0.5:0", "not an address and port like 10.0.0.5:9090 or 0.0.0.0:9090"),
         ("MPG_LISTN", "canary", "unknown variable; did you mean MPG_LISTEN?"),

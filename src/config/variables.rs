@@ -26,6 +26,7 @@ const VARIABLES: &[(&str, Kind)] = &[
     ("MPG_LISTEN", Kind::Plain),
     ("MPG_LOG", Kind::Plain),
     ("MPG_LOG_FORMAT", Kind::Plain),
+    ("MPG_METRICS_ADDR", Kind::Plain),
     ("MPG_PEER_ADDR", Kind::Plain),
     ("MPG_PG_DSN", Kind::Secret),
     ("MPG_PUBLIC_URL", Kind::Plain),
@@ -40,10 +41,6 @@ const VARIABLES: &[(&str, Kind)] = &[
     ("MPG_TLS_KEY", Kind::Plain),
     ("MPG_TRUSTED_PROXIES", Kind::Plain),
 ];
-
-/// Known, but of a later release: ignoring one would leave an operator believing in a protection
-/// that isn't there.
-const NOT_YET_SUPPORTED: &[&str] = &["MPG_METRICS_ADDR"];
 
 /// Those of `connect`, which stands on another machine than the gateway: it reads these and no other.
 const CONNECT_VARIABLES: &[(&str, Kind)] =
@@ -161,9 +158,7 @@ impl<'a> Reader<'a> {
     pub(super) fn new(environment: &'a Environment, flags: &'a Flags) -> Self {
         let mut reader = Self { environment, flags, origins: BTreeMap::new(), problems: Vec::new() };
         for name in environment.own_names() {
-            if NOT_YET_SUPPORTED.contains(&name.as_str()) {
-                reader.problem(&name, "not supported yet");
-            } else if is_of(CONNECT_VARIABLES, &name) && !is_known(&name) {
+            if is_of(CONNECT_VARIABLES, &name) && !is_known(&name) {
                 reader.problem(&name, "only `connect` reads it");
             } else if !name.starts_with(SETTING_PREFIX) && !is_known(&name) {
                 reader.problem(&name, unknown(&name, VARIABLES));
@@ -176,8 +171,7 @@ impl<'a> Reader<'a> {
     pub(super) fn for_connect(environment: &'a Environment, flags: &'a Flags) -> Self {
         let mut reader = Self { environment, flags, origins: BTreeMap::new(), problems: Vec::new() };
         for name in environment.own_names() {
-            let is_a_gateways =
-                is_known(&name) || name.starts_with(SETTING_PREFIX) || NOT_YET_SUPPORTED.contains(&&*name);
+            let is_a_gateways = is_known(&name) || name.starts_with(SETTING_PREFIX);
             if !is_of(CONNECT_VARIABLES, &name) && !is_a_gateways {
                 reader.problem(&name, unknown(&name, CONNECT_VARIABLES));
             }

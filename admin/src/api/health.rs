@@ -6,12 +6,14 @@ use axum::Json;
 use axum::extract::State;
 use proxy::bridge::degraded::Reason;
 use proxy::cache::CacheHealth;
+use proxy::jobs::{JobOutcome, JobStatus};
 use proxy::relay::RelayReach;
 use serde::Serialize;
 use sql::model::Timestamp;
 use utoipa::ToSchema;
 
 use crate::App;
+use crate::doc;
 use crate::extract::Admin;
 
 /// Unreadable rows in one answer: whoever has more has a backup to look for.
@@ -43,6 +45,8 @@ pub(crate) struct HealthView {
     unreadable: Vec<UnreadableView>,
     /// What became of the records of calls, since this process started.
     call_records: CallRecordsView,
+    /// What is done on a schedule, and when it was due last.
+    jobs: Vec<JobView>,
     /// Upstreams by the state of their connection.
     upstreams: BTreeMap<String, u64>,
     /// Tools in the catalog.
@@ -112,6 +116,33 @@ pub(crate) struct CallRecordsView {
     surplus: u64,
 }
 
+/// A job: something that is done on a schedule, by one replica for all.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct JobView {
+    /// Which.
+    job: &'static str,
+    /// When it was due last; null: never since this process started.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_run_at: Option<Timestamp>,
+    /// What came of it then: `done` here, `elsewhere` (another replica has it), `failed`.
+    #[schema(schema_with = doc::job_outcome)]
+    last_outcome: Option<JobOutcome>,
+    /// How long that took, in milliseconds.
+    last_ms: u64,
+    /// How often it was done here, since this process started.
+    done: u64,
+    /// How often it failed here, since this process started.
+    failed: u64,
+}
+
+impl From<JobStatus> for JobView {
+    fn from(status: JobStatus) -> Self {
+        let JobStatus { job, last_run_at, last_outcome, last_ms, done, failed } = status;
+        Self { job: job.as_str(), last_run_at, last_outcome, last_ms, done, failed }
+    }
+}
+
 /// Read how the gateway fares
 #[utoipa::path(get, path = "/api/admin/health", tag = "health", responses((status = 200, body = HealthView)))]
 pub(crate) async fn health(_admin: Admin, State(app): State<App>) -> Json<HealthView> {
@@ -147,6 +178,7 @@ pub(crate) async fn health(_admin: Admin, State(app): State<App>) -> Json<Health
             lost: records.lost,
             surplus: records.surplus,
         },
+        jobs: data_plane.jobs.into_iter().map(JobView::from).collect(),
         upstreams,
         tools: data_plane.tools,
         calls_in_flight: data_plane.calls_in_flight,
@@ -174,6 +206,11 @@ mod tests {
         assert_eq!((answer.status, &answer.json["status"]), (200, &json!("ok")));
         assert_eq!(answer.json["upstreams"], json!({"unavailable": 1}));
         assert_eq!(answer.json["store"], true);
+        let job = json!({
+            "job": "rollups", "lastRunAt": "1970-01-01T00:00:00.000Z", "lastOutcome": "done", "lastMs": 12,
+            "done": 3, "failed": 0
+        });
+        assert_eq!(answer.json["jobs"], json!([job]));
         assert_eq!(answer.json["redis"], json!(null));
         assert_eq!(answer.json["relay"], "here");
     }

@@ -4,14 +4,16 @@
 //! headers. It is looked up by its SHA-256, so nothing secret is compared byte by byte, and every way
 //! in which it can be wrong gets the same answer.
 
-use http::header::AUTHORIZATION;
+use std::borrow::Cow;
+
+use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderMap, Uri};
 use sql::model::{PlaintextKey, Timestamp};
 
 use super::{Caller, Keys};
 use crate::refusal::Refusal;
 
-const X_API_KEY: &str = "x-api-key";
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const QUERY_PARAMETER: &str = "api_key";
 
 /// The caller whose key a request shows.
@@ -23,14 +25,13 @@ pub fn authenticate(uri: &Uri, headers: &HeaderMap, keys: &Keys, now: Timestamp)
 
 /// The one key that a request shows. The same key in two places is one key; a header that stands twice
 /// is none, because which of the two a proxy in front looked at isn't known.
-fn shown_key(uri: &Uri, headers: &HeaderMap) -> Result<String, Refusal> {
-    let mut shown: Option<String> = None;
+fn shown_key<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Cow<'a, str>, Refusal> {
+    let mut shown: Option<Cow<'_, str>> = None;
     let in_query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
         .filter(|(name, _)| name == QUERY_PARAMETER)
-        .map(|(_, value)| value.into_owned());
-    for key in
-        bearer(headers)?.into_iter().chain(single(headers, X_API_KEY)?.map(str::to_owned)).chain(in_query)
-    {
+        .map(|(_, value)| value);
+    let in_headers = bearer(headers)?.into_iter().chain(single(headers, &X_API_KEY)?).map(Cow::Borrowed);
+    for key in in_headers.chain(in_query) {
         match &shown {
             Some(other) if *other != key => return Err(Refusal::AmbiguousKey),
             _ => shown = Some(key),
@@ -39,17 +40,17 @@ fn shown_key(uri: &Uri, headers: &HeaderMap) -> Result<String, Refusal> {
     shown.ok_or(Refusal::MissingKey)
 }
 
-fn bearer(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
-    let Some(value) = single(headers, AUTHORIZATION.as_str())? else { return Ok(None) };
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let Some(value) = single(headers, &AUTHORIZATION)? else { return Ok(None) };
     match value.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(token.trim().to_owned())),
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(token.trim())),
         // Another scheme is for somebody else, such as a proxy in front of us.
         Some(_) => Ok(None),
         None => Err(Refusal::UnknownKey),
     }
 }
 
-fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Refusal> {
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
@@ -92,7 +93,7 @@ mod tests {
         }
 
         fn x_api_key(&self) -> (&'static str, String) {
-            (X_API_KEY, self.secret.clone())
+            ("x-api-key", self.secret.clone())
         }
     }
 
@@ -137,7 +138,7 @@ mod tests {
         assert_eq!(scene.authenticate("/mcp", &twice), Err(Refusal::AmbiguousKey));
         let twice = [scene.x_api_key(), scene.x_api_key()];
         assert_eq!(scene.authenticate("/mcp", &twice), Err(Refusal::AmbiguousKey));
-        let different = [scene.bearer(), (X_API_KEY, other.clone())];
+        let different = [scene.bearer(), ("x-api-key", other.clone())];
         assert_eq!(scene.authenticate("/mcp", &different), Err(Refusal::AmbiguousKey));
         let uri = format!("/mcp?api_key={other}");
         assert_eq!(scene.authenticate(&uri, &[scene.bearer()]), Err(Refusal::AmbiguousKey));

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::CallLog;
 use crate::catalog::Item;
+use crate::metrics::calls::OpenMeters;
 use crate::upstream::call::{Answer, CallError};
 
 /// The largest result that is looked through for `isError`: a tool that fails says so in few words.
@@ -75,6 +76,12 @@ pub(super) struct Ended {
 }
 
 impl Ended {
+    /// Counts the call.
+    pub(super) fn meter(&self, meters: &mut OpenMeters<'_>) {
+        let bytes = (self.begun.bytes_in as u64, self.bytes_out as u64);
+        meters.count(self.item.upstream.id, self.outcome, self.latency_us, bytes);
+    }
+
     pub(super) fn into_record(self, id: CallRecordId) -> CallRecord {
         let Self { item, method, begun, at, latency_us, outcome, bytes_out } = self;
         CallRecord {

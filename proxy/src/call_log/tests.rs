@@ -4,6 +4,7 @@ use sql::clock::Clock;
 use sql::model::settings::Mode;
 use sql::model::{ApiKeyId, CallMethod, CallOutcome, CallRecord, CallTransport, Era, KeyMode, Kind};
 use sql::seal::MasterKey;
+use sql::statistics::{self, Cover, StatisticsFilter};
 use sql::{Database, StoreOptions, call_records};
 
 use super::*;
@@ -16,6 +17,10 @@ async fn store(database: Database) -> Store {
     Store::open(StoreOptions { database, master_key, clock: Clock::manual(NOW), start_timeout })
         .await
         .unwrap()
+}
+
+fn log(store: &Store) -> CallLog {
+    CallLog::new(store.clone(), watch::channel(Arc::new(Settings::default())).1)
 }
 
 fn item() -> Arc<Item> {
@@ -37,10 +42,20 @@ async fn newest(store: &Store) -> Vec<CallRecord> {
     call_records::newest(&mut store.read().await.unwrap(), 100_000).await.unwrap()
 }
 
+/// The calls that there are sums of.
+async fn calls(store: &Store) -> u64 {
+    let (from, to) = (NOW.minus(Duration::from_hours(1)), NOW.plus(Duration::from_hours(1)));
+    let mut calls = 0;
+    let (cover, any) = (Cover::of(from, to, NOW), StatisticsFilter::default());
+    let mut tx = store.read().await.unwrap();
+    statistics::each(&mut tx, &cover, &any, |sum| calls += sum.tally.calls).await.unwrap();
+    calls
+}
+
 #[tokio::test]
 async fn a_call_leaves_its_record() {
     let store = store(Database::SqliteMemory).await;
-    let (log, item) = (CallLog::new(store.clone()), item());
+    let (log, item) = (log(&store), item());
     end(begin(&log, &item));
     drop(begin(&log, &item));
     log.flush().await;
@@ -57,12 +72,13 @@ async fn a_call_leaves_its_record() {
 #[tokio::test]
 async fn a_full_queue_loses_records_and_counts_them() {
     let store = store(Database::SqliteMemory).await;
-    let (log, item) = (CallLog::new(store.clone()), item());
+    let (log, item) = (log(&store), item());
     for _ in 0..QUEUE_MAX + 3 {
         end(begin(&log, &item));
     }
     assert_eq!(log.counts().lost, 3);
-    log.flush().await;
+    // However long it takes: what the end of the process waits for is bounded.
+    assert!(log.0.writer.lock().await.write_all().await);
     assert_eq!(newest(&store).await.len(), QUEUE_MAX);
     assert_eq!(log.counts().written, QUEUE_MAX as u64);
 }
@@ -71,7 +87,7 @@ async fn a_full_queue_loses_records_and_counts_them() {
 #[tokio::test]
 async fn without_the_store_records_are_kept_up_to_a_bound() {
     let store = store(Database::SqliteMemory).await;
-    let (log, item) = (CallLog::new(store.clone()), item());
+    let (log, item) = (log(&store), item());
     store.close().await;
     let mut ended = 0;
     while ended < writer::BUFFER_MAX + 5_000 {
@@ -92,7 +108,7 @@ async fn without_the_store_records_are_kept_up_to_a_bound() {
 async fn what_was_kept_is_written_when_the_store_is_back() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(Database::Sqlite { path: folder.path().join("gateway.db") }).await;
-    let (log, item) = (CallLog::new(store.clone()), item());
+    let (log, item) = (log(&store), item());
     end(begin(&log, &item));
     let writing = store.begin().await.unwrap();
     // Dropped in the middle, as at the end of the tasks: the batch is put back.
@@ -107,27 +123,58 @@ async fn what_was_kept_is_written_when_the_store_is_back() {
 }
 
 #[tokio::test]
-async fn one_replica_drops_what_is_too_much() {
+async fn what_is_too_much_or_too_old_is_dropped() {
     let store = store(Database::SqliteMemory).await;
-    let (log, item) = (CallLog::new(store.clone()), item());
+    let mut settings = Settings::default();
+    settings.statistics.records_max = Some(5);
+    let settings = watch::Sender::new(Arc::new(settings));
+    let (log, item) = (CallLog::new(store.clone(), settings.subscribe()), item());
     for _ in 0..20 {
         end(begin(&log, &item));
     }
     log.flush().await;
-    let mut settings = Settings::default();
-    settings.statistics.records_max = Some(5);
-    let settings = watch::Sender::new(Arc::new(settings));
-    let retention = || Retention::new(store.clone(), settings.subscribe(), Arc::clone(&log.0.counts));
-    let (mut one, mut two) = (retention(), retention());
-    one.round().await.unwrap();
+    log.drop_old_records().await.unwrap();
     assert_eq!((newest(&store).await.len(), log.counts().surplus), (5, 15));
-    for _ in 0..4 {
+    log.prune_rollups().await.unwrap();
+    assert_eq!(calls(&store).await, 20, "sums are of all calls that there were");
+    store.clock().advance(Duration::from_hours(24 * 91));
+    log.drop_old_records().await.unwrap();
+    log.prune_rollups().await.unwrap();
+    store.clock().set_back(Duration::from_hours(24 * 91));
+    assert_eq!((newest(&store).await.len(), calls(&store).await), (0, 0));
+}
+
+#[tokio::test]
+async fn calls_are_metered_and_not_recorded_where_statistics_are_off() {
+    let store = store(Database::SqliteMemory).await;
+    let mut off = Settings::default();
+    off.statistics.enabled = false;
+    let settings = watch::Sender::new(Arc::new(off));
+    let (log, item) = (CallLog::new(store.clone(), settings.subscribe()), item());
+    let metered = || log.meters().open().total(item.upstream.id);
+    end(begin(&log, &item));
+    log.flush().await;
+    assert_eq!((newest(&store).await.len(), calls(&store).await, metered()), (0, 0, 1));
+    assert_eq!(log.counts(), CallLogCounts::default(), "nothing was lost");
+    settings.send_replace(Arc::new(Settings::default()));
+    end(begin(&log, &item));
+    log.flush().await;
+    assert_eq!((newest(&store).await.len(), calls(&store).await, metered()), (1, 1, 2));
+}
+
+/// A write that was cut off is repeated: records and sums have it once.
+#[tokio::test]
+async fn a_write_that_is_repeated_counts_once() {
+    let store = store(Database::SqliteMemory).await;
+    let (log, item) = (log(&store), item());
+    for _ in 0..3 {
         end(begin(&log, &item));
     }
     log.flush().await;
-    two.round().await.unwrap();
-    assert_eq!(newest(&store).await.len(), 9, "the other replica has the lease");
-    store.clock().advance(Duration::from_hours(24 * 91));
-    two.round().await.unwrap();
-    assert_eq!(newest(&store).await.len(), 0, "the lease is over, and so is their time");
+    let written = newest(&store).await;
+    // As after a commit whose answer was lost.
+    log.0.writer.lock().await.take_back(written);
+    end(begin(&log, &item));
+    log.flush().await;
+    assert_eq!((newest(&store).await.len(), calls(&store).await), (4, 4));
 }

@@ -4,14 +4,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use sql::model::{CallRecord, CallRecordId};
+use sql::model::{CallRecord, CallRecordId, Settings};
 use sql::{Store, StoreError, call_records};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::interval;
 use uuid::Uuid;
 
 use super::recording::Ended;
 use super::{Counts, WRITE_INTERVAL};
+use crate::metrics::calls::CallMeters;
 
 /// Records in one transaction. One of this size takes SQLite some milliseconds, in which nobody else writes.
 const BATCH_MAX: usize = 1_000;
@@ -27,23 +28,49 @@ pub(super) struct Writer {
     /// What is being written. It stays until the store has said that it took it: a write whose outcome
     /// isn't known is repeated, and the same ids make it count once.
     in_hand: Vec<CallRecord>,
+    /// Whether what is in hand may have been written already.
+    is_repeated: bool,
     next_id: i64,
     counts: Arc<Counts>,
+    meters: CallMeters,
+    settings: watch::Receiver<Arc<Settings>>,
     /// Whether the last write failed; it is said once.
     is_away: bool,
 }
 
 impl Writer {
-    pub(super) fn new(store: Store, ended: mpsc::Receiver<Ended>, counts: Arc<Counts>) -> Self {
+    pub(super) fn new(
+        store: Store,
+        ended: mpsc::Receiver<Ended>,
+        counts: Arc<Counts>,
+        meters: CallMeters,
+        settings: watch::Receiver<Arc<Settings>>,
+    ) -> Self {
         // A random start, so that two processes don't give one id to two calls of one millisecond.
         let (_, start) = Uuid::now_v7().as_u64_pair();
         let (buffer, in_hand) = (VecDeque::new(), Vec::new());
         let next_id = i64::try_from(start >> 1).unwrap_or_default();
-        Self { store, ended, buffer, in_hand, next_id, counts, is_away: false }
+        let (is_repeated, is_away) = (false, false);
+        Self { store, ended, buffer, in_hand, is_repeated, next_id, counts, meters, settings, is_away }
     }
 
     /// Writes what has come, batch by batch. False: the store doesn't take it, and something is left.
     pub(super) async fn write_all(&mut self) -> bool {
+        while !self.is_empty() {
+            if !self.write_due().await {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn is_empty(&self) -> bool {
+        self.in_hand.is_empty() && self.buffer.is_empty() && self.ended.is_empty()
+    }
+
+    /// The same, but for what comes while it writes: that makes a batch of its own when the next is due, rather
+    /// than a transaction for every few calls.
+    pub(super) async fn write_due(&mut self) -> bool {
         loop {
             self.take_queued();
             if self.in_hand.is_empty() {
@@ -53,6 +80,7 @@ impl Writer {
                     *next_id = next_id.wrapping_add(1);
                     ended.into_record(CallRecordId::from_i64(*next_id))
                 }));
+                self.is_repeated = false;
             }
             self.show_buffered();
             if self.in_hand.is_empty() {
@@ -61,14 +89,19 @@ impl Writer {
             if !self.write_in_hand().await {
                 return false;
             }
+            if self.buffer.len() < BATCH_MAX {
+                return true;
+            }
         }
     }
 
     /// Writes the batch, and takes what comes meanwhile out of the queue. False: it is to be tried again.
     async fn write_in_hand(&mut self) -> bool {
         let in_hand = std::mem::take(&mut self.in_hand);
+        // Set before the attempt: one that is dropped halfway may have taken effect.
+        let is_repeated = std::mem::replace(&mut self.is_repeated, true);
         let mut guard = InHand { writer: self, batch: in_hand };
-        let written = guard.write().await;
+        let written = if is_repeated { guard.write_again().await } else { guard.write().await };
         let count = guard.batch.len() as u64;
         match written {
             Ok(()) => {
@@ -103,9 +136,22 @@ impl Writer {
         }
     }
 
-    /// What is beyond the bound is lost, the oldest first.
+    /// Puts in hand what may have been written.
+    #[cfg(test)]
+    pub(super) fn take_back(&mut self, batch: Vec<CallRecord>) {
+        (self.in_hand, self.is_repeated) = (batch, true);
+    }
+
+    /// Meters what came. What is beyond the bound is lost, the oldest first; where calls aren't recorded, nothing
+    /// is kept.
     fn take_queued(&mut self) {
+        let is_recording = self.settings.borrow().statistics.enabled;
+        let mut meters = self.meters.open();
         while let Ok(ended) = self.ended.try_recv() {
+            ended.meter(&mut meters);
+            if !is_recording {
+                continue;
+            }
             if self.buffer.len() >= BUFFER_MAX {
                 self.buffer.pop_front();
                 self.counts.lost.fetch_add(1, Ordering::Relaxed);
@@ -128,27 +174,42 @@ struct InHand<'a> {
 
 impl InHand<'_> {
     async fn write(&mut self) -> Result<(), StoreError> {
-        let mut due = interval(WRITE_INTERVAL);
         let store = self.writer.store.clone();
-        let batch = &self.batch;
-        let write = async {
+        let write = async |batch: &[CallRecord]| {
             let mut tx = store.begin().await?;
             call_records::insert(&mut tx, batch).await?;
             tx.commit().await
         };
-        tokio::pin!(write);
-        loop {
-            tokio::select! {
-                biased;
-                written = &mut write => return written,
-                // A store that hangs must not let the queue run full.
-                _ = due.tick() => {
-                    self.writer.take_queued();
-                    self.writer.counts.buffered.store(
-                        (self.writer.buffer.len() + batch.len()) as u64,
-                        Ordering::Relaxed,
-                    );
-                }
+        while_queue_is_emptied(self.writer, &self.batch, write).await
+    }
+
+    async fn write_again(&mut self) -> Result<(), StoreError> {
+        let store = self.writer.store.clone();
+        let write = async |batch: &[CallRecord]| {
+            let mut tx = store.begin().await?;
+            call_records::insert_again(&mut tx, batch).await?;
+            tx.commit().await
+        };
+        while_queue_is_emptied(self.writer, &self.batch, write).await
+    }
+}
+
+/// Writes a batch. A store that hangs must not let the queue run full.
+async fn while_queue_is_emptied(
+    writer: &mut Writer,
+    batch: &[CallRecord],
+    write: impl AsyncFnOnce(&[CallRecord]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut due = interval(WRITE_INTERVAL);
+    let write = write(batch);
+    tokio::pin!(write);
+    loop {
+        tokio::select! {
+            biased;
+            written = &mut write => return written,
+            _ = due.tick() => {
+                writer.take_queued();
+                writer.counts.buffered.store((writer.buffer.len() + batch.len()) as u64, Ordering::Relaxed);
             }
         }
     }

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use http::Response;
-use hyper::body::Incoming;
 
 use super::trouble::Trouble;
 use crate::upstream::call::CallError;
+use crate::upstream::pool::Body;
 use crate::upstream::streamable_http::events::{Heard, Media, Position, media, next_event, whole};
 use crate::wire::sse::Reader;
 
@@ -14,13 +14,13 @@ const MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// What is still to come of a response.
 pub(super) enum Answers {
-    One(Option<Response<Incoming>>),
-    Stream { body: Incoming, reader: Reader, position: Position },
+    One(Option<Response<Body>>),
+    Stream { body: Body, reader: Reader, position: Position },
 }
 
 impl Answers {
     /// `None` if the body is neither JSON nor an event stream.
-    pub(super) fn of(response: Response<Incoming>) -> Option<Self> {
+    pub(super) fn of(response: Response<Body>) -> Option<Self> {
         match media(&response) {
             Media::Json => Some(Self::One(Some(response))),
             Media::Events => Some(Self::Stream {

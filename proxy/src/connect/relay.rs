@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
-use hyper::body::Incoming;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +22,7 @@ use crate::tasks::Tasks;
 use crate::upstream::backoff;
 use crate::upstream::frame::taken_back;
 use crate::upstream::link::next_id;
+use crate::upstream::pool::Body;
 use crate::wire::compose;
 use crate::wire::edit::Object;
 use crate::wire::envelope::{self, Message, Notification, Params, Request, ResponseBody};
@@ -177,7 +177,7 @@ impl Shared {
     /// Passes everything on that comes before the answer, and gives the answer.
     pub(super) async fn answer_of(
         &self,
-        response: Response<Incoming>,
+        response: Response<Body>,
         id: &Id,
         acknowledged: &mut bool,
     ) -> Result<Final, Trouble> {
@@ -359,7 +359,7 @@ fn lacks_mirror(request: &Request, body: &ResponseBody) -> bool {
 }
 
 /// Nobody waits for the answer to such a message, so a person is told.
-fn accepted(sent: Result<Response<Incoming>, Trouble>) {
+fn accepted(sent: Result<Response<Body>, Trouble>) {
     match sent {
         Ok(response) if response.status().is_success() => {}
         Ok(response) => {

@@ -5,18 +5,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 use http::{HeaderName, Method, Request, Response, StatusCode, Uri};
-use http_body_util::Full;
-use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::trouble::Trouble;
 use super::{ConnectError, Options};
+use crate::tasks::Tasks;
 use crate::upstream::backoff::{self, Backoff};
 use crate::upstream::call::CallError;
 use crate::upstream::dial::Dialler;
 use crate::upstream::egress::Egress;
-use crate::upstream::pool::Pool;
+use crate::upstream::pool::{Body, Pool};
 
 /// How long a message waits for a gateway that isn't there: longer than a restart takes, and shorter
 /// than a client waits for an answer.
@@ -38,7 +37,7 @@ pub(super) struct Remote {
 pub(super) type Extra = Vec<(HeaderName, HeaderValue)>;
 
 impl Remote {
-    pub(super) fn new(options: &Options) -> Result<Self, ConnectError> {
+    pub(super) fn new(options: &Options, tasks: Tasks) -> Result<Self, ConnectError> {
         let uri = options.url.as_str().parse().map_err(|_| ConnectError::Url)?;
         let agent = concat!("mcp-proxy-gateway-connect/", env!("CARGO_PKG_VERSION"));
         let mut headers = HeaderMap::new();
@@ -54,13 +53,13 @@ impl Remote {
         }
         // The user names the address: there is nobody to be kept from it.
         let (_, connect_timeout) = watch::channel(CONNECT_TIMEOUT);
-        let pool = Pool::new(Dialler::trusting_as_the_machine(Egress::Any, connect_timeout));
+        let pool = Pool::new(Dialler::trusting_as_the_machine(Egress::Any, connect_timeout), tasks);
         Ok(Self { pool, uri, headers })
     }
 
     /// Posts a message, and waits for a gateway that can't be reached or that says it is starting:
     /// nothing was carried out then.
-    pub(super) async fn post(&self, message: &Bytes, extra: &Extra) -> Result<Response<Incoming>, Trouble> {
+    pub(super) async fn post(&self, message: &Bytes, extra: &Extra) -> Result<Response<Body>, Trouble> {
         let deadline = Instant::now() + WAIT_MAX;
         let mut failures = 0;
         loop {
@@ -80,17 +79,17 @@ impl Remote {
     }
 
     /// One GET or DELETE, once.
-    pub(super) async fn ask(&self, method: Method, extra: &Extra) -> Result<Response<Incoming>, Trouble> {
+    pub(super) async fn ask(&self, method: Method, extra: &Extra) -> Result<Response<Body>, Trouble> {
         self.pool.send(self.request(method, Bytes::new(), extra)).await.map_err(|error| match error {
             CallError::Unavailable { reason } => Trouble::Unreachable(reason),
             _ => Trouble::Broken,
         })
     }
 
-    fn request(&self, method: Method, body: Bytes, extra: &Extra) -> Request<Full<Bytes>> {
+    fn request(&self, method: Method, body: Bytes, extra: &Extra) -> Request<Bytes> {
         let posts = method == Method::POST;
         let accept = if posts { "application/json, text/event-stream" } else { "text/event-stream" };
-        let mut request = Request::new(Full::new(body));
+        let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = self.uri.clone();
         let headers = request.headers_mut();

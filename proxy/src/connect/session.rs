@@ -9,7 +9,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::HeaderValue;
 use http::{Method, Response, StatusCode};
-use hyper::body::Incoming;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +17,7 @@ use super::relay::{Final, Shared};
 use super::remote::{Extra, RETRY};
 use super::trouble::Trouble;
 use crate::upstream::backoff;
+use crate::upstream::pool::Body;
 use crate::upstream::streamable_http::events::Position;
 use crate::wire::compose;
 use crate::wire::edit::Object;
@@ -104,7 +104,7 @@ impl Shared {
     pub(super) async fn post_in_session(
         self: &Arc<Self>,
         message: &Bytes,
-    ) -> Result<Response<Incoming>, Trouble> {
+    ) -> Result<Response<Body>, Trouble> {
         let Some(session) = self.sessions.current() else {
             return self.remote.post(message, &Extra::new()).await;
         };

@@ -108,6 +108,7 @@ impl ControlPlane for Parts {
             problem: self.published.problem(),
             unreadable: self.published.unreadable_rows().into_iter().map(unreadable).collect(),
             call_records: self.call_log.counts(),
+            jobs: self.jobs.statuses(),
             tools: snapshot.catalog.count(Kind::Tool) as u64,
             calls_in_flight: statuses.values().map(|status| status.calls_in_flight as u64).sum(),
             streams: self.streams.total(),

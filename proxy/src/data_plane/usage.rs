@@ -15,9 +15,6 @@ use crate::access::Keys;
 /// How often counts are written: what replicas together may pass a quota by is what comes in that time.
 const WRITE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often counts of the past are dropped.
-const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
-
 /// How long they are kept: the month before this one, whole, for whoever wonders what a key was charged.
 const KEPT: Duration = Duration::from_hours(24 * 62);
 
@@ -36,11 +33,9 @@ impl Parts {
     pub(super) async fn write_usage_regularly(self: Arc<Self>) {
         let stopping = self.tasks.stopping().clone();
         let mut write = tokio::time::interval(WRITE_INTERVAL);
-        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
         loop {
             tokio::select! {
                 _ = write.tick() => self.write_usage().await,
-                _ = sweep.tick() => self.sweep_usage().await,
                 () = stopping.cancelled() => return,
             }
         }
@@ -69,14 +64,9 @@ impl Parts {
         }
     }
 
-    async fn sweep_usage(&self) {
-        let swept = async {
-            let mut tx = self.store.begin().await?;
-            key_usage::sweep(&mut tx, self.store.clock().now().minus(KEPT)).await?;
-            tx.commit().await
-        };
-        if let Err(error) = swept.await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "old counts could not be dropped");
-        }
+    pub(super) async fn sweep_usage(&self) -> Result<(), StoreError> {
+        let mut tx = self.store.begin().await?;
+        key_usage::sweep(&mut tx, self.store.clock().now().minus(KEPT)).await?;
+        tx.commit().await
     }
 }

@@ -12,13 +12,16 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::channel::mpsc;
 use sql::model::ApiKeyId;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::bridge::degraded::Marks;
 use crate::downstream::abilities::Abilities;
+use crate::metrics::drops::{self, Queue};
 use crate::upstream::call::Answer;
 use crate::wire::meta::LogLevel;
 
@@ -106,7 +109,9 @@ pub struct Conversation {
     log_level: Option<LogLevel>,
     /// What its client can be asked, where it says so with each request.
     abilities: Option<Abilities>,
-    outbound: mpsc::Sender<Outbound>,
+    /// Bounded by whoever puts something in. Most calls never do, so an empty queue has to cost little: one of
+    /// tokio's is made with room for 32 messages.
+    outbound: mpsc::UnboundedSender<Outbound>,
     overflow: CancellationToken,
     marks: Marks,
     relay: Option<Arc<dyn Relaying>>,
@@ -114,12 +119,12 @@ pub struct Conversation {
 
 /// The client's side of the queue.
 pub struct Outbox {
-    inbound: mpsc::Receiver<Outbound>,
+    inbound: mpsc::UnboundedReceiver<Outbound>,
 }
 
 /// A new queue. `cancel` is the call's own token: an overflowing queue cancels it.
 pub fn open(owner: Owner, cancel: CancellationToken) -> (Conversation, Outbox) {
-    let (outbound, inbound) = mpsc::channel(QUEUE_MESSAGES_MAX);
+    let (outbound, inbound) = mpsc::unbounded();
     let marks = Marks::default();
     let conversation = Conversation {
         owner,
@@ -242,7 +247,12 @@ impl Conversation {
     }
 
     fn push(&self, message: Outbound) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.outbound.try_send(message) {
+        // Two that come at once may both find the last place: what waits stays bounded all the same.
+        if self.outbound.len() < QUEUE_MESSAGES_MAX {
+            // Refused only when the client is gone.
+            drop(self.outbound.unbounded_send(message));
+        } else if !self.outbound.is_closed() {
+            drops::count(Queue::Conversation, 1);
             tracing::info!(queue.messages_max = QUEUE_MESSAGES_MAX, "client too slow, its call is cancelled");
             self.overflow.cancel();
         }
@@ -252,7 +262,7 @@ impl Conversation {
 impl Outbox {
     /// The next message; `None` when the upstream side is gone.
     pub async fn next(&mut self) -> Option<Outbound> {
-        self.inbound.recv().await
+        self.inbound.next().await
     }
 
     /// The next message if one waits already.

@@ -1,6 +1,6 @@
 //! Every endpoint of the protocol: which transport serves a request.
 
-use async_trait::async_trait;
+use std::pin::Pin;
 
 use super::sse::Sse;
 use super::streamable_http::StreamableHttp;
@@ -18,14 +18,18 @@ pub struct Endpoints {
     pub websocket: Websocket,
 }
 
-#[async_trait]
 impl McpService for Endpoints {
-    async fn serve(&self, request: McpRequest) -> Reply {
+    // Without `async`: a future around that of Streamable HTTP would only be copied to and fro.
+    fn serve<'a, 'b>(&'a self, request: McpRequest) -> Pin<Box<dyn Future<Output = Reply> + Send + 'b>>
+    where
+        'a: 'b,
+        Self: 'b,
+    {
         match request.path.transport {
-            McpTransport::StreamableHttp => self.streamable_http.serve(request).await,
-            McpTransport::Sse => self.sse.stream(&request),
-            McpTransport::SseMessages => self.sse.message(request).await,
-            McpTransport::Websocket => self.websocket.upgrade(&request),
+            McpTransport::StreamableHttp => self.streamable_http.serve(request),
+            McpTransport::Sse => Box::pin(async move { self.sse.stream(&request) }),
+            McpTransport::SseMessages => Box::pin(self.sse.message(request)),
+            McpTransport::Websocket => Box::pin(async move { self.websocket.upgrade(&request) }),
         }
     }
 }

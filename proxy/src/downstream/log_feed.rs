@@ -13,6 +13,7 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::stream;
+use crate::metrics::drops::{self, Queue};
 use crate::wire::compose;
 use crate::wire::meta::LogLevel;
 
@@ -74,7 +75,10 @@ impl Follower {
         loop {
             match self.0.recv().await {
                 Ok(message) => return message,
-                Err(RecvError::Lagged(count)) => tracing::debug!(count, "a stream lost log messages"),
+                Err(RecvError::Lagged(count)) => {
+                    drops::count(Queue::LogFeed, count);
+                    tracing::debug!(count, "a stream lost log messages");
+                }
                 Err(RecvError::Closed) => std::future::pending().await,
             }
         }

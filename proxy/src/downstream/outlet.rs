@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::replay::StreamLog;
 use super::stream;
 
+use crate::metrics::drops::{self, Queue};
+
 /// Messages that may wait for one connection. Each call has a queue of its own before it, so this one
 /// only has to bridge the time that a write takes.
 const QUEUE_MESSAGES_MAX: usize = 64;
@@ -138,6 +140,7 @@ impl Outgoing {
         match self.queue.try_send(message) {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Full(_)) => {
+                drops::count(Queue::Connection, 1);
                 self.overflow.cancel();
                 false
             }

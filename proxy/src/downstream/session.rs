@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sql::clock::Clock;
@@ -27,6 +28,10 @@ pub const TOKEN_BYTES_MAX: usize = 2048;
 
 /// Most of the client's own words (capabilities, name) that a token carries; more is reduced.
 const CLIENT_BYTES_MAX: usize = 1000;
+
+/// Opened sessions that are remembered, so that each of their requests doesn't open them anew: 4 MiB of the
+/// largest. Any other is opened when it is shown.
+const OPENED_MAX: usize = 1_024;
 
 /// What a session token says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -99,12 +104,14 @@ impl Session {
 pub struct SessionSealer {
     sealer: Sealer,
     clock: Clock,
+    /// What was opened before, by its token: the same bytes always hold the same session.
+    opened: Arc<DashMap<Box<str>, Arc<Session>>>,
 }
 
 impl SessionSealer {
     /// `sealer` holds the key ring of the installation.
     pub fn new(sealer: Sealer, clock: Clock) -> Self {
-        Self { sealer, clock }
+        Self { sealer, clock, opened: Arc::default() }
     }
 
     /// The current time, for new sessions.
@@ -119,14 +126,27 @@ impl SessionSealer {
     }
 
     /// The session behind a token, if it was made here, for this key and face, and still lives.
-    pub fn open(&self, token: &str, key: ApiKeyId, face: &str, ttl_s: u32) -> Option<Session> {
+    pub fn open(&self, token: &str, key: ApiKeyId, face: &str, ttl_s: u32) -> Option<Arc<Session>> {
+        let session = self.unsealed(token)?;
+        let lives = self.clock.now() < session.ends_at(ttl_s);
+        (lives && session.key == key && &*session.face == face).then_some(session)
+    }
+
+    fn unsealed(&self, token: &str) -> Option<Arc<Session>> {
         if token.len() > TOKEN_BYTES_MAX {
             return None;
         }
+        if let Some(session) = self.opened.get(token) {
+            return Some(Arc::clone(&session));
+        }
         let plain = self.sealer.unseal_token(PURPOSE, token, b"").ok()?;
-        let session: Session = serde_json::from_slice(&plain).ok()?;
-        let lives = self.clock.now() < session.ends_at(ttl_s);
-        (lives && session.key == key && &*session.face == face).then_some(session)
+        let session = Arc::new(serde_json::from_slice::<Session>(&plain).ok()?);
+        // Those that are used come back at once, and those that aren't take no room for long.
+        if self.opened.len() >= OPENED_MAX {
+            self.opened.clear();
+        }
+        self.opened.insert(token.into(), Arc::clone(&session));
+        Some(session)
     }
 }
 
@@ -184,7 +204,7 @@ mod tests {
     }
 
     impl Scene {
-        fn open(&self, token: &str) -> Option<Session> {
+        fn open(&self, token: &str) -> Option<Arc<Session>> {
             self.sealer.open(token, self.session.key, FACE, TTL_S)
         }
     }

@@ -121,10 +121,14 @@ impl SessionLog {
         Ok(())
     }
 
-    /// Forgets sessions whose lifetime is over, here and in the store.
+    /// Forgets here the sessions whose lifetime is over.
+    pub fn forget_expired(&self) {
+        self.live.forget_expired(self.store.clock().now());
+    }
+
+    /// Forgets in the store the sessions whose lifetime is over.
     pub async fn sweep(&self) -> Result<(), StoreError> {
         let now = self.store.clock().now();
-        self.live.forget_expired(now);
         let mut tx = self.store.begin().await?;
         sessions::sweep(&mut tx, now).await?;
         tx.commit().await

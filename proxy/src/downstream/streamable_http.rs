@@ -4,6 +4,9 @@
 //! kept in `wire::meta::detect_era`; here stands what HTTP makes of it: statuses, sessions in headers,
 //! the GET stream. By the time a request comes here its key, address, origin, size and media types
 //! have been checked.
+//!
+//! What most requests never come to is boxed where it is awaited: a future is moved whenever it is handed on, and
+//! has room for its largest branch.
 
 use std::sync::Arc;
 
@@ -56,8 +59,8 @@ impl McpService for StreamableHttp {
     async fn serve(&self, request: McpRequest) -> Reply {
         match request.head.method {
             Method::POST => self.post(request).await,
-            Method::GET => self.get(&request).await,
-            Method::DELETE => self.delete(&request).await,
+            Method::GET => Box::pin(self.get(&request)).await,
+            Method::DELETE => Box::pin(self.delete(&request)).await,
             _ => method_not_allowed(&request),
         }
     }
@@ -98,7 +101,7 @@ impl StreamableHttp {
         };
         if self.dispatch.relay.has_others()
             && let Some(replica) = self.dispatch.parked_elsewhere(&request)
-            && let Some(reply) = self.dispatch.relay.at(&http, replica).await
+            && let Some(reply) = Box::pin(self.dispatch.relay.at(&http, replica)).await
         {
             return reply;
         }
@@ -113,7 +116,7 @@ impl StreamableHttp {
         if let Message::Request(request) = &message
             && request.method.as_str() == "initialize"
         {
-            return self.initialize(&http, request).await;
+            return Box::pin(self.initialize(&http, request)).await;
         }
         let session = match self.session(&http) {
             Ok(session) => session,
@@ -129,12 +132,12 @@ impl StreamableHttp {
             Message::Response(response) => {
                 let elsewhere = incoming::answered(&self.dispatch.live, session.id, response);
                 let handed_over = match elsewhere {
-                    Some(replica) => self.dispatch.relay.at(&http, replica).await,
+                    Some(replica) => Box::pin(self.dispatch.relay.at(&http, replica)).await,
                     None => None,
                 };
                 handed_over.unwrap_or_else(|| empty(StatusCode::ACCEPTED))
             }
-            Message::Batch(elements) => self.batch(http, session, elements).await,
+            Message::Batch(elements) => Box::pin(self.batch(http, session, elements)).await,
         }
     }
 
@@ -155,11 +158,13 @@ impl StreamableHttp {
     async fn legacy_request(&self, http: McpRequest, session: Arc<Session>, request: Request) -> Reply {
         // What it subscribes to is told where its stream is.
         if matches!(request.method.as_str(), "resources/subscribe" | "resources/unsubscribe")
-            && let Some(reply) = self.dispatch.relay.at_holder(&http, Claim::Home(session.id)).await
+            && let Some(reply) = Box::pin(self.dispatch.relay.at_holder(&http, Claim::Home(session.id))).await
         {
             return reply;
         }
-        self.kept(&session, &http).keep_level(&session, &request).await;
+        if request.method.as_str() == "logging/setLevel" {
+            Box::pin(self.kept(&session, &http).keep_level(&session, &request)).await;
+        }
         let caller = http.admitted.caller().clone();
         let view = self.dispatch.view(&caller).await;
         self.request(Asked { request, client: Client::Legacy(session), caller, view }, http).await
@@ -172,7 +177,7 @@ impl StreamableHttp {
     async fn request(&self, asked: Asked, http: McpRequest) -> Reply {
         if self.dispatch.relay.has_others()
             && let Some(claim) = self.dispatch.own_sessions(&asked)
-            && let Some(reply) = self.dispatch.relay.at_holder(&http, claim).await
+            && let Some(reply) = Box::pin(self.dispatch.relay.at_holder(&http, claim)).await
         {
             return reply;
         }
@@ -285,7 +290,7 @@ impl StreamableHttp {
         if named.is_some_and(|version| !is_legacy_version(version)) {
             return Err(NoSession::Version);
         }
-        Ok(Arc::new(session))
+        Ok(session)
     }
 
     fn ttl_s(&self) -> u32 {

@@ -111,22 +111,18 @@ impl Subject {
     }
 
     /// `params` with the name that the upstream knows; untouched where it is the same.
-    pub(super) fn rename(&self, params: Bytes, item: &Item) -> Bytes {
+    pub(super) fn rename(&self, params: &Params, item: &Item) -> Bytes {
         let theirs = &*item.subject_upstream(&self.name);
-        let field = match self.place {
-            Place::Tool | Place::Prompt | Place::PromptRef => "name",
-            Place::Resource | Place::ResourceRef => "uri",
-        };
-        if !matches!(self.place, Place::PromptRef | Place::ResourceRef) || theirs == self.name {
-            return bridge::rename(params, field, &self.name, theirs);
+        if theirs == self.name {
+            return params.raw().clone();
         }
-        let renamed = Object::parse(&params).ok().and_then(|mut object| {
-            let mut reference = Object::parse(&object.get("ref")?).ok()?;
-            reference.set(field, compose::string(theirs));
-            object.set("ref", reference.into_bytes());
-            Some(object.into_bytes())
-        });
-        renamed.unwrap_or(params)
+        let name = compose::string(theirs);
+        match self.place {
+            Place::Tool | Place::Prompt => params.with(&[(Field::Name, &name)]),
+            Place::Resource => params.with(&[(Field::Uri, &name)]),
+            Place::PromptRef => refer(params, "name", name),
+            Place::ResourceRef => refer(params, "uri", name),
+        }
     }
 
     /// Whether 2026-07-28 mirrors the name into a header (Streamable HTTP, request metadata).
@@ -163,6 +159,14 @@ pub(super) fn nothing_to_complete(verb: &Verb, peer: &Peer, is_modern: bool) -> 
         return Some(Answer::Result(empty));
     }
     Some(bridge::modern_to_legacy::answer(Answer::Result(empty), verb.method))
+}
+
+/// `params` whose reference names something else. The envelope was read strictly, so it can be read again.
+fn refer(params: &Params, field: &str, name: Bytes) -> Bytes {
+    let reference = params.get(Field::Ref).and_then(|reference| Object::parse(&reference).ok());
+    let Some(mut reference) = reference else { return params.raw().clone() };
+    reference.set(field, name);
+    params.with(&[(Field::Ref, &reference.into_bytes())])
 }
 
 #[cfg(test)]
@@ -212,9 +216,9 @@ mod tests {
         let raw = r#"{"ref":{"type":"ref/prompt", "name":"a__1","title":"a__1"},"argument":{"name":"a__1","value":"v"},"context":{"arguments":{"x":1.0}}}"#;
         let params = params(raw);
         let subject = (COMPLETE.subject)(&params).expect("a prompt");
-        let renamed = subject.rename(params.raw().clone(), &item(Kind::Prompt, "a", "a__1"));
+        let renamed = subject.rename(&params, &item(Kind::Prompt, "a", "a__1"));
         assert_eq!(renamed, raw.replacen(r#""name":"a__1""#, r#""name":"a""#, 1));
-        let same = subject.rename(params.raw().clone(), &item(Kind::Prompt, "a__1", "a__1"));
+        let same = subject.rename(&params, &item(Kind::Prompt, "a__1", "a__1"));
         assert_eq!(same, raw);
     }
 
@@ -223,7 +227,7 @@ mod tests {
         let params = params(r#"{"ref":{"type":"ref/resource","uri":"mpg+0123abcd:t://{id}"},"argument":{}}"#);
         let subject = (COMPLETE.subject)(&params).expect("a template");
         let template = item(Kind::ResourceTemplate, "t://{id}", "mpg+0123abcd:t://{id}");
-        let renamed = subject.rename(params.raw().clone(), &template);
+        let renamed = subject.rename(&params, &template);
         assert_eq!(renamed, r#"{"ref":{"type":"ref/resource","uri":"t://{id}"},"argument":{}}"#);
     }
 

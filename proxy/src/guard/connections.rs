@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use tokio_util::task::TaskTracker;
@@ -23,6 +24,7 @@ struct Inner {
     total_max: Box<dyn Fn() -> usize + Send + Sync>,
     per_address_max: usize,
     proxies: TrustedProxies,
+    refused: AtomicU64,
 }
 
 /// A connection's place among those that are open; it ends with this value.
@@ -49,11 +51,20 @@ impl Connections {
             total_max: Box::new(total_max),
             per_address_max,
             proxies,
+            refused: AtomicU64::new(0),
         }))
     }
 
     /// A place for a connection from `peer`, if there is one.
     pub fn enter(&self, peer: Option<IpAddr>) -> Option<Slot> {
+        let slot = self.find_place(peer);
+        if slot.is_none() {
+            self.0.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        slot
+    }
+
+    fn find_place(&self, peer: Option<IpAddr>) -> Option<Slot> {
         let inner = &self.0;
         if inner.open.len() >= (inner.total_max)() {
             return None;
@@ -75,6 +86,11 @@ impl Connections {
     /// How many are open.
     pub fn open(&self) -> usize {
         self.0.open.len()
+    }
+
+    /// How many found no place.
+    pub fn refused(&self) -> u64 {
+        self.0.refused.load(Ordering::Relaxed)
     }
 
     /// Waits until none is open. Connections may still enter; a listener that stopped lets none.

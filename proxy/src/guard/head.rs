@@ -4,6 +4,8 @@
 //! them. Many servers forgive what the grammar of HTTP/1.1 (RFC 9112) forbids; here the raw bytes are
 //! held to the grammar before a parser sees them, and what two parsers could read in two ways is refused.
 
+use memchr::{memchr, memchr_iter};
+
 use crate::refusal::Refusal;
 
 /// Header lines of a request. Real clients send a dozen; the parser behind has room for 256.
@@ -20,7 +22,7 @@ struct Framing {
 /// Finds where the header section ends, looking at what came since `scanned` bytes were looked at.
 /// A line feed that stands alone ends a line for some parsers and not for others.
 pub(super) fn end(buffer: &[u8], scanned: usize) -> Result<Option<usize>, Refusal> {
-    for at in (scanned..buffer.len()).filter(|&at| buffer[at] == b'\n') {
+    for at in memchr_iter(b'\n', &buffer[scanned..]).map(|at| scanned + at) {
         if at == 0 || buffer[at - 1] != b'\r' {
             return Err(Refusal::Malformed("a line ends without a carriage return"));
         }
@@ -52,7 +54,7 @@ impl<'a> Iterator for Lines<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
-        let end = self.0.iter().position(|&byte| byte == b'\n')?;
+        let end = memchr(b'\n', self.0)?;
         let line = &self.0[..end];
         self.0 = &self.0[end + 1..];
         Some(line.strip_suffix(b"\r").unwrap_or(line))
@@ -68,7 +70,7 @@ fn check_request_line(line: &[u8]) -> Result<bool, Refusal> {
     else {
         return Err(malformed);
     };
-    if method.is_empty() || !method.iter().copied().all(is_token) {
+    if method.is_empty() || !is_token(method) {
         return Err(malformed);
     }
     if target.is_empty() || !target.iter().all(u8::is_ascii_graphic) {
@@ -88,15 +90,13 @@ fn check_header_line(line: &[u8], framing: &mut Framing) -> Result<(), Refusal> 
     if line.starts_with(b" ") || line.starts_with(b"\t") {
         return Err(Refusal::Malformed("a header goes on in the next line"));
     }
-    let colon = line
-        .iter()
-        .position(|&byte| byte == b':')
-        .ok_or(Refusal::Malformed("a header line without a colon"))?;
+    let colon = memchr(b':', line).ok_or(Refusal::Malformed("a header line without a colon"))?;
     let (name, value) = (&line[..colon], &line[colon + 1..]);
-    if name.is_empty() || !name.iter().copied().all(is_token) {
+    if name.is_empty() || !is_token(name) {
         return Err(Refusal::Malformed("the name of a header"));
     }
-    if value.iter().any(|&byte| byte.is_ascii_control() && byte != b'\t') {
+    // To the end, whatever is found: without a way out the loop takes many bytes at once.
+    if value.iter().fold(false, |found, &byte| found | (byte.is_ascii_control() && byte != b'\t')) {
         return Err(Refusal::Malformed("a control character in a header"));
     }
     framing.note(name, value.trim_ascii())
@@ -140,10 +140,39 @@ impl Framing {
     }
 }
 
-/// RFC 9110, 5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+/// Whether it is made of the characters of a token (RFC 9110, 5.6.2).
+fn is_token(text: &[u8]) -> bool {
+    text.iter().all(|&byte| TOKEN[usize::from(byte)])
 }
+
+/// Which bytes they are: every byte of every header's name is looked up here.
+const TOKEN: [bool; 256] = {
+    let (mut table, mut byte) = ([false; 256], 0_u8);
+    loop {
+        table[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'!' | b'#'
+                    | b'$'
+                    | b'%'
+                    | b'&'
+                    | b'\''
+                    | b'*'
+                    | b'+'
+                    | b'-'
+                    | b'.'
+                    | b'^'
+                    | b'_'
+                    | b'`'
+                    | b'|'
+                    | b'~'
+            );
+        if byte == u8::MAX {
+            break table;
+        }
+        byte += 1;
+    }
+};
 
 #[cfg(test)]
 mod tests {

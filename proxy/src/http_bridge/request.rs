@@ -13,6 +13,8 @@ use crate::refusal::Refusal;
 /// Reserved at once for a body that says it is large; it grows as the bytes really come.
 const RESERVE_BYTES_MAX: usize = 256 * 1024;
 
+const BOTH_FORMS: &[u8] = b"application/json, text/event-stream";
+
 /// Reads the whole body: at most `limit` bytes, within `deadline` in all.
 pub(crate) async fn read_body(
     session: &mut Session,
@@ -80,6 +82,10 @@ async fn next(session: &mut Session) -> Result<Option<Bytes>, Refusal> {
 /// Lets a message pass that is JSON as it is, from a client that takes JSON and event streams.
 pub(crate) fn check_media_types(headers: &HeaderMap) -> Result<(), Refusal> {
     check_json(headers)?;
+    // As clients made with the official SDKs say it.
+    if headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes() == BOTH_FORMS) {
+        return Ok(());
+    }
     if accepts(headers, "application", "json") && accepts(headers, "text", "event-stream") {
         return Ok(());
     }

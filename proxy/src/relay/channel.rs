@@ -24,6 +24,7 @@ use super::pass::NotPassed;
 use super::replica::ReplicaId;
 use crate::cache::{Cache, Heard, Lost};
 use crate::http_bridge::{Reply, ReplyBody};
+use crate::metrics::drops::{self, Queue};
 use crate::tasks::Tasks;
 
 /// Bytes of one message, so that none holds Redis up for others.
@@ -157,7 +158,11 @@ impl Channel {
             }
             Kind::Head | Kind::Piece | Kind::End | Kind::Refused => {
                 // Without room its client is too slow, and the exchange ends with its sender.
-                self.begun.remove_if(&id, |_, pieces| pieces.try_send((kind, message.clone())).is_err());
+                let gone =
+                    self.begun.remove_if(&id, |_, pieces| pieces.try_send((kind, message.clone())).is_err());
+                if gone.is_some() {
+                    drops::count(Queue::Relay, 1);
+                }
             }
         }
     }

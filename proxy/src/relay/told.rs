@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::replica::ReplicaId;
 use crate::cache::{Cache, Heard};
+use crate::metrics::drops::{self, Queue};
 use crate::wire::ids::Id;
 
 /// Where they are told.
@@ -92,6 +93,7 @@ impl Teller {
     /// Tells them soon.
     pub(super) fn tell(&self, told: Told) {
         if self.0.try_send(told).is_err() {
+            drops::count(Queue::Replicas, 1);
             tracing::warn!(queue.max = QUEUE_MAX, "word for the other replicas was dropped");
         }
     }

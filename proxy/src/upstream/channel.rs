@@ -24,6 +24,7 @@ use super::call::{Answer, Call, CallError};
 use super::frame;
 use super::link::{Entered, Era, InFlight, Negotiated, Wiring, next_id};
 use crate::downstream::conversation::Conversation;
+use crate::metrics::drops::{self, Queue};
 use crate::wire::compose;
 use writing::Message;
 
@@ -242,7 +243,10 @@ impl Shared {
             return Err(CallError::Unavailable { reason: reason.clone() });
         }
         let bytes = u32::try_from(body.len().min(QUEUE_BYTES_MAX)).expect("the limit is 64 MiB");
-        let full = || CallError::Busy { limit: QUEUE_MESSAGES_MAX };
+        let full = || {
+            drops::count(Queue::Upstream, 1);
+            CallError::Busy { limit: QUEUE_MESSAGES_MAX }
+        };
         let room = Arc::clone(&self.queue_bytes).try_acquire_many_owned(bytes).map_err(|_| full())?;
         self.queue.try_send(Message { body, ticket, _room: room }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => full(),

@@ -3,8 +3,10 @@
 //! A client's progress token means something to that client only, so the upstream sees our request id
 //! in its place; [`restore_progress`] puts the client's own back. All else passes as it came.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
-use memchr::memmem;
+use memchr::memmem::Finder;
 
 use super::call::{Answer, CallError, GATEWAY};
 use crate::bridge::ErrorObject;
@@ -105,9 +107,9 @@ pub(crate) fn request(id: u64, method: &str, params: &Bytes) -> Result<Outgoing,
 
 fn replace_progress(id: u64, params: &Bytes) -> Result<(Bytes, Option<Bytes>), UnusableMeta> {
     // Most calls have no token; a key may be spelled with escapes, so those are looked into as well.
-    let may_have_token =
-        memmem::find(params, PROGRESS_TOKEN.as_bytes()).is_some() || memmem::find(params, b"\\u").is_some();
-    if !may_have_token {
+    static TOKEN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(PROGRESS_TOKEN));
+    static ESCAPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\\u"));
+    if TOKEN.find(params).is_none() && ESCAPE.find(params).is_none() {
         return Ok((params.clone(), None));
     }
     let mut object = Object::parse(params).map_err(|_| UnusableMeta)?;

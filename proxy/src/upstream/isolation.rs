@@ -87,24 +87,12 @@ impl Served {
     }
 
     /// Sends one call over the session that it belongs to.
-    pub(crate) async fn call(&self, mut call: Call) -> Result<Answer, CallError> {
+    pub(crate) async fn call(&self, call: Call) -> Result<Answer, CallError> {
         let is_a_client_s = call.conversation.owner() != GATEWAY;
-        let Some(own) = self.own.as_ref().filter(|_| is_a_client_s) else {
-            return self.shared.call(call).await;
-        };
-        if let Some(asks) = own.reduced_to(&call.conversation) {
-            let began = Instant::now();
-            let reduced = own.reduced_session(asks, &call).await;
-            call.total_timeout = call.total_timeout.saturating_sub(began.elapsed());
-            if let Some(reduced) = reduced {
-                return reduced.call(call).await;
-            }
-        }
-        match own.spec.isolation {
-            Isolation::Shared => self.shared.call(call).await,
-            Isolation::PerKey | Isolation::PerSession => {
-                own.session_for(&call.conversation)?.call(call).await
-            }
+        match self.own.as_ref().filter(|own| is_a_client_s && own.are_for(&call.conversation)) {
+            None => self.shared.call(call).await,
+            // Boxed: those who share a session needn't move what it takes.
+            Some(own) => Box::pin(own.call(&self.shared, call)).await,
         }
     }
 
@@ -195,6 +183,29 @@ impl OwnSessions {
             Isolation::PerKey | Isolation::PerSession => Scope::OneClient,
         };
         Self { spec, surroundings, held: Mutex::default() }
+    }
+
+    /// Whether calls of this client go over one of these, and not over the one that all share.
+    fn are_for(&self, client: &Conversation) -> bool {
+        self.spec.isolation != Isolation::Shared || self.reduced_to(client).is_some()
+    }
+
+    /// Sends one call over the one that it belongs to, or over the `shared` one if there can't be one.
+    async fn call(&self, shared: &Connection, mut call: Call) -> Result<Answer, CallError> {
+        if let Some(asks) = self.reduced_to(&call.conversation) {
+            let began = Instant::now();
+            let reduced = self.reduced_session(asks, &call).await;
+            call.total_timeout = call.total_timeout.saturating_sub(began.elapsed());
+            if let Some(reduced) = reduced {
+                return reduced.call(call).await;
+            }
+        }
+        match self.spec.isolation {
+            Isolation::Shared => shared.call(call).await,
+            Isolation::PerKey | Isolation::PerSession => {
+                self.session_for(&call.conversation)?.call(call).await
+            }
+        }
     }
 
     /// The session that calls of this client go over, begun if need be.

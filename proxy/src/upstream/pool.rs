@@ -1,11 +1,16 @@
 //! The one pooled HTTP client towards upstreams, on the checking dialler.
 //!
-//! Redirects are answers like any other here: following one would carry a credential elsewhere (T09).
+//! In clear it is ours (`http1`); over TLS, where a server may choose HTTP/2, hyper's. Redirects are answers like
+//! any other here: following one would carry a credential elsewhere (T09).
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::uri::Scheme;
 use http::{Request, Response};
+use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{Client, Error};
@@ -13,27 +18,33 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::call::CallError;
 use super::dial::Dialler;
+use super::http1::{Broken, Http1, IDLE_PER_ORIGIN_MAX, IDLE_TIMEOUT};
 use super::link::OpenError;
+use crate::tasks::Tasks;
 
-/// Common servers close an idle connection after 5 s. A call written into that closing is lost and must
-/// not be repeated, so ours are given up first.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-/// Idle connections kept per origin: the calls that one upstream usually has in flight.
-const IDLE_PER_ORIGIN_MAX: usize = 32;
 /// An HTTP/2 connection, which many calls share, is checked this often.
 const H2_KEEPALIVE: Duration = Duration::from_secs(20);
 
-/// The client. Clones share its connections, which live on the runtime of whoever opened them.
+/// The client. Clones share its connections.
 #[derive(Clone)]
 pub(crate) struct Pool {
-    client: Client<Dialler, Full<Bytes>>,
+    in_clear: Http1,
+    over_tls: Client<Dialler, Full<Bytes>>,
     dialler: Dialler,
 }
 
+/// The body of an answer. Dropped before its end, it ends its request.
+pub(crate) enum Body {
+    /// In clear.
+    Http1(super::http1::Body),
+    /// Over TLS.
+    Hyper(Incoming),
+}
+
 impl Pool {
-    /// A client that reaches upstreams through `dialler` alone.
-    pub(crate) fn new(dialler: Dialler) -> Self {
-        let client = Client::builder(TokioExecutor::new())
+    /// A client that reaches upstreams through `dialler` alone; `tasks` owns what closes idle connections.
+    pub(crate) fn new(dialler: Dialler, tasks: Tasks) -> Self {
+        let over_tls = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
@@ -41,7 +52,7 @@ impl Pool {
             .http2_adaptive_window(true)
             .http2_keep_alive_interval(H2_KEEPALIVE)
             .build(dialler.clone());
-        Self { client, dialler }
+        Self { in_clear: Http1::new(tasks), over_tls, dialler }
     }
 
     /// The dialler below.
@@ -50,8 +61,43 @@ impl Pool {
     }
 
     /// Sends one request and waits for the head of its answer.
-    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, CallError> {
-        self.client.request(request).await.map_err(|error| failure(&error))
+    pub(crate) async fn send(&self, request: Request<Bytes>) -> Result<Response<Body>, CallError> {
+        if request.uri().scheme() == Some(&Scheme::HTTP) {
+            let answer = self.in_clear.send(&self.dialler, request).await;
+            return answer.map(|answer| answer.map(Body::Http1));
+        }
+        // A large future, of which calls in clear are to know nothing.
+        let answer = Box::pin(self.over_tls.request(request.map(Full::new))).await;
+        answer.map(|answer| answer.map(Body::Hyper)).map_err(|error| failure(&error))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.get_mut() {
+            Self::Http1(body) => Pin::new(body).poll_frame(cx),
+            Self::Hyper(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(Broken::Hyper)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Hyper(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Hyper(body) => body.size_hint(),
+        }
     }
 }
 

@@ -14,8 +14,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode, Uri};
-use http_body_util::Full;
-use hyper::body::Incoming;
 use sql::model::{Transport, Upstream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
@@ -26,7 +24,7 @@ use super::call::CallError;
 use super::channel::{Broken, Channel, Receipt, Sink, Source};
 use super::egress::Egress;
 use super::link::{Link, Listener, OpenError, Stage, Wiring};
-use super::pool::Pool;
+use super::pool::{Body, Pool};
 use super::stream_link::{StreamLink, open_in_time};
 use super::streamable_http::events::{Heard, Media, media, next_event, whole};
 use super::target::Target;
@@ -71,7 +69,7 @@ pub(crate) async fn open(spec: &Upstream, pool: &Pool, wiring: Wiring) -> Result
 async fn begin(pool: Pool, target: Arc<Target>) -> Result<(Events, Uri), OpenError> {
     let failed = |reason: String| OpenError::new(Stage::Initialize, reason);
     target.pass().ready().await;
-    let request = target.head(Method::GET, None, None).body(Full::default());
+    let request = target.head(Method::GET, None, None).body(Bytes::new());
     let request = request.map_err(|_| failed("the request has invalid headers".into()))?;
     let response = pool.send(request).await.map_err(|error| {
         let reason = error.to_string();
@@ -123,7 +121,7 @@ fn resolve(base: &Uri, endpoint: &[u8], egress: Egress) -> Result<Uri, &'static 
 
 /// Messages from the upstream.
 struct Events {
-    body: Incoming,
+    body: Body,
     reader: Reader,
     gone: Option<DropGuard>,
 }
@@ -161,7 +159,7 @@ impl Sink for Posts {
         let place = place.map_err(|_| Broken("the connection is closed".into()))?;
         self.target.pass().ready().await;
         let request = self.target.head(Method::POST, None, None).uri(self.endpoint.clone());
-        let Ok(request) = request.body(Full::new(message)) else {
+        let Ok(request) = request.body(message) else {
             receipt.refused(CallError::Invalid { reason: "the message has invalid headers" });
             return Ok(());
         };
@@ -185,7 +183,7 @@ impl Sink for Posts {
 }
 
 /// Sends one message. What is answered to it comes on the stream.
-async fn post(pool: &Pool, request: http::Request<Full<Bytes>>, target: &Target) -> Result<(), CallError> {
+async fn post(pool: &Pool, request: http::Request<Bytes>, target: &Target) -> Result<(), CallError> {
     let response = pool.send(request).await?;
     let outcome = match response.status() {
         status if status.is_success() => Ok(()),

@@ -43,6 +43,19 @@ pub enum ConnectionState {
     Disabled,
 }
 
+impl ConnectionState {
+    /// Its word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Available => "available",
+            Self::Unavailable => "unavailable",
+            Self::Suspended => "suspended",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {

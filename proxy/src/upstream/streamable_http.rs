@@ -20,7 +20,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::request::Builder;
 use http::{HeaderValue, Method, StatusCode};
-use http_body_util::Full;
 use sql::model::Upstream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -116,7 +115,7 @@ impl Parts {
         {
             builder = builder.header(MCP_METHOD, method);
         }
-        let request = builder.body(Full::new(message));
+        let request = builder.body(message);
         let request =
             request.map_err(|_| CallError::Invalid { reason: "the message has invalid headers" })?;
         let sent = async {
@@ -175,7 +174,7 @@ impl Link for HttpLink {
         if was_closed || self.parts.session_for("").is_none() {
             return;
         }
-        let request = self.parts.head(Method::DELETE).body(Full::default());
+        let request = self.parts.head(Method::DELETE).body(Bytes::new());
         if let Ok(request) = request {
             // 405 is as good an answer as any: the upstream ends sessions by itself.
             let _ = timeout(DELETE_TIMEOUT, self.parts.pool.send(request)).await;

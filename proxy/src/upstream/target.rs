@@ -41,6 +41,9 @@ pub(crate) const OURS: [&str; 15] = [
 /// Whole families of them.
 const OUR_PREFIXES: [&str; 2] = ["mcp-", "sec-websocket-"];
 
+/// Headers that a request has besides those of its upstream, `Host` and the length included.
+const OWN_HEADERS: usize = 10;
+
 /// An upstream's address and its own headers.
 pub(crate) struct Target {
     uri: Uri,
@@ -132,6 +135,7 @@ impl Target {
         let posts = method == Method::POST;
         let mut builder = Request::builder().method(method).uri(self.uri.clone());
         if let Some(headers) = builder.headers_mut() {
+            headers.reserve(self.headers.len() + OWN_HEADERS);
             headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
             // An admin who authorised an upstream wants that, rather than the credential from before.
             if !self.is_authorized_by_itself

@@ -53,7 +53,7 @@ fn record(url: &str, protocol: Protocol) -> Upstream {
 }
 
 fn pool(egress: Egress) -> Pool {
-    Pool::new(Dialler::new(egress, watch::channel(PATIENCE).1))
+    Pool::new(Dialler::new(egress, watch::channel(PATIENCE).1), tasks())
 }
 
 fn tasks() -> Tasks {

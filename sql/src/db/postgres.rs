@@ -21,6 +21,7 @@ pub(super) use self::hosts::Hosts;
 use super::{Access, Cell, Outcome, Row, listen};
 use crate::error::{GaveUp, StoreError};
 use crate::model::secret::Secret;
+use crate::store::PoolState;
 
 /// Connections: the admin API, the follower and the jobs; no call of a client waits for one.
 const CONNECTIONS_MAX: usize = 16;
@@ -81,6 +82,12 @@ impl Postgres {
         }
         self.pool.retain(|_, _| false);
         self.pool.get().await.map_err(unavailable)
+    }
+
+    /// How the pool fares.
+    pub(super) fn pool(&self) -> PoolState {
+        let status = self.pool.status();
+        PoolState { open: status.size as u64, idle: status.available as u64, waiting: status.waiting as u64 }
     }
 
     pub(super) async fn begin(&self, access: Access) -> Result<Transaction, StoreError> {

@@ -129,6 +129,8 @@ pub struct McpApi {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Statistics {
+    /// Whether calls are recorded at all.
+    pub enabled: bool,
     /// How long records and charts are kept.
     pub retention_days: u32,
     /// Lines of a ranking.
@@ -214,7 +216,7 @@ impl Default for McpApi {
 
 impl Default for Statistics {
     fn default() -> Self {
-        Self { retention_days: 90, top_limit_default: 10, records_max: None }
+        Self { enabled: true, retention_days: 90, top_limit_default: 10, records_max: None }
     }
 }
 

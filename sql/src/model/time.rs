@@ -51,6 +51,13 @@ impl Timestamp {
         Self::from_millis(self.0.saturating_sub(millis_of(duration)))
     }
 
+    /// The last moment not after this one that is a multiple of `step` away from 1970. A step of nothing changes nothing.
+    #[must_use]
+    pub fn floor_to(self, step: Duration) -> Self {
+        let step = millis_of(step);
+        if step == 0 { self } else { Self::from_millis(self.0.div_euclid(step).saturating_mul(step)) }
+    }
+
     /// The first moment of the month, in UTC, that this moment lies in.
     #[must_use]
     pub fn month_start(self) -> Self {

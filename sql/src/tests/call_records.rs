@@ -13,7 +13,7 @@ use crate::model::time::Timestamp;
 
 const DAY: Duration = Duration::from_hours(24);
 
-fn record(at: Timestamp, id: i64) -> CallRecord {
+pub(super) fn record(at: Timestamp, id: i64) -> CallRecord {
     CallRecord {
         at,
         id: CallRecordId::from_i64(id),
@@ -32,9 +32,15 @@ fn record(at: Timestamp, id: i64) -> CallRecord {
     }
 }
 
-async fn insert(db: &TestDatabase, records: &[CallRecord]) {
+pub(super) async fn insert(db: &TestDatabase, records: &[CallRecord]) {
     let mut tx = db.store.begin().await.expect("begins");
     call_records::insert(&mut tx, records).await.expect("inserts");
+    tx.commit().await.expect("commits");
+}
+
+pub(super) async fn insert_again(db: &TestDatabase, records: &[CallRecord]) {
+    let mut tx = db.store.begin().await.expect("begins");
+    call_records::insert_again(&mut tx, records).await.expect("inserts");
     tx.commit().await.expect("commits");
 }
 
@@ -91,7 +97,8 @@ on_each_database! {
         let mut records: Vec<_> = (0..12).map(|id| record(db.now(), id)).collect();
         insert(db, &records).await;
         records.push(record(db.now(), 12));
-        insert(db, &records).await;
+        insert_again(db, &records).await;
+        insert_again(db, &records).await;
         insert(db, &[]).await;
         assert_eq!((count(db).await, rows(db, "call_records").await), (13, 13));
     }
@@ -184,7 +191,7 @@ async fn a_record_without_a_partition_falls_to_the_default_one() {
         assert_eq!(rows(db, "call_records_default").await, 2, "this month's is where it belongs");
         assert_eq!((count(db).await, newest(db, 10).await.len()), (3, 3));
         // A repetition finds the record where it is now.
-        insert(db, &[record(now, 0)]).await;
+        insert_again(db, &[record(now, 0)]).await;
         assert_eq!(count(db).await, 3);
         let keep = Keep { from: now.minus(DAY * 90), records_max: None };
         assert_eq!(drop_all(db, keep).await, (1, 0));

@@ -606,6 +606,77 @@ export interface paths {
         patch: operations["settings_update"];
         trace?: never;
     };
+    "/api/admin/stats/calls": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List calls
+         * @description The newest first, or with `sort=at` the oldest. `search` looks into both names. The total stops at 100000.
+         */
+        get: operations["stats_calls"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/stats/ranking": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Rank upstreams, tools or keys */
+        get: operations["stats_ranking"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/stats/summary": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read what calls came to */
+        get: operations["stats_summary"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/stats/timeseries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read how calls went over time */
+        get: operations["stats_timeseries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/admin/templates": {
         parameters: {
             query?: never;
@@ -1377,6 +1448,57 @@ export interface components {
             /** @description As `POST /api/admin/upstreams` takes it, with the secrets that were filled in. */
             upstream: components["schemas"]["NewUpstream"];
         };
+        /** @description A call that was routed. Neither its arguments nor its result are kept. */
+        Call: {
+            /**
+             * Format: date-time
+             * @description When it came.
+             */
+            at: string;
+            /**
+             * Format: int64
+             * @description What the client sent, in bytes.
+             */
+            bytesIn: number;
+            /**
+             * Format: int64
+             * @description What the client was given, in bytes.
+             */
+            bytesOut: number;
+            /** @enum {string} */
+            era: "legacy" | "modern";
+            /**
+             * Format: uuid
+             * @description By whose key.
+             */
+            keyId: string;
+            /** @description What that is called now; null: it is gone. */
+            keyName?: string | null;
+            /**
+             * Format: double
+             * @description From being routed to being answered, in milliseconds.
+             */
+            latencyMs: number;
+            /** @enum {string} */
+            method: "tools/call" | "prompts/get" | "resources/read" | "completion/complete";
+            /** @enum {string} */
+            mode: "smart" | "full";
+            /** @description What the client calls it. */
+            name: string;
+            /** @description What the upstream calls it. */
+            originalName: string;
+            /** @enum {string} */
+            outcome: "ok" | "tool_error" | "upstream_error" | "timeout" | "unavailable" | "cancelled";
+            /** @enum {string} */
+            transport: "streamable-http" | "sse" | "websocket" | "xiaozhi";
+            /**
+             * Format: uuid
+             * @description At which upstream.
+             */
+            upstreamId: string;
+            /** @description What that is called now; null: it is gone. */
+            upstreamName?: string | null;
+        };
         /** @description What became of the records of calls. */
         CallRecordsView: {
             /**
@@ -1603,6 +1725,8 @@ export interface components {
             degraded: {
                 [key: string]: number;
             };
+            /** @description What is done on a schedule, and when it was due last. */
+            jobs: components["schemas"]["JobView"][];
             /**
              * Format: int64
              * @description Calls that wait for a modern client to come back with what their upstream asked.
@@ -1742,12 +1866,57 @@ export interface components {
              */
             sortOrder?: number | null;
         };
+        /** @description A job: something that is done on a schedule, by one replica for all. */
+        JobView: {
+            /**
+             * Format: int64
+             * @description How often it was done here, since this process started.
+             */
+            done: number;
+            /**
+             * Format: int64
+             * @description How often it failed here, since this process started.
+             */
+            failed: number;
+            /** @description Which. */
+            job: string;
+            /**
+             * Format: int64
+             * @description How long that took, in milliseconds.
+             */
+            lastMs: number;
+            /** @enum {string} */
+            lastOutcome?: "done" | "elsewhere" | "failed";
+            /**
+             * Format: date-time
+             * @description When it was due last; null: never since this process started.
+             */
+            lastRunAt?: string | null;
+        };
         /** @description What a key used of its quotas, over all replicas, as this one knows it: some seconds old where others counted. */
         KeyUsage: {
             /** @description This day, in UTC. */
             day: components["schemas"]["QuotaUsage"];
             /** @description This month, in UTC. */
             month: components["schemas"]["QuotaUsage"];
+        };
+        /** @description How long calls took. Null: there were none. Off by 3.2 % at most. */
+        LatencyView: {
+            /**
+             * Format: double
+             * @description Half of the calls took no longer, in milliseconds.
+             */
+            p50Ms?: number | null;
+            /**
+             * Format: double
+             * @description 95 of 100 took no longer.
+             */
+            p95Ms?: number | null;
+            /**
+             * Format: double
+             * @description 99 of 100 took no longer.
+             */
+            p99Ms?: number | null;
         };
         /** @description One page of a list. */
         Listed_ApiKey: {
@@ -1859,6 +2028,67 @@ export interface components {
                 targetName?: string | null;
                 /** @description With what. */
                 userAgent?: string | null;
+            }[];
+            /** @description Where the next page begins; null on the last. */
+            nextCursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many items match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Listed_Call: {
+            /** @description The items, in order. */
+            items: {
+                /**
+                 * Format: date-time
+                 * @description When it came.
+                 */
+                at: string;
+                /**
+                 * Format: int64
+                 * @description What the client sent, in bytes.
+                 */
+                bytesIn: number;
+                /**
+                 * Format: int64
+                 * @description What the client was given, in bytes.
+                 */
+                bytesOut: number;
+                /** @enum {string} */
+                era: "legacy" | "modern";
+                /**
+                 * Format: uuid
+                 * @description By whose key.
+                 */
+                keyId: string;
+                /** @description What that is called now; null: it is gone. */
+                keyName?: string | null;
+                /**
+                 * Format: double
+                 * @description From being routed to being answered, in milliseconds.
+                 */
+                latencyMs: number;
+                /** @enum {string} */
+                method: "tools/call" | "prompts/get" | "resources/read" | "completion/complete";
+                /** @enum {string} */
+                mode: "smart" | "full";
+                /** @description What the client calls it. */
+                name: string;
+                /** @description What the upstream calls it. */
+                originalName: string;
+                /** @enum {string} */
+                outcome: "ok" | "tool_error" | "upstream_error" | "timeout" | "unavailable" | "cancelled";
+                /** @enum {string} */
+                transport: "streamable-http" | "sse" | "websocket" | "xiaozhi";
+                /**
+                 * Format: uuid
+                 * @description At which upstream.
+                 */
+                upstreamId: string;
+                /** @description What that is called now; null: it is gone. */
+                upstreamName?: string | null;
             }[];
             /** @description Where the next page begins; null on the last. */
             nextCursor?: string | null;
@@ -2651,6 +2881,156 @@ export interface components {
             text: string;
             /** @description How it reaches the gateway: as an endpoint, or `stdio` for a command that it starts. */
             transport: string;
+        };
+        /** @description The calls of one step. */
+        StatsPoint: components["schemas"]["LatencyView"] & {
+            /**
+             * Format: date-time
+             * @description When it begins.
+             */
+            at: string;
+            /**
+             * Format: int64
+             * @description What clients sent, in bytes.
+             */
+            bytesIn: number;
+            /**
+             * Format: int64
+             * @description What clients were given, in bytes.
+             */
+            bytesOut: number;
+            /**
+             * Format: int64
+             * @description How many calls came.
+             */
+            calls: number;
+            /**
+             * Format: int64
+             * @description How many of them failed.
+             */
+            errors: number;
+        };
+        /** @description A line of a ranking. */
+        StatsRank: components["schemas"]["LatencyView"] & {
+            /**
+             * Format: int64
+             * @description What clients sent, in bytes.
+             */
+            bytesIn: number;
+            /**
+             * Format: int64
+             * @description What clients were given, in bytes.
+             */
+            bytesOut: number;
+            /**
+             * Format: int64
+             * @description How many calls came.
+             */
+            count: number;
+            /**
+             * Format: int64
+             * @description How many of them failed.
+             */
+            errors: number;
+            /**
+             * Format: uuid
+             * @description The id of the upstream, key or tool. Null: a tool that is gone, or has this name for some key alone.
+             */
+            id?: string | null;
+            /** @description What it is called; of a tool, what clients call it. Null: an upstream or key that is gone. */
+            name?: string | null;
+            /**
+             * Format: uuid
+             * @description Of a tool, the upstream that has it.
+             */
+            upstreamId?: string | null;
+            /** @description Of a tool, what that upstream is called. */
+            upstreamName?: string | null;
+        };
+        /** @description Who had the most calls. */
+        StatsRanking: {
+            /**
+             * Format: date-time
+             * @description The first moment that is counted.
+             */
+            from: string;
+            /** @description The first of them. */
+            items: components["schemas"]["StatsRank"][];
+            /**
+             * Format: date-time
+             * @description The first moment after it that isn't.
+             */
+            to: string;
+            /**
+             * Format: int64
+             * @description How many there are in all.
+             */
+            total: number;
+        };
+        /** @description What calls came to, in a range of time. */
+        StatsSummary: components["schemas"]["LatencyView"] & {
+            /**
+             * Format: double
+             * @description How long a call took on average, in milliseconds. Null: there were none.
+             */
+            averageMs?: number | null;
+            /**
+             * Format: int64
+             * @description What clients sent, in bytes.
+             */
+            bytesIn: number;
+            /**
+             * Format: int64
+             * @description What clients were given, in bytes.
+             */
+            bytesOut: number;
+            /**
+             * Format: int64
+             * @description How many calls came.
+             */
+            calls: number;
+            /**
+             * Format: int64
+             * @description How many of them failed: all but `ok` and `cancelled`.
+             */
+            errors: number;
+            /**
+             * Format: date-time
+             * @description The first moment that is counted.
+             */
+            from: string;
+            /** @description Calls by how they ended. */
+            outcomes: {
+                [key: string]: number;
+            };
+            /**
+             * Format: date-time
+             * @description The first moment after it that isn't.
+             */
+            to: string;
+        };
+        /** @description How calls went over time. */
+        StatsTimeseries: {
+            /**
+             * Format: date-time
+             * @description The first moment that is counted.
+             */
+            from: string;
+            /**
+             * @description The points, in order, also where nothing came. The first and the last may lie partly outside the range, and
+             *     count what lies in it.
+             */
+            points: components["schemas"]["StatsPoint"][];
+            /**
+             * Format: int32
+             * @description How far points lie apart, in seconds.
+             */
+            stepS: number;
+            /**
+             * Format: date-time
+             * @description The first moment after it that isn't.
+             */
+            to: string;
         };
         /** @description One decision. */
         Step: {
@@ -4446,6 +4826,292 @@ export interface operations {
                 };
                 content: {
                     "application/json": Record<string, never>;
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    stats_calls: {
+        parameters: {
+            query?: {
+                /** @description How many items at most, 1 to 200; 50 if not said. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description The field to sort by; descending with `-` in front. */
+                sort?: string;
+                /** @description Calls that came at this time or later (RFC 3339); a day before `to` if not said. */
+                from?: string;
+                /** @description Calls that came before this time (RFC 3339); now if not said. */
+                to?: string;
+                /** @description Only calls to this upstream. */
+                upstreamId?: string;
+                /** @description Only calls by this key. */
+                keyId?: string;
+                /** @description Only calls of what clients call this, to the letter. */
+                name?: string;
+                method?: "tools/call" | "prompts/get" | "resources/read" | "completion/complete";
+                outcome?: "ok" | "tool_error" | "upstream_error" | "timeout" | "unavailable" | "cancelled";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "at": "2026-11-23T10:00:00.000Z",
+                     *           "bytesIn": 240,
+                     *           "bytesOut": 4096,
+                     *           "era": "modern",
+                     *           "keyId": "0197f0a0-7c00-7000-8000-000000000003",
+                     *           "keyName": "team-a",
+                     *           "latencyMs": 48.2,
+                     *           "method": "tools/call",
+                     *           "mode": "full",
+                     *           "name": "search_code",
+                     *           "originalName": "search_code",
+                     *           "outcome": "ok",
+                     *           "transport": "streamable-http",
+                     *           "upstreamId": "0197f0a0-7c00-7000-8000-000000000002",
+                     *           "upstreamName": "github"
+                     *         }
+                     *       ],
+                     *       "nextCursor": null,
+                     *       "total": 1
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Listed_Call"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    stats_ranking: {
+        parameters: {
+            query: {
+                /** @description What is ranked: `upstream`, `tool` or `key`. */
+                by: string;
+                /** @description By what: `count` (if not said), `errors`, `p95Ms` or `bytes`; the most comes first. */
+                sort?: string;
+                /** @description How many lines, 1 to 100; the setting `statistics.top_limit_default` if not said. */
+                limit?: number;
+                /** @description Calls that came at this time or later (RFC 3339); a day before `to` if not said. */
+                from?: string;
+                /** @description Calls that came before this time (RFC 3339); now if not said. */
+                to?: string;
+                /** @description Only calls to this upstream. */
+                upstreamId?: string;
+                /** @description Only calls by this key. */
+                keyId?: string;
+                /** @description Only calls of what clients call this, to the letter. */
+                name?: string;
+                method?: "tools/call" | "prompts/get" | "resources/read" | "completion/complete";
+                outcome?: "ok" | "tool_error" | "upstream_error" | "timeout" | "unavailable" | "cancelled";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "from": "2026-11-22T10:00:00.000Z",
+                     *       "items": [
+                     *         {
+                     *           "bytesIn": 98000,
+                     *           "bytesOut": 1900000,
+                     *           "count": 410,
+                     *           "errors": 2,
+                     *           "id": "0197f0a0-7c00-7000-8000-000000000001",
+                     *           "name": "search_code",
+                     *           "p50Ms": 210.9,
+                     *           "p95Ms": 704.5,
+                     *           "p99Ms": 901.1,
+                     *           "upstreamId": "0197f0a0-7c00-7000-8000-000000000002",
+                     *           "upstreamName": "github"
+                     *         }
+                     *       ],
+                     *       "to": "2026-11-23T10:00:00.000Z",
+                     *       "total": 1
+                     *     }
+                     */
+                    "application/json": components["schemas"]["StatsRanking"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    stats_summary: {
+        parameters: {
+            query?: {
+                /** @description Calls that came at this time or later (RFC 3339); a day before `to` if not said. */
+                from?: string;
+                /** @description Calls that came before this time (RFC 3339); now if not said. */
+                to?: string;
+                /** @description Only calls to this upstream. */
+                upstreamId?: string;
+                /** @description Only calls by this key. */
+                keyId?: string;
+                /** @description Only calls of what clients call this, to the letter. */
+                name?: string;
+                method?: "tools/call" | "prompts/get" | "resources/read" | "completion/complete";
+                outcome?: "ok" | "tool_error" | "upstream_error" | "timeout" | "unavailable" | "cancelled";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "averageMs": 41.5,
+                     *       "bytesIn": 310000,
+                     *       "bytesOut": 2400000,
+                     *       "calls": 1250,
+                     *       "errors": 4,
+                     *       "from": "2026-11-22T10:00:00.000Z",
+                     *       "outcomes": {
+                     *         "cancelled": 6,
+                     *         "ok": 1240,
+                     *         "timeout": 1,
+                     *         "tool_error": 3,
+                     *         "unavailable": 0,
+                     *         "upstream_error": 0
+                     *       },
+                     *       "p50Ms": 23.5,
+                     *       "p95Ms": 190.4,
+                     *       "p99Ms": 704.5,
+                     *       "to": "2026-11-23T10:00:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["StatsSummary"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    stats_timeseries: {
+        parameters: {
+            query?: {
+                /** @description Calls that came at this time or later (RFC 3339); a day before `to` if not said. */
+                from?: string;
+                /** @description Calls that came before this time (RFC 3339); now if not said. */
+                to?: string;
+                /** @description Only calls to this upstream. */
+                upstreamId?: string;
+                /** @description Only calls by this key. */
+                keyId?: string;
+                /** @description Only calls of what clients call this, to the letter. */
+                name?: string;
+                method?: "tools/call" | "prompts/get" | "resources/read" | "completion/complete";
+                outcome?: "ok" | "tool_error" | "upstream_error" | "timeout" | "unavailable" | "cancelled";
+                /**
+                 * @description How far points lie apart, in seconds: 60, 300, 900, 1800, 3600, 10800, 21600, 43200 or 86400. If not said,
+                 *     what makes some 150 points. Less than 900 is possible for the last two days.
+                 */
+                stepS?: number;
+                /**
+                 * @description The offset of the clock by which hours and days begin, such as `+05:30`; `Z` if not said. A whole number of
+                 *     quarters of an hour.
+                 */
+                tz?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "from": "2026-11-23T09:00:00.000Z",
+                     *       "points": [
+                     *         {
+                     *           "at": "2026-11-23T09:00:00.000Z",
+                     *           "bytesIn": 4800,
+                     *           "bytesOut": 36000,
+                     *           "calls": 12,
+                     *           "errors": 1,
+                     *           "p50Ms": 11.2,
+                     *           "p95Ms": 38.4,
+                     *           "p99Ms": 38.4
+                     *         },
+                     *         {
+                     *           "at": "2026-11-23T09:30:00.000Z",
+                     *           "bytesIn": 0,
+                     *           "bytesOut": 0,
+                     *           "calls": 0,
+                     *           "errors": 0,
+                     *           "p50Ms": null,
+                     *           "p95Ms": null,
+                     *           "p99Ms": null
+                     *         }
+                     *       ],
+                     *       "stepS": 1800,
+                     *       "to": "2026-11-23T10:00:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["StatsTimeseries"];
                 };
             };
             /** @description What went wrong */

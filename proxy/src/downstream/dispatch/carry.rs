@@ -49,9 +49,9 @@ impl Dispatch {
         conversation: Conversation,
         cancel: CancellationToken,
     ) -> Result<Answer, CallError> {
-        let given =
-            asked.request.params.as_ref().map_or(Bytes::from_static(b"{}"), |params| params.raw().clone());
-        let params = subject.rename(given.clone(), item);
+        let given = asked.request.params.as_ref();
+        let params = given.map_or(Bytes::from_static(b"{}"), |params| subject.rename(params, item));
+        let given = given.map_or(Bytes::from_static(b"{}"), |params| params.raw().clone());
         let mirrored = subject.is_mirrored().then(|| item.subject_upstream(&subject.name));
         let route = Route {
             verb,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
+use crate::metrics::drops::{self, Queue};
 use crate::upstream::call::{Call, CallError};
 
 /// Calls in flight at one upstream: a slow one holds no more than this of the gateway.
@@ -52,7 +53,11 @@ impl<'a> Turn<'a> {
     fn take(waiting: &'a AtomicUsize) -> Option<Self> {
         let turn = Self(waiting);
         let before = waiting.fetch_add(1, Ordering::SeqCst);
-        (before < WAITING_MAX).then_some(turn)
+        let has_room = before < WAITING_MAX;
+        if !has_room {
+            drops::count(Queue::Bulkhead, 1);
+        }
+        has_room.then_some(turn)
     }
 }
 

@@ -10,7 +10,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderValue, Request, Response};
-use http_body_util::Full;
 use rmcp::transport::auth::{OAuthHttpClient, OAuthHttpClientFuture, OAuthHttpRequest};
 use tokio::time::timeout;
 
@@ -59,7 +58,7 @@ impl Http {
             HeaderValue::from_static(concat!("mcp-proxy-gateway/", env!("CARGO_PKG_VERSION"))),
         );
         head.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let request = Request::from_parts(head, Full::new(Bytes::from(body)));
+        let request = Request::from_parts(head, Bytes::from(body));
         let sent = async {
             let (head, body) = self.pool.send(request).await?.into_parts();
             let body = whole(Response::new(body), ANSWER_BYTES_MAX).await?;

@@ -11,12 +11,12 @@ use futures::stream::{self, Stream};
 use http::header::CONTENT_TYPE;
 use http::{Method, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use tokio::time::sleep;
 
 use super::Parts;
 use crate::upstream::call::CallError;
 use crate::upstream::link::Era;
+use crate::upstream::pool::Body;
 use crate::wire::sse::{Event, Reader, SseError};
 
 /// How often in a row the upstream may fail to answer a resumption. One that does answer, with nothing
@@ -38,7 +38,7 @@ pub(crate) enum Media {
 }
 
 /// The media type of a response; one that is compressed although we never said we could read that is `Other`.
-pub(crate) fn media(response: &Response<Incoming>) -> Media {
+pub(crate) fn media(response: &Response<Body>) -> Media {
     if response.headers().contains_key(http::header::CONTENT_ENCODING) {
         return Media::Other;
     }
@@ -51,7 +51,7 @@ pub(crate) fn media(response: &Response<Incoming>) -> Media {
 }
 
 /// A whole body of at most `limit` bytes.
-pub(crate) async fn whole(response: Response<Incoming>, limit: usize) -> Result<Bytes, CallError> {
+pub(crate) async fn whole(response: Response<Body>, limit: usize) -> Result<Bytes, CallError> {
     match Limited::new(response.into_body(), limit).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(CallError::TooLarge { limit }),
@@ -62,7 +62,7 @@ pub(crate) async fn whole(response: Response<Incoming>, limit: usize) -> Result<
 /// The data of each event of a stream, across resumptions; ends with an error when the stream is over.
 pub(super) fn events(
     parts: Arc<Parts>,
-    response: Response<Incoming>,
+    response: Response<Body>,
     event_bytes_max: usize,
 ) -> impl Stream<Item = Result<Bytes, CallError>> {
     let tail = Tail {
@@ -109,7 +109,7 @@ impl Position {
 
 struct Tail {
     parts: Arc<Parts>,
-    body: Option<Incoming>,
+    body: Option<Body>,
     reader: Reader,
     event_bytes_max: usize,
     position: Position,
@@ -177,7 +177,7 @@ pub(crate) enum Heard {
 }
 
 /// The next event, or the end of the body.
-pub(crate) async fn next_event(body: &mut Incoming, reader: &mut Reader) -> Result<Heard, CallError> {
+pub(crate) async fn next_event(body: &mut Body, reader: &mut Reader) -> Result<Heard, CallError> {
     loop {
         let next = reader.next_event().map_err(|SseError::TooLarge { limit }| CallError::TooLarge { limit });
         if let Some(event) = next? {
@@ -197,12 +197,12 @@ pub(crate) async fn next_event(body: &mut Incoming, reader: &mut Reader) -> Resu
 
 impl Parts {
     /// Opens a stream with GET, from after an event on or anew.
-    pub(super) async fn get(&self, last_event_id: Option<&str>) -> Result<Response<Incoming>, CallError> {
+    pub(super) async fn get(&self, last_event_id: Option<&str>) -> Result<Response<Body>, CallError> {
         let mut builder = self.head(Method::GET);
         if let Some(id) = last_event_id {
             builder = builder.header("last-event-id", id);
         }
-        let request = builder.body(http_body_util::Full::default());
+        let request = builder.body(Bytes::new());
         self.pool.send(request.map_err(|_| CallError::ClosedMidCall)?).await
     }
 }

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::StreamExt;
 use http::{Method, Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::Incoming as Body;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Parts;
@@ -16,6 +14,7 @@ use crate::downstream::conversation::Conversation;
 use crate::upstream::call::{Answer, Call, CallError};
 use crate::upstream::frame::{self, Addressee, Incoming};
 use crate::upstream::link::{Dropped, Era, next_id};
+use crate::upstream::pool::Body;
 use crate::wire::envelope::Params;
 use crate::wire::headers::{MCP_METHOD, MCP_NAME, MCP_SESSION_ID, encode_value, name_of};
 use crate::wire::text::Text;
@@ -152,7 +151,7 @@ impl Exchange<'_> {
                 headers.insert(MCP_NAME, encode_value(&name));
             }
         }
-        let request = builder.body(Full::new(body));
+        let request = builder.body(body);
         let request =
             request.map_err(|_| CallError::Invalid { reason: "the request has invalid headers" })?;
         self.parts.pool.send(request).await

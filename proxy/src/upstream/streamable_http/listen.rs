@@ -17,6 +17,7 @@ use crate::bridge::degraded::Reason;
 use crate::upstream::backoff::{self, Backoff};
 use crate::upstream::frame::{self, Addressee, Incoming};
 use crate::upstream::link::{Attribution, Dropped};
+use crate::upstream::pool::Body;
 use crate::wire::envelope::Params;
 use crate::wire::sse::Reader;
 
@@ -63,7 +64,7 @@ async fn keep_open(parts: &Arc<Parts>) {
 }
 
 /// Reads until the stream ends; whether anything came.
-async fn read(parts: &Arc<Parts>, mut body: hyper::body::Incoming, position: &mut Position) -> bool {
+async fn read(parts: &Arc<Parts>, mut body: Body, position: &mut Position) -> bool {
     let (mut reader, mut asks, mut heard) = (Reader::new(EVENT_BYTES_MAX), Asks::new(parts), false);
     loop {
         let event = tokio::select! {

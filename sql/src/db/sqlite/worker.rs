@@ -143,7 +143,8 @@ fn run_statement(
     cells: &[Cell],
 ) -> Result<Outcome, StoreError> {
     let mut statement = connection.prepare_cached(sql).map_err(error::from_sqlite)?;
-    bind_by_name(&mut statement, cells)?;
+    let places = places(&statement)?;
+    bind(&mut statement, &places, cells)?;
     let columns: Arc<[String]> = statement.column_names().map(str::to_owned).collect();
     let mut rows = Vec::new();
     let mut cursor = statement.raw_query();
@@ -159,22 +160,33 @@ fn run_statement(
 
 fn run_each(connection: &Connection, sql: &str, rows: &[Vec<Cell>]) -> Result<Outcome, StoreError> {
     let mut statement = connection.prepare_cached(sql).map_err(error::from_sqlite)?;
+    let places = places(&statement)?;
     let mut affected = 0;
     for row in rows {
-        bind_by_name(&mut statement, row)?;
+        bind(&mut statement, &places, row)?;
         affected += statement.raw_execute().map_err(error::from_sqlite)? as u64;
     }
     Ok(Outcome { rows: Vec::new(), affected })
 }
 
-fn bind_by_name(statement: &mut Statement<'_>, cells: &[Cell]) -> Result<(), StoreError> {
-    if statement.parameter_count() != cells.len() {
+/// Which cell each of a statement's parameters takes, by its name: `$2` is the second, wherever it stands.
+fn places(statement: &Statement<'_>) -> Result<Vec<usize>, StoreError> {
+    let place = |parameter| {
+        let name = statement.parameter_name(parameter).and_then(|name| name.strip_prefix('$'));
+        let place = name.and_then(|number| number.parse::<usize>().ok()?.checked_sub(1));
+        place.ok_or_else(|| error::defect("a statement has a parameter that isn't $ and a number"))
+    };
+    (1..=statement.parameter_count()).map(place).collect()
+}
+
+fn bind(statement: &mut Statement<'_>, places: &[usize], cells: &[Cell]) -> Result<(), StoreError> {
+    if places.len() != cells.len() {
         return Err(error::defect("a statement has another number of parameters than it was given"));
     }
-    for (at, cell) in cells.iter().enumerate() {
-        let index = statement.parameter_index(&format!("${}", at + 1)).map_err(error::from_sqlite)?;
-        let index = index.ok_or_else(|| error::defect("a statement lacks one of its parameters"))?;
-        statement.raw_bind_parameter(index, cell).map_err(error::from_sqlite)?;
+    for (at, &place) in places.iter().enumerate() {
+        let cell =
+            cells.get(place).ok_or_else(|| error::defect("a statement lacks one of its parameters"))?;
+        statement.raw_bind_parameter(at + 1, cell).map_err(error::from_sqlite)?;
     }
     Ok(())
 }

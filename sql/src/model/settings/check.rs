@@ -15,10 +15,12 @@ enum Accepts {
     OptionalWhole(u64, u64),
     /// One of these words.
     Word(&'static [&'static str]),
+    /// Yes or no.
+    Switch,
     /// A schedule.
     Cron,
 }
-use Accepts::{Cron, Number, OptionalWhole, Whole, Word};
+use Accepts::{Cron, Number, OptionalWhole, Switch, Whole, Word};
 
 /// No limit of the product lies above it; keeps sums of limits far from overflow.
 const COUNT_MAX: u64 = 1_000_000;
@@ -42,6 +44,7 @@ const SETTINGS: &[(&str, Accepts)] = &[
     ("/mcp_api/smart_discovery_limit", Whole(1, 200)),
     ("/mcp_api/request_body_max_mib", Whole(1, 256)),
     ("/mcp_api/response_body_max_mib", Whole(1, 256)),
+    ("/statistics/enabled", Switch),
     ("/statistics/retention_days", Whole(1, 3_650)),
     ("/statistics/top_limit_default", Whole(1, 100)),
     ("/statistics/records_max", OptionalWhole(1, RECORDS_MAX)),
@@ -76,6 +79,7 @@ impl Accepts {
                 let fits = value.as_str().is_some_and(|word| words.contains(&word));
                 (!fits).then(|| format!("must be one of {}", words.join(", ")))
             }
+            Switch => (!value.is_boolean()).then(|| "must be true or false".into()),
             Cron => {
                 let fits = value.as_str().is_some_and(cron::is_schedule);
                 (!fits).then(|| "must be 5 or 6 cron fields, or a descriptor such as @hourly".into())
