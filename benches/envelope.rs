@@ -12,6 +12,9 @@ use proxy::wire::compose;
 use proxy::wire::envelope::{self, Field, Message};
 use proxy::wire::ids::Id;
 
+/// Sizes of a message, each by the length of the one text in it.
+const SIZES: [(&str, usize); 3] = [("300 B", 180), ("10 kB", 10_000), ("1 MB", 1_000_000)];
+
 /// A call whose argument is a text of `size` bytes.
 fn call(size: usize) -> Bytes {
     let text = "x".repeat(size);
@@ -22,7 +25,7 @@ fn call(size: usize) -> Bytes {
 
 fn parse(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("envelope");
-    for (name, size) in [("300 B", 180), ("10 kB", 10_000), ("1 MB", 1_000_000)] {
+    for (name, size) in SIZES {
         let body = call(size);
         group.throughput(Throughput::Bytes(body.len() as u64));
         group.bench_function(format!("parse {name}"), |bench| {
@@ -33,17 +36,22 @@ fn parse(criterion: &mut Criterion) {
 }
 
 fn splice(criterion: &mut Criterion) {
-    let Ok(Message::Request(request)) = envelope::parse(call(180)) else { panic!("a request") };
-    let params = request.params.expect("it has params");
-    let result = Bytes::from_static(br#"{"content":[{"type":"text","text":"done"}]}"#);
     let id = Id::number(7);
     let mut group = criterion.benchmark_group("splice");
-    group.bench_function("name", |bench| {
-        bench.iter(|| black_box(&params).with(&[(Field::Name, br#""read""#)]));
-    });
-    group.bench_function("result", |bench| {
-        bench.iter(|| compose::result_chain(black_box(&id), result.clone()));
-    });
+    for (name, size) in SIZES {
+        let body = call(size);
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        let Ok(Message::Request(request)) = envelope::parse(body) else { panic!("a request") };
+        let params = request.params.expect("it has params");
+        group.bench_function(format!("name into {name}"), |bench| {
+            bench.iter(|| black_box(&params).with(&[(Field::Name, br#""read""#)]));
+        });
+        let text = "x".repeat(size);
+        let result = Bytes::from(format!(r#"{{"content":[{{"type":"text","text":"{text}"}}]}}"#));
+        group.bench_function(format!("id around a result of {name}"), |bench| {
+            bench.iter(|| compose::result_chain(black_box(&id), result.clone()));
+        });
+    }
     group.finish();
 }
 

@@ -116,8 +116,7 @@ async fn run(
         setup_token,
         public_url: config.public_url.as_ref().map(ToString::to_string),
         version: env!("CARGO_PKG_VERSION"),
-    })
-    .map_err(|error| Failure::Internal(error.into()))?;
+    });
     gateway.serve_with(Serving {
         mcp: data_plane.mcp_service(config.public_url.clone()),
         admin: admin_service(admin, admin::Body::new),

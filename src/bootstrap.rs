@@ -1,4 +1,4 @@
-//! A file that says which upstreams, keys, rules and settings there shall be, applied at every start.
+//! A file that says which upstreams, keys, rules, XiaoZhi endpoints and settings there shall be, applied at every start.
 //!
 //! Items are matched by name, rules by owner and pattern. What the file says is made so, what it doesn't say stays as it is
 //! stored: an upstream that an admin disabled stays disabled unless the file says `enabled: true`,
@@ -14,6 +14,7 @@ mod document;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod xiaozhi;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -32,9 +33,6 @@ use document::Document;
 /// Written by people: ten thousand upstreams fit.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// Groups of later releases: passing over one would promise what isn't done.
-const NOT_YET_SUPPORTED: [&str; 1] = ["xiaozhi"];
-
 /// A key whose random part has fewer different characters than this came from an example.
 const KEY_CHARACTERS_MIN: usize = 12;
 
@@ -44,6 +42,7 @@ pub(crate) struct Bootstrap {
     upstreams: Vec<UpstreamItem>,
     keys: Vec<KeyItem>,
     rules: rules::Rules,
+    xiaozhi: Vec<xiaozhi::Item>,
     settings: Option<Value>,
 }
 
@@ -81,6 +80,8 @@ impl Bootstrap {
             upstreams(items(groups.remove("upstreams"), "/upstreams", &mut problems), &mut problems);
         let keys = keys(items(groups.remove("keys"), "/keys", &mut problems), &mut problems);
         let rules = rules::read(groups.remove("rules"), &mut problems);
+        let xiaozhi =
+            xiaozhi::read(items(groups.remove("xiaozhi"), "/xiaozhi", &mut problems), &mut problems);
         let settings = groups.remove("settings").filter(|patch| !patch.is_null());
         if let Some(patch) = &settings
             && let Err(errors) = Settings::default().merge_patch(patch)
@@ -88,15 +89,11 @@ impl Bootstrap {
             problems.extend(errors.into_iter().map(|error| below("/settings", error)));
         }
         for name in groups.keys() {
-            let message = if NOT_YET_SUPPORTED.contains(&name.as_str()) {
-                "not supported yet"
-            } else {
-                "is not a known group"
-            };
+            let message = "is not a known group";
             problems.push(FieldError::new(format!("/{}", document::escape(name)), message));
         }
         if problems.is_empty() {
-            return Ok(Self { document, upstreams, keys, rules, settings });
+            return Ok(Self { document, upstreams, keys, rules, xiaozhi, settings });
         }
         Err(told(&document, problems))
     }

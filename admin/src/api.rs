@@ -13,3 +13,4 @@ pub(crate) mod settings;
 pub(crate) mod stats;
 pub(crate) mod templates;
 pub(crate) mod upstreams;
+pub(crate) mod xiaozhi;

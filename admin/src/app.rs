@@ -45,11 +45,11 @@ pub(crate) struct Parts {
 
 impl App {
     /// The state, with passwords hashed at `password_cost`.
-    pub(crate) fn new(deps: Deps, password_cost: u32) -> Result<Self, bcrypt::BcryptError> {
+    pub(crate) fn new(deps: Deps, password_cost: u32) -> Self {
         let clock = deps.store.clock().clone();
-        Ok(Self(Arc::new(Parts {
+        Self(Arc::new(Parts {
             tokens: Tokens::new(deps.store.sealer(), deps.store.instance_id(), clock.clone()),
-            hasher: Hasher::new(password_cost)?,
+            hasher: Hasher::new(password_cost),
             throttle: Throttle::new(clock.clone()),
             idempotency: Idempotency::new(clock),
             fingerprint: Fingerprint::new(deps.store.sealer()),
@@ -60,7 +60,7 @@ impl App {
             setup_token: deps.setup_token,
             public_url: deps.public_url,
             version: deps.version,
-        })))
+        }))
     }
 
     /// Settles the names of every upstream anew, in the transaction that changes what they depend on.

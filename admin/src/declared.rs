@@ -7,9 +7,10 @@ use serde_json::Value;
 use sql::Sealer;
 use sql::model::{
     AliasRule, ApiKey, FieldError, FilterRule, NewUpstream, RuleId, RuleOwner, Settings, Timestamp, Upstream,
+    XiaozhiEndpoint,
 };
 
-use crate::api::{keys, rules, upstreams};
+use crate::api::{keys, rules, upstreams, xiaozhi};
 use crate::audit::{self, Fingerprint};
 use crate::error::ApiError;
 
@@ -65,6 +66,18 @@ pub fn upstream_diff(before: Option<&Upstream>, after: &Upstream, sealer: &Seale
 /// What the audit log keeps of a change to a key.
 pub fn key_diff(before: Option<&ApiKey>, after: &ApiKey) -> Value {
     audit::diff(before.map(keys::audited).as_ref(), Some(&keys::audited(after)))
+}
+
+/// Reads what `POST /api/admin/xiaozhi` takes, and lays it over `endpoint`.
+pub fn parse_xiaozhi(body: Value, endpoint: XiaozhiEndpoint) -> Result<XiaozhiEndpoint, Vec<FieldError>> {
+    xiaozhi::declared(body, endpoint).map_err(field_errors)
+}
+
+/// What the audit log keeps of a change to a XiaoZhi endpoint.
+pub fn xiaozhi_diff(before: Option<&XiaozhiEndpoint>, after: &XiaozhiEndpoint, sealer: &Sealer) -> Value {
+    let fingerprint = Fingerprint::new(sealer);
+    let audited = |endpoint: &XiaozhiEndpoint| xiaozhi::audited(endpoint, &fingerprint);
+    audit::diff(before.map(audited).as_ref(), Some(&audited(after)))
 }
 
 /// What the audit log keeps of a change to the settings.

@@ -4,9 +4,11 @@ use proxy::control::{ConnectionState, OAuthState};
 use proxy::jobs::JobOutcome;
 use sql::model::{
     CallMethod, CallOutcome, CallTransport, Era, FilterAction, Isolation, KeyMode, Kind, MatchOn, Mode,
-    OnToolChange, Outcome, OwnerKind, Protocol, RuleKind, Transport,
+    OnToolChange, Outcome, OwnerKind, Protocol, RuleKind, Transport, XiaozhiFault,
 };
 use utoipa::openapi::schema::{Array, ArrayBuilder, Object, ObjectBuilder, Type};
+
+use crate::api::xiaozhi;
 
 fn words(words: &'static [&'static str]) -> Object {
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words.iter().copied())).build()
@@ -90,4 +92,12 @@ pub(crate) fn connection_state() -> Object {
 
 pub(crate) fn oauth_state() -> Object {
     words(OAuthState::WORDS)
+}
+
+pub(crate) fn xiaozhi_state() -> Object {
+    words(&xiaozhi::STATES)
+}
+
+pub(crate) fn xiaozhi_fault() -> Object {
+    words(XiaozhiFault::WORDS)
 }

@@ -14,9 +14,6 @@ pub enum FirstAdminError {
     /// The password can't be used; says why, not what it is.
     #[error("the password {0}")]
     Password(&'static str),
-    /// The password hasher does not work.
-    #[error("passwords can't be hashed")]
-    Hasher(#[source] bcrypt::BcryptError),
     /// Hashing or storing failed.
     #[error("the admin could not be stored")]
     Store(#[from] sql::StoreError),
@@ -42,7 +39,7 @@ pub async fn ensure(
         return Ok(false);
     }
     let password = Password::parse(password.expose().clone()).map_err(FirstAdminError::Password)?;
-    let hasher = Hasher::new(password::COST).map_err(FirstAdminError::Hasher)?;
+    let hasher = Hasher::new(password::COST);
     let password_hash = hasher.hash(password).await.map_err(|_: ApiError| FirstAdminError::Hash)?;
     let now = store.clock().now();
     let admin = AdminUser {

@@ -66,16 +66,7 @@ pub struct Deps {
 /// among its extensions.
 pub type AdminService = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Infallible>;
 
-/// Why there is no service.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The password hasher does not work.
-    #[error("passwords can't be hashed")]
-    Password(#[from] bcrypt::BcryptError),
-}
-
 /// The control plane as one service.
-pub fn service(deps: Deps) -> Result<AdminService, StartError> {
-    let app = App::new(deps, password::COST)?;
-    Ok(BoxCloneSyncService::new(routes::router(app)))
+pub fn service(deps: Deps) -> AdminService {
+    BoxCloneSyncService::new(routes::router(App::new(deps, password::COST)))
 }

@@ -15,6 +15,7 @@ use utoipa_axum::routes;
 
 use crate::api::{
     audit, auth, clients, document, health, items, keys, oauth, rules, settings, stats, templates, upstreams,
+    xiaozhi,
 };
 use crate::error::{ApiError, Problem, ProblemField};
 use crate::{App, extract, frame, ui};
@@ -98,6 +99,9 @@ fn groups() -> [(Access, Patience, OpenApiRouter<App>); 4] {
         .routes(routes!(stats::timeseries::timeseries))
         .routes(routes!(stats::ranking::ranking))
         .routes(routes!(stats::calls::calls))
+        .routes(routes!(xiaozhi::list::list, xiaozhi::create::create))
+        .routes(routes!(xiaozhi::get::get, xiaozhi::update::update, xiaozhi::delete::delete))
+        .routes(routes!(xiaozhi::reconnect::reconnect))
         .routes(routes!(audit::list::list))
         .routes(routes!(templates::list::list))
         .routes(routes!(templates::categories::categories))

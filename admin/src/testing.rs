@@ -79,7 +79,7 @@ impl Scene {
             public_url,
             version: "test",
         };
-        let router = routes::router(App::new(deps, PASSWORD_COST).unwrap());
+        let router = routes::router(App::new(deps, PASSWORD_COST));
         Self { router, store, clock, plane, address: "127.0.0.1".parse().unwrap(), token: None }
     }
 
@@ -191,6 +191,15 @@ impl Scene {
         assert_eq!(answer.status, 201, "{}", answer.json);
         let text = |member: &str| answer.json[member].as_str().unwrap().to_owned();
         (text("id"), text("plaintextKey"))
+    }
+
+    /// Creates a XiaoZhi endpoint with a key of its own and gives its id.
+    pub(crate) async fn xiaozhi(&self, name: &str) -> String {
+        let (key, _) = self.key(&format!("key of {name}")).await;
+        let body = json!({"name": name, "url": "wss://api.xiaozhi.me/mcp/?token=CANARY", "keyId": key});
+        let answer = self.post("/api/admin/xiaozhi", body).await;
+        assert_eq!(answer.status, 201, "{}", answer.json);
+        answer.json["id"].as_str().unwrap().to_owned()
     }
 
     /// Stores a tool of an upstream, behind those it has.

@@ -75,6 +75,9 @@ pub trait ControlPlane: Send + Sync {
     /// What forbids this configuration: the stdio policy, the egress policy. Looks nothing up.
     fn check_spec(&self, upstream: &Upstream) -> Vec<FieldError>;
 
+    /// What forbids the address of a XiaoZhi endpoint, in words for an admin. Looks nothing up.
+    fn check_xiaozhi_url(&self, url: &str) -> Result<(), String>;
+
     /// Resolves when what this process wrote to the store until now is in force here, or soon after if that takes
     /// longer than it should: then a change is stored and merely late.
     async fn settle(&self);

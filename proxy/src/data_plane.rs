@@ -51,6 +51,7 @@ use crate::downstream::tasks::given::GivenTasks;
 use crate::downstream::tasks::ids::TaskIds;
 use crate::downstream::tasks::status::TaskStatus;
 use crate::downstream::websocket::Websocket;
+use crate::downstream::xiaozhi;
 use crate::http_bridge::McpService;
 use crate::jobs::{Job, Jobs};
 use crate::relay::{PeerService, Relay, RelayOptions};
@@ -258,6 +259,15 @@ impl DataPlane {
             relay: parts.relay.clone(),
             indexes: Indexes::default(),
             call_log: parts.call_log.clone(),
+        });
+        xiaozhi::run(xiaozhi::Running {
+            store: parts.store.clone(),
+            dispatch: Arc::clone(&dispatch),
+            upstreams: parts.upstreams.clone(),
+            keys: parts.keys.clone(),
+            settings: parts.settings.clone(),
+            tasks: parts.tasks.clone(),
+            draining: parts.draining.clone(),
         });
         let subscriptions = Subscriptions {
             published: parts.published.clone(),

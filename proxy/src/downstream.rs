@@ -5,7 +5,7 @@
 //! [`session_log`] what of it is kept; [`incoming`] is what a legacy client's messages mean,
 //! [`outlet`] the way back to it. [`endpoints`] chooses the transport: [`streamable_http`], with
 //! [`stream`] as a running call on it and [`replay`] for clients that come back; or [`sse`] and
-//! [`websocket`], which share [`connection`]. [`mode`] says which tools a client is shown, and `smart_mode`
+//! [`websocket`], which share [`connection`]; [`xiaozhi`] are clients that are dialled. [`mode`] says which tools a client is shown, and `smart_mode`
 //! has the four that find the others. [`tasks`] is work that outlives its call.
 //! [`subscriptions`] are what clients hear beside their calls, with what [`resource_updates`] and
 //! [`log_feed`] have for them.
@@ -38,3 +38,4 @@ pub mod subscriptions;
 pub mod tasks;
 mod verbs;
 pub mod websocket;
+pub mod xiaozhi;

@@ -18,6 +18,9 @@ mod listener;
 mod pass;
 mod reach;
 mod replica;
+mod seldom;
+#[cfg(test)]
+mod testing;
 mod told;
 
 use std::net::{SocketAddr, TcpListener};
@@ -182,7 +185,7 @@ impl Relay {
     /// told, if there is one.
     pub fn listen(&self, socket: Option<TcpListener>, service: PeerService) {
         let Some(shared) = &self.0 else { return };
-        let listener = Arc::new(Listener { service, passes: Arc::clone(&shared.passes) });
+        let listener = Arc::new(Listener::new(service, Arc::clone(&shared.passes)));
         let tasks = &shared.options.tasks;
         tasks.spawn("relay through redis", Arc::clone(&shared.channel).listen(Arc::clone(&listener)));
         if let Some(socket) = socket {

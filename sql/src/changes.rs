@@ -40,6 +40,8 @@ closed_set! {
         OAuth = "oauth",
         /// The rules of one owner; the id is the upstream's or the key's, and nil for those of all.
         Rules = "rules",
+        /// A XiaoZhi endpoint; the id is its own.
+        XiaozhiEndpoint = "xiaozhi_endpoint",
     }
 }
 
@@ -158,8 +160,8 @@ impl Ledger {
                     written.keys = written.keys.max(head);
                     written.catalog = written.catalog.max(head);
                 }
-                // Who changes a session's state applies it here at once.
-                ChangeKind::Session => {}
+                // Who changes a session's state applies it here at once; an endpoint's state shows how far it is.
+                ChangeKind::Session | ChangeKind::XiaozhiEndpoint => {}
             }
         }
     }

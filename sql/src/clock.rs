@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::model::ids::{AdminUserId, ApiKeyId, AuditEventId, DefinitionId, RuleId, TokenId, UpstreamId};
+use crate::model::ids::{
+    AdminUserId, ApiKeyId, AuditEventId, DefinitionId, RuleId, TokenId, UpstreamId, XiaozhiEndpointId,
+};
 use crate::model::time::Timestamp;
 
 /// Where the time comes from. Clones of a manual clock show the same time.
@@ -77,7 +79,7 @@ macro_rules! new_ids {
         }
     )+};
 }
-new_ids! { UpstreamId ApiKeyId AdminUserId DefinitionId RuleId AuditEventId TokenId }
+new_ids! { UpstreamId ApiKeyId AdminUserId DefinitionId RuleId AuditEventId TokenId XiaozhiEndpointId }
 
 #[cfg(test)]
 mod tests {

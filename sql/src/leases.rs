@@ -1,10 +1,11 @@
 //! Which replica does a job. A lease belongs to the database alone, and ends by itself.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::db::{Dialect, cells};
+use crate::db::{Dialect, Row, cells};
 use crate::error::StoreError;
 use crate::model::time::Timestamp;
 use crate::tx::Tx;
@@ -26,12 +27,23 @@ pub async fn acquire(tx: &mut Tx, name: &str, holder: Uuid, ttl: Duration) -> Re
 }
 
 /// The time by which leases are taken: that of the database, where several machines share it.
-async fn now(tx: &mut Tx) -> Result<Timestamp, StoreError> {
+pub(crate) async fn now(tx: &mut Tx) -> Result<Timestamp, StoreError> {
     if tx.dialect() == Dialect::Sqlite || !tx.clock().is_system() {
         return Ok(tx.clock().now());
     }
     let sql = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now";
     tx.query_one(TABLE, sql, cells![]).await?.get("now")
+}
+
+/// Who holds the leases whose names begin with `prefix` and a colon now, by the rest of the name.
+pub async fn holders(tx: &mut Tx, prefix: &str) -> Result<HashMap<String, Uuid>, StoreError> {
+    let now = now(tx).await?;
+    // The semicolon comes after the colon in the order of bytes, which is that of the column.
+    let sql = "SELECT name, holder FROM leases WHERE name > $1 AND name < $2 AND expires_at > $3";
+    let (from, to) = (format!("{prefix}:"), format!("{prefix};"));
+    let rows = tx.query(TABLE, sql, cells![&from, to, now]).await?;
+    let read = |row: &Row| Ok((row.get::<String>("name")?[from.len()..].to_owned(), row.get("holder")?));
+    rows.iter().map(read).collect()
 }
 
 /// Gives a lease back. False: the holder doesn't have it.

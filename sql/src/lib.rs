@@ -23,6 +23,7 @@ pub mod sessions;
 pub mod settings;
 pub mod statistics;
 pub mod upstreams;
+pub mod xiaozhi_endpoints;
 
 pub mod changes;
 pub mod leases;

@@ -45,6 +45,11 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/sqlite/0006_statistics.sql"),
         postgres: include_str!("../migrations/postgres/0006_statistics.sql"),
     },
+    Migration {
+        name: "0008_xiaozhi",
+        sqlite: include_str!("../migrations/sqlite/0008_xiaozhi.sql"),
+        postgres: include_str!("../migrations/postgres/0008_xiaozhi.sql"),
+    },
 ];
 
 impl Migration {

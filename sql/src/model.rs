@@ -20,6 +20,7 @@ pub mod session;
 pub mod settings;
 pub mod time;
 pub mod upstream;
+pub mod xiaozhi_endpoint;
 
 pub use self::admin_user::{AdminToken, AdminUser};
 pub use self::api_key::{ApiKey, KeyMode, PlaintextKey, PreviousSecret, RateLimit};
@@ -28,7 +29,9 @@ pub use self::call_record::{CallMethod, CallOutcome, CallRecord, CallRecordId, C
 pub use self::closed_set::UnknownWord;
 pub use self::definition::{Claim, Definition, Era, Finding, Kind, ListDiff, ListState, UpstreamInfo};
 pub use self::field_error::FieldError;
-pub use self::ids::{AdminUserId, ApiKeyId, AuditEventId, DefinitionId, RuleId, TokenId, UpstreamId};
+pub use self::ids::{
+    AdminUserId, ApiKeyId, AuditEventId, DefinitionId, RuleId, TokenId, UpstreamId, XiaozhiEndpointId,
+};
 pub use self::key_usage::{KeyUsage, QuotaSpan};
 pub use self::latencies::Latencies;
 pub use self::oauth::{OAuthAuthorization, OAuthClient, OAuthGrant};
@@ -45,3 +48,4 @@ pub use self::time::Timestamp;
 pub use self::upstream::{
     ConnParams, Isolation, NewUpstream, OnToolChange, Protocol, SyncSwitches, Transport, Upstream, Value,
 };
+pub use self::xiaozhi_endpoint::{XiaozhiEndpoint, XiaozhiFault, XiaozhiReport, XiaozhiState};

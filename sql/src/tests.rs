@@ -27,3 +27,4 @@ mod statistics;
 mod transactions;
 mod unreadable;
 mod upstreams;
+mod xiaozhi_endpoints;

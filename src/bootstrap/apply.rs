@@ -1,6 +1,7 @@
 //! Making the store say what the file says, in one transaction, with an audit event for each change.
 
 mod rules;
+mod xiaozhi;
 
 use proxy::catalog::naming::settle as naming;
 use proxy::upstream::egress::Egress;
@@ -87,6 +88,9 @@ impl Bootstrap {
         }
         for item in &self.rules.filters {
             attempt.rule(item).await?;
+        }
+        for item in &self.xiaozhi {
+            unless_unreadable(attempt.xiaozhi(item, check).await)?;
         }
         if let Some(patch) = &self.settings {
             unless_unreadable(attempt.settings(patch).await)?;

@@ -2,5 +2,5 @@
 
 pub(super) use admin::declared::{
     alias_diff, filter_diff, key_diff, parse_alias as alias, parse_filter as filter, parse_key as key,
-    parse_upstream as upstream, settings_diff, upstream_diff,
+    parse_upstream as upstream, parse_xiaozhi as xiaozhi, settings_diff, upstream_diff, xiaozhi_diff,
 };

@@ -173,7 +173,8 @@ async fn even_the_most_talkative_log_holds_no_secret() {
 
 #[tokio::test]
 async fn while_it_drains_it_is_not_ready() {
-    let mut gateway = TestGateway::start().with_env("MPG_DRAIN_DELAY", "2s").await;
+    let scene = TestGateway::start().alone("a balancer asks nobody who isn't ready");
+    let mut gateway = scene.with_env("MPG_DRAIN_DELAY", "2s").await;
     let ready = format!("{}/readyz", gateway.url());
     gateway.ask_to_end();
     // The answer changes with the signal's arrival, which nothing tells us: ask until it has.

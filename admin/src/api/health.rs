@@ -9,7 +9,9 @@ use proxy::cache::CacheHealth;
 use proxy::jobs::{JobOutcome, JobStatus};
 use proxy::relay::RelayReach;
 use serde::Serialize;
-use sql::model::Timestamp;
+use sql::StoreError;
+use sql::model::{PageRequest, Timestamp, XiaozhiState};
+use sql::xiaozhi_endpoints::{self, XiaozhiFilter};
 use utoipa::ToSchema;
 
 use crate::App;
@@ -67,6 +69,18 @@ pub(crate) struct HealthView {
     /// (only where they are, until Redis is back).
     #[schema(value_type = String)]
     relay: RelayReach,
+    /// The XiaoZhi endpoints of all replicas; null while the store is away.
+    xiaozhi: Option<XiaozhiHealthView>,
+}
+
+/// The XiaoZhi endpoints.
+#[derive(Serialize, ToSchema)]
+#[schema(as = XiaozhiHealth)]
+pub(crate) struct XiaozhiHealthView {
+    /// Those that are switched on.
+    enabled: u64,
+    /// Those that have a live socket.
+    connected: u64,
 }
 
 /// How Redis fares, as this replica sees it.
@@ -187,7 +201,18 @@ pub(crate) async fn health(_admin: Admin, State(app): State<App>) -> Json<Health
         degraded: data_plane.degraded,
         redis: data_plane.redis.map(RedisView::from),
         relay: data_plane.relay,
+        xiaozhi: xiaozhi(&app).await.ok(),
     })
+}
+
+async fn xiaozhi(app: &App) -> Result<XiaozhiHealthView, StoreError> {
+    let mut tx = app.store.read().await?;
+    let (one, filter) =
+        (PageRequest { limit: 1, ..PageRequest::default() }, XiaozhiFilter { enabled: Some(true) });
+    let enabled = xiaozhi_endpoints::page(&mut tx, &one, &filter).await?.total;
+    let reports = xiaozhi_endpoints::reports(&mut tx).await?;
+    let connected = reports.iter().filter(|report| report.state == XiaozhiState::Connected).count();
+    Ok(XiaozhiHealthView { enabled, connected: connected as u64 })
 }
 
 #[cfg(test)]
@@ -213,6 +238,10 @@ mod tests {
         assert_eq!(answer.json["jobs"], json!([job]));
         assert_eq!(answer.json["redis"], json!(null));
         assert_eq!(answer.json["relay"], "here");
+        assert_eq!(answer.json["xiaozhi"], json!({"enabled": 0, "connected": 0}));
+        scene.xiaozhi("room").await;
+        let answer = scene.get("/api/admin/health").await;
+        assert_eq!(answer.json["xiaozhi"], json!({"enabled": 1, "connected": 0}));
     }
 
     #[tokio::test]

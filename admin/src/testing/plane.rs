@@ -132,6 +132,11 @@ impl ControlPlane for ScriptedPlane {
         self.0.lock().unwrap().forbidden.clone()
     }
 
+    fn check_xiaozhi_url(&self, _: &str) -> Result<(), String> {
+        let script = self.0.lock().unwrap();
+        script.forbidden.first().map_or(Ok(()), |error| Err(error.message.clone()))
+    }
+
     async fn settle(&self) {}
 
     async fn oauth_start(&self, ask: OAuthStart) -> Result<OAuthStarted, OAuthError> {

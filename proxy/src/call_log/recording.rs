@@ -1,6 +1,7 @@
 //! One call on its way to being a record.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use memchr::memmem;
 use sql::model::settings::Mode;
@@ -28,6 +29,8 @@ pub struct Begun {
     pub era: Era,
     /// The size of what is asked, in bytes.
     pub bytes_in: usize,
+    /// How long the client waits: a call that nobody waits for any more by then took too long.
+    pub deadline: Option<Duration>,
 }
 
 /// How a call came: over which transport, and in which mode.
@@ -131,7 +134,12 @@ impl Recording {
 impl Drop for Recording {
     fn drop(&mut self) {
         if let Some(mut ended) = self.ended.take() {
-            ended.latency_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let took = self.began.elapsed();
+            ended.latency_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            let is_late = ended.begun.deadline.is_some_and(|deadline| took >= deadline);
+            if is_late && ended.outcome == CallOutcome::Cancelled {
+                ended.outcome = CallOutcome::Timeout;
+            }
             self.log.push(ended);
         }
     }

@@ -30,7 +30,7 @@ fn item() -> Arc<Item> {
 
 fn begin(log: &CallLog, item: &Arc<Item>) -> Recording {
     let way = Way::of("/mcp/smart/ws", KeyMode::Inherit, Mode::Full);
-    let begun = Begun { key: ApiKeyId::at(NOW), way, era: Era::Modern, bytes_in: 7 };
+    let begun = Begun { key: ApiKeyId::at(NOW), way, era: Era::Modern, bytes_in: 7, deadline: None };
     log.begin(CallMethod::CallTool, item, begun)
 }
 

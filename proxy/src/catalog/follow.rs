@@ -409,7 +409,7 @@ impl Newer {
         for &Change { kind, id, .. } in changes {
             match kind {
                 // They have a follower of their own.
-                ChangeKind::ApiKey => {}
+                ChangeKind::ApiKey | ChangeKind::XiaozhiEndpoint => {}
                 ChangeKind::Rules => {
                     newer.rules.insert(id);
                 }

@@ -16,6 +16,7 @@ use crate::control::{
     Check, ConnectionState, ControlPlane, Health, OAuthError, OAuthReturn, OAuthStart, OAuthStarted,
     OAuthState, OAuthStatus, Stage, SyncError, SyncReport, TestReport, UnreadableRow, UpstreamStatus,
 };
+use crate::downstream::xiaozhi;
 use crate::sync;
 use crate::upstream::call::CallError;
 use crate::upstream::egress::Egress;
@@ -64,6 +65,10 @@ impl ControlPlane for Parts {
 
     fn check_spec(&self, upstream: &Upstream) -> Vec<FieldError> {
         check_spec(upstream, self.upstreams.launcher().policy(), self.upstreams.egress())
+    }
+
+    fn check_xiaozhi_url(&self, url: &str) -> Result<(), String> {
+        xiaozhi::check_url(self.upstreams.egress(), url)
     }
 
     async fn settle(&self) {

@@ -355,6 +355,10 @@ fn begun(asked: &Asked) -> Begun {
         way: Way::of(asked.client.face(), KeyMode::Inherit, asked.client.mode()),
         era: if asked.client.is_modern() { Era::Modern } else { Era::Legacy },
         bytes_in: asked.request.params.as_ref().map_or(0, |params| params.raw().len()),
+        deadline: match &asked.client {
+            Client::Legacy(session) => session.deadline,
+            Client::Modern(_) => None,
+        },
     }
 }
 

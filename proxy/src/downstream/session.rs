@@ -7,6 +7,7 @@
 //! path it is as unknown as a made-up one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,9 @@ pub struct Session {
     /// The replica that it lives at, where it is one with its connection.
     #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
     pub replica: Option<ReplicaId>,
+    /// How long its client waits for a call, where that is known.
+    #[serde(skip)]
+    pub deadline: Option<Duration>,
 }
 
 impl Session {
@@ -84,7 +88,18 @@ impl Session {
         let client_info = client_info.filter(|info| info.get().len() <= CLIENT_BYTES_MAX / 2);
         let id = Uuid::now_v7();
         let mode = Mode::Full;
-        Self { id, key, face, mode, version, created_at, capabilities, client_info, replica: None }
+        Self {
+            id,
+            key,
+            face,
+            mode,
+            version,
+            created_at,
+            capabilities,
+            client_info,
+            replica: None,
+            deadline: None,
+        }
     }
 
     /// When the token stops being valid, with sessions that live `ttl_s`.

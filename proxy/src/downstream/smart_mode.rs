@@ -100,6 +100,11 @@ impl Dispatch {
     }
 }
 
+/// The result of `tools/list` for a legacy client that runs no tasks.
+pub(super) fn own_tools() -> Bytes {
+    definitions::list(false, false)
+}
+
 /// The params of the call that a call in smart mode stands for, if it is one of another tool.
 pub(super) fn wrapped(params: &Params) -> Option<Params> {
     let is_wrapped = (verbs::CALL_TOOL.subject)(params).is_some_and(|subject| subject.name == CALL_TOOL);

@@ -66,11 +66,17 @@ pub(super) fn pack(request: &McpRequest, body: &[u8]) -> Bytes {
     packed.freeze()
 }
 
-/// The headers that are text, as all are that anything here depends on.
+/// The headers, those too that aren't ASCII: that one is there may matter more than what it says.
 fn texts(headers: &HeaderMap) -> Vec<(String, String)> {
     let own = headers.iter().filter(|(name, _)| !OF_THE_HOP.contains(name));
-    own.filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
-        .collect()
+    let text = |value: &HeaderValue| value.as_bytes().iter().copied().map(char::from).collect();
+    own.map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
+}
+
+/// The value that [`texts`] made a text of: each of its bytes is one character.
+fn value_of(text: &str) -> Result<HeaderValue, Malformed> {
+    let bytes = text.chars().map(u8::try_from).collect::<Result<Vec<u8>, _>>().map_err(|_| Malformed)?;
+    HeaderValue::from_bytes(&bytes).map_err(|_| Malformed)
 }
 
 /// Reads what [`pack`] wrote.
@@ -84,8 +90,7 @@ pub(super) fn unpack(mut packed: Bytes) -> Result<Carried, Malformed> {
     let head: Head = serde_json::from_slice(&packed.split_to(length)).map_err(|_| Malformed)?;
     let mut request = http::Request::builder().method(head.method.as_str()).uri(head.uri.as_str());
     for (name, value) in &head.headers {
-        let value = HeaderValue::from_str(value).map_err(|_| Malformed)?;
-        request = request.header(name.as_str(), value);
+        request = request.header(name.as_str(), value_of(value)?);
     }
     let (parts, ()) = request.body(()).map_err(|_| Malformed)?.into_parts();
     let Facet::Mcp(path) = Facet::of(parts.uri.path()) else { return Err(Malformed) };
@@ -109,6 +114,7 @@ mod tests {
             .header("connection", "close")
             .header("content-length", "7")
             .header("mcp-session-id", "s")
+            .header("last-event-id", HeaderValue::from_bytes(b"\xc3\xa9\xff").unwrap())
             .header("x-twice", "1")
             .header("x-twice", "2")
             .body(())
@@ -140,6 +146,7 @@ mod tests {
         assert_eq!(carried.body, request.body);
         assert_eq!(carried.head.headers["authorization"], "Bearer mpg_x");
         assert_eq!(carried.head.headers.get_all("x-twice").iter().count(), 2);
+        assert_eq!(carried.head.headers["last-event-id"].as_bytes(), b"\xc3\xa9\xff");
         assert!(!carried.head.headers.contains_key(CONNECTION));
         assert!(!carried.head.headers.contains_key(CONTENT_LENGTH));
     }

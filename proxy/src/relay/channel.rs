@@ -4,6 +4,10 @@
 //! back on the channel of who asked, in pieces. A message of more than 256 KiB isn't sent: the client is told
 //! to try again, and an operator who has such sets `MPG_PEER_ADDR`. What is missed while Redis is away ends
 //! the exchanges that it belonged to.
+//!
+//! An exchange may take as long as its call or its stream. So who serves it says every few seconds that it goes
+//! on, and who began it gives it up when it hears nothing for a while, since a message was lost. Who hears this
+//! of an exchange that it gave up says so, and it ends at the other side too.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +17,7 @@ use dashmap::DashMap;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, interval_at};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -22,6 +27,7 @@ use super::directory::Directory;
 use super::listener::Listener;
 use super::pass::NotPassed;
 use super::replica::ReplicaId;
+use super::seldom::Seldom;
 use crate::cache::{Cache, Heard, Lost};
 use crate::http_bridge::{Reply, ReplyBody};
 use crate::metrics::drops::{self, Queue};
@@ -35,6 +41,12 @@ const EXCHANGES_MAX: usize = 256;
 const PIECES_MAX: usize = 64;
 /// How often who waits looks whether the other replica is still there.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often who serves says that it still does.
+const BEAT_INTERVAL: Duration = Duration::from_secs(5);
+/// Looks in a row during which nothing was heard, after which an exchange is given up: three beats were lost.
+const SILENT_LOOKS_MAX: u32 = 3;
+/// Beats in a row that could not be said, after which who began it has given it up.
+const LOST_BEATS_MAX: u32 = 3;
 /// Bytes of a message's kind and of its exchange's name.
 const HEAD_BYTES: usize = 17;
 
@@ -47,9 +59,12 @@ enum Kind {
     End,
     Refused,
     Cancelled,
+    /// It goes on; with the name of who says so.
+    Beat,
 }
 
-const KINDS: [Kind; 6] = [Kind::Request, Kind::Head, Kind::Piece, Kind::End, Kind::Refused, Kind::Cancelled];
+const KINDS: [Kind; 7] =
+    [Kind::Request, Kind::Head, Kind::Piece, Kind::End, Kind::Refused, Kind::Cancelled, Kind::Beat];
 
 /// The head of an answer.
 #[derive(Serialize, Deserialize)]
@@ -69,13 +84,16 @@ pub(super) struct Channel {
     /// Those that others began.
     served: DashMap<Uuid, CancellationToken>,
     places: Arc<Semaphore>,
+    /// Said of requests for which there is no room, and of those that are too large.
+    refusals: Seldom,
     tasks: Tasks,
 }
 
 impl Channel {
     pub(super) fn new(cache: Cache, own: ReplicaId, directory: Arc<Directory>, tasks: Tasks) -> Self {
         let places = Arc::new(Semaphore::new(EXCHANGES_MAX));
-        Self { cache, own, directory, begun: DashMap::new(), served: DashMap::new(), places, tasks }
+        let (begun, served) = (DashMap::new(), DashMap::new());
+        Self { cache, own, directory, begun, served, places, refusals: Seldom::default(), tasks }
     }
 
     /// Sends a packed request; an answer of more than `bytes_max` in one piece isn't taken.
@@ -91,10 +109,10 @@ impl Channel {
         let request = [own.as_bytes(), &pass_length.to_be_bytes(), pass.as_bytes(), packed].concat();
         let place = Arc::clone(&self.places).try_acquire_owned();
         let (Ok(place), true) = (place, request.len() + HEAD_BYTES <= MESSAGE_BYTES_MAX) else {
-            tracing::warn!(
-                message.bytes = request.len(),
-                "a request is too much for Redis: MPG_PEER_ADDR is needed"
-            );
+            if let Some(more) = self.refusals.due() {
+                let bytes = request.len();
+                tracing::warn!(bytes, more, "a request is too much for Redis: MPG_PEER_ADDR is needed");
+            }
             return Err(Unreached::Unavailable);
         };
         let (pieces, waiting) = mpsc::channel(PIECES_MAX);
@@ -112,6 +130,11 @@ impl Channel {
     async fn say(&self, to: ReplicaId, kind: Kind, id: Uuid, rest: &[u8]) -> Result<u64, Lost> {
         let message = [&[kind as u8], id.as_bytes().as_slice(), rest].concat();
         self.cache.publish(&channel_of(to), &message).await
+    }
+
+    /// Says something of an exchange to who began it; where nobody hears it, it is lost.
+    async fn tell(&self, to: ReplicaId, kind: Kind, id: Uuid, rest: &[u8]) -> Result<(), Lost> {
+        if self.say(to, kind, id, rest).await? == 0 { Err(Lost) } else { Ok(()) }
     }
 
     /// Takes what is said to this replica, until it ends.
@@ -143,7 +166,10 @@ impl Channel {
         match kind {
             Kind::Request => {
                 if self.served.len() >= EXCHANGES_MAX {
-                    tracing::warn!(exchanges.max = EXCHANGES_MAX, "a replica asks too much through Redis");
+                    if let Some(more) = self.refusals.due() {
+                        let max = EXCHANGES_MAX;
+                        tracing::warn!(exchanges.max = max, more, "a replica asks too much through Redis");
+                    }
                     return self.turn_away(id, message);
                 }
                 let (channel, listener) = (Arc::clone(self), Arc::clone(listener));
@@ -156,6 +182,11 @@ impl Channel {
                     gone.cancel();
                 }
             }
+            Kind::Beat => match self.begun.get(&id) {
+                // Where there is no room for it, enough has been heard.
+                Some(pieces) => drop(pieces.try_send((kind, message))),
+                None => self.give_up(id, message),
+            },
             Kind::Head | Kind::Piece | Kind::End | Kind::Refused => {
                 // Without room its client is too slow, and the exchange ends with its sender.
                 let gone =
@@ -178,19 +209,53 @@ impl Channel {
         });
     }
 
+    /// Says that nobody waits for an exchange any more: here it ended when messages were missed.
+    fn give_up(self: &Arc<Self>, id: Uuid, mut by: Bytes) {
+        let Some(by) = take_name(&mut by) else { return };
+        let channel = Arc::clone(self);
+        self.tasks.spawn_here("relay given up", async move {
+            // Lost with the cache, it is said again after the next beat.
+            let _ = channel.say(by, Kind::Cancelled, id, &[]).await;
+        });
+    }
+
     async fn serve(&self, id: Uuid, mut request: Bytes, listener: &Listener) {
         let Some(from) = take_name(&mut request) else { return };
         let gone = CancellationToken::new();
         self.served.insert(id, gone.clone());
-        let answered = match admitted(request, listener) {
-            Ok(carried) => self.answer(from, id, listener.reply(carried, gone.clone()).await, &gone).await,
-            Err(status) => self.say(from, Kind::Refused, id, &status.as_u16().to_be_bytes()).await.map(drop),
+        let served = async {
+            match admitted(request, listener) {
+                Ok(carried) => {
+                    self.answer(from, id, listener.reply(carried, gone.clone()).await, &gone).await
+                }
+                Err(status) => self.tell(from, Kind::Refused, id, &status.as_u16().to_be_bytes()).await,
+            }
+        };
+        let answered = tokio::select! {
+            answered = served => answered,
+            lost = self.beat(from, id) => Err(lost),
         };
         self.served.remove(&id);
         if answered.is_err() {
             gone.cancel();
-            tracing::debug!("an answer to another replica was lost with the cache");
+            tracing::debug!("an answer to another replica was lost, or nobody waits for it");
         }
+    }
+
+    /// Says again and again that an exchange goes on. Ends when nobody can be waiting for it any more.
+    async fn beat(&self, to: ReplicaId, id: Uuid) -> Lost {
+        let own = self.own.to_string();
+        let mut beats = interval_at(Instant::now() + BEAT_INTERVAL, BEAT_INTERVAL);
+        let mut lost = 0;
+        while lost < LOST_BEATS_MAX {
+            beats.tick().await;
+            match self.say(to, Kind::Beat, id, own.as_bytes()).await {
+                Ok(0) => break,
+                Ok(_) => lost = 0,
+                Err(Lost) => lost += 1,
+            }
+        }
+        Lost
     }
 
     async fn answer(
@@ -212,7 +277,7 @@ impl Channel {
         let head = serde_json::to_vec(&head).expect("numbers and strings");
         let whole = match body {
             ReplyBody::Stream(mut pieces) => {
-                self.say(to, Kind::Head, id, &head).await?;
+                self.tell(to, Kind::Head, id, &head).await?;
                 loop {
                     let piece = tokio::select! {
                         piece = pieces.recv() => piece,
@@ -220,26 +285,26 @@ impl Channel {
                     };
                     let Some(piece) = piece else { break };
                     for part in piece.chunks(MESSAGE_BYTES_MAX - HEAD_BYTES) {
-                        self.say(to, Kind::Piece, id, part).await?;
+                        self.tell(to, Kind::Piece, id, part).await?;
                     }
                 }
-                return self.say(to, Kind::End, id, &[]).await.map(drop);
+                return self.tell(to, Kind::End, id, &[]).await;
             }
             ReplyBody::Whole(bytes) => bytes,
             ReplyBody::Chain(pieces) => Bytes::from(pieces.concat()),
             ReplyBody::Empty | ReplyBody::Frames(_) | ReplyBody::Upgrade(_) => Bytes::new(),
         };
         if whole.len() + HEAD_BYTES > MESSAGE_BYTES_MAX {
-            tracing::warn!(
-                answer.bytes = whole.len(),
-                "an answer is too much for Redis: MPG_PEER_ADDR is needed"
-            );
+            if let Some(more) = self.refusals.due() {
+                let bytes = whole.len();
+                tracing::warn!(bytes, more, "an answer is too much for Redis: MPG_PEER_ADDR is needed");
+            }
             let status = StatusCode::SERVICE_UNAVAILABLE.as_u16().to_be_bytes();
-            return self.say(to, Kind::Refused, id, &status).await.map(drop);
+            return self.tell(to, Kind::Refused, id, &status).await;
         }
-        self.say(to, Kind::Head, id, &head).await?;
-        self.say(to, Kind::Piece, id, &whole).await?;
-        self.say(to, Kind::End, id, &[]).await.map(drop)
+        self.tell(to, Kind::Head, id, &head).await?;
+        self.tell(to, Kind::Piece, id, &whole).await?;
+        self.tell(to, Kind::End, id, &[]).await
     }
 }
 
@@ -330,16 +395,23 @@ impl Exchange {
 
     /// What comes next; `None` when nothing will any more.
     async fn next(&mut self) -> Option<(Kind, Bytes)> {
-        loop {
-            if let Ok(message) = tokio::time::timeout(LOOK_INTERVAL, self.waiting.recv()).await {
-                self.is_over = !matches!(message, Some((Kind::Head | Kind::Piece, _)));
-                return message;
+        let mut silent_looks = 0;
+        while silent_looks < SILENT_LOOKS_MAX {
+            match tokio::time::timeout(LOOK_INTERVAL, self.waiting.recv()).await {
+                Ok(Some((Kind::Beat, _))) => silent_looks = 0,
+                Ok(message) => {
+                    self.is_over = !matches!(message, Some((Kind::Head | Kind::Piece, _)));
+                    return message;
+                }
+                Err(_) => silent_looks += 1,
             }
             if matches!(self.channel.directory.whereabouts(self.to).await, Ok(None)) {
                 self.is_over = true;
                 return None;
             }
         }
+        tracing::warn!(replica.id = %self.to, "nothing is heard of an exchange with a replica, it is given up");
+        None
     }
 }
 
@@ -356,3 +428,6 @@ impl Drop for Exchange {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

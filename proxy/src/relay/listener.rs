@@ -29,6 +29,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::carried::{self, Carried, HEAD_BYTES_MAX};
 use super::pass::{BodyDigest, NotPassed, Passes};
 use super::reach::{PASS, PATH, SERVED};
+use super::seldom::Seldom;
 use crate::access::{Keys, api_key, ip_allowlist, rate_limit};
 use crate::http_bridge::{McpRequest, McpService, Reply, ReplyBody, Via};
 use crate::refusal::Refusal;
@@ -38,6 +39,9 @@ use crate::tasks::Tasks;
 const CONNECTIONS_MAX: usize = 8192;
 /// How long a request's head and body may take: replicas are near.
 const READ_DEADLINE: Duration = Duration::from_secs(10);
+/// Between two attempts to take a connection while that fails: a process without a free descriptor is refused
+/// at once each time, and connections wait in the socket's queue meanwhile.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 const BYTES_PER_MIB: usize = 1024 * 1024;
 
 /// What answers other replicas.
@@ -56,13 +60,22 @@ pub struct PeerService {
 
 /// The listener with what it needs.
 pub(super) struct Listener {
-    pub(super) service: PeerService,
-    pub(super) passes: Arc<Passes>,
+    service: PeerService,
+    passes: Arc<Passes>,
+    /// Said of requests that were refused: anybody who finds the address can make some.
+    refusals: Seldom,
+    /// Said of connections that could not be taken.
+    accepting: Seldom,
 }
 
 type Answer = Response<AnswerBody>;
 
 impl Listener {
+    /// One that answers with `service` who shows a pass.
+    pub(super) fn new(service: PeerService, passes: Arc<Passes>) -> Self {
+        Self { service, passes, refusals: Seldom::default(), accepting: Seldom::default() }
+    }
+
     /// Serves until the task group stops; what is being answered then is cut.
     pub(super) async fn run(self: Arc<Self>, socket: TcpListener) {
         let listening = socket.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(socket));
@@ -86,7 +99,18 @@ impl Listener {
                 accepted = socket.accept() => accepted,
                 () = stopping.cancelled() => return,
             };
-            let Ok((connection, _)) = accepted else { continue };
+            let connection = match accepted {
+                Ok((connection, _)) => connection,
+                Err(error) => {
+                    if let Some(more) = listener.accepting.due() {
+                        tracing::warn!(error = %error, more, "the peer listener could not take a connection");
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(ACCEPT_RETRY) => continue,
+                        () = stopping.cancelled() => return,
+                    }
+                }
+            };
             let (listener, stopping) = (Arc::clone(&listener), stopping.clone());
             let tasks = listener.service.tasks.clone();
             tasks.spawn_here("peer connection", async move {
@@ -141,7 +165,9 @@ impl Listener {
     pub(super) fn verified(&self, pass: &str) -> Result<BodyDigest, StatusCode> {
         self.passes.verify(pass).map_err(|refused| {
             // It may be anybody who found the address, or a replica whose clock or key isn't ours.
-            tracing::warn!(reason = %refused, "a request of another replica was refused");
+            if let Some(more) = self.refusals.due() {
+                tracing::warn!(reason = %refused, more, "a request of another replica was refused");
+            }
             refused.status()
         })
     }
@@ -224,5 +250,44 @@ impl Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use rustix::net::{Shutdown, shutdown};
+
+    use super::super::testing::{Installation, Nothing};
+    use crate::testing::pass;
+
+    use super::*;
+
+    /// How long the test waits for what takes no time on a paused clock.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn a_socket_that_takes_no_connection_is_tried_now_and_then() {
+        let (tell, told) = mpsc::channel();
+        // On a thread of its own: a loop that never waits would hold up whoever looks.
+        let work = std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+            runtime.expect("a runtime").block_on(async move {
+                let replica = Installation::new().replica(1, Nothing);
+                let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+                // What it answers from now on is an error, and at once.
+                shutdown(&socket, Shutdown::Both).expect("it listened");
+                let running = replica.tasks.spawn("peer listener", Arc::clone(&replica.listener).run(socket));
+                pass(Duration::from_secs(65)).await;
+                assert!(!running.is_finished(), "it goes on");
+                assert_eq!(replica.listener.accepting.due(), None, "it was said");
+                replica.tasks.stop().await;
+                tell.send(()).expect("it is waited for");
+            });
+        });
+        told.recv_timeout(PATIENCE).expect("time passes: the loop waits");
+        work.join().expect("it doesn't panic");
     }
 }

@@ -8,7 +8,9 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
-use crate::model::ids::{AdminUserId, ApiKeyId, AuditEventId, DefinitionId, RuleId, TokenId, UpstreamId};
+use crate::model::ids::{
+    AdminUserId, ApiKeyId, AuditEventId, DefinitionId, RuleId, TokenId, UpstreamId, XiaozhiEndpointId,
+};
 use crate::model::time::Timestamp;
 
 /// What both databases can hold.
@@ -67,6 +69,7 @@ cell_from! {
     RuleId => |value| value.uuid().into();
     AuditEventId => |value| value.uuid().into();
     TokenId => |value| value.uuid().into();
+    XiaozhiEndpointId => |value| value.uuid().into();
 }
 
 impl<T: Into<Cell>> From<Option<T>> for Cell {
@@ -126,6 +129,7 @@ from_cell! {
     RuleId => Cell::Text(text) => text.parse().ok();
     AuditEventId => Cell::Text(text) => text.parse().ok();
     TokenId => Cell::Text(text) => text.parse().ok();
+    XiaozhiEndpointId => Cell::Text(text) => text.parse().ok();
 }
 
 impl rusqlite::ToSql for Cell {

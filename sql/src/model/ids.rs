@@ -61,6 +61,8 @@ ids! {
     DefinitionId;
     /// Which alias or filter rule.
     RuleId;
+    /// Which XiaoZhi endpoint.
+    XiaozhiEndpointId;
     /// Which audit event.
     AuditEventId;
     /// Which admin token (its `jti`).

@@ -3,9 +3,12 @@
 //! Each shakes hands and lists one tool, `faulty`, as a legacy server without a session does. What
 //! happens when the tool is called is the fault.
 
-use std::sync::Arc;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -85,8 +88,13 @@ impl Hanging {
 
 /// Where nobody listens.
 pub(crate) fn dead_url() -> String {
-    // Dropped at once: the port was free, and nothing asks for this one again soon.
-    Hanging::start().url()
+    // Held for as long as the tests run, and never listened at: nobody else gets it.
+    static HELD: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("the system has sockets");
+    bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = SocketAddrV4::try_from(getsockname(&socket).expect("bound")).expect("what it was bound to");
+    HELD.lock().expect("nobody panics with it").push(socket);
+    format!("http://{address}/mcp")
 }
 
 /// Answers one connection until it breaks. None: the client left.

@@ -36,7 +36,10 @@ impl TestGateway {
     pub(super) async fn launch(mut scene: Scene) -> Self {
         let replicas = scene.settle();
         let bootstrap = scene.bootstrap();
-        let node = |_| Node::new(scene.environment(replicas > 1), &bootstrap);
+        let node = |_| {
+            let (environment, peer_port) = scene.environment(replicas > 1);
+            Node::new(environment, peer_port, &bootstrap)
+        };
         let nodes: Vec<Node> = (0..replicas).map(node).collect();
         let mut gateway = Self { scene, balancer: None, nodes };
         gateway.start_again().await;

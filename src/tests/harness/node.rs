@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -32,7 +32,8 @@ const BOOTSTRAP: &str = "gateway.yaml";
 /// A process that may run. Dropped, it is killed, and the test fails if a child of it is left.
 pub(crate) struct Node {
     folder: TempDir,
-    port: u16,
+    port: Port,
+    _peer_port: Option<Port>,
     environment: BTreeMap<String, String>,
     running: Option<Running>,
     log: Arc<Mutex<String>>,
@@ -51,12 +52,24 @@ pub(crate) struct End {
 }
 
 impl Node {
-    /// One that doesn't run yet, with these variables and this bootstrap file.
-    pub(super) fn new(environment: BTreeMap<String, String>, bootstrap: &str) -> Self {
+    /// One that doesn't run yet, with these variables and this bootstrap file. `peer_port` is the one that the
+    /// variables name, if they do.
+    pub(super) fn new(
+        environment: BTreeMap<String, String>,
+        peer_port: Option<Port>,
+        bootstrap: &str,
+    ) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         std::fs::create_dir(folder.path().join("tmp")).expect("the folder is writable");
         std::fs::write(folder.path().join(BOOTSTRAP), bootstrap).expect("the folder is writable");
-        Self { folder, port: free_port(), environment, running: None, log: Arc::default() }
+        Self {
+            folder,
+            port: Port::take(),
+            _peer_port: peer_port,
+            environment,
+            running: None,
+            log: Arc::default(),
+        }
     }
 
     /// Starts it, and waits until it is ready by what `http` is answered.
@@ -111,7 +124,7 @@ impl Node {
 
     /// Where it listens.
     pub(super) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.port.address()
     }
 
     /// Where other replicas reach it.
@@ -230,14 +243,36 @@ fn read_log(stderr: ChildStderr, log: Arc<Mutex<String>>) -> JoinHandle<()> {
     })
 }
 
-/// A port that was free a moment ago, of those that the system gives to nobody who asks for any.
-pub(super) fn free_port() -> u16 {
-    // What connections take for their own end lies above.
-    const PORTS: std::ops::Range<u16> = 10_000..32_000;
-    let random = RandomState::new().build_hasher().finish();
-    let start = usize::try_from(random).unwrap_or_default() % PORTS.len();
-    let mut ports = PORTS.chain(PORTS).skip(start);
-    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("loopback has free ports")
+/// A port of loopback that no other test takes while this one has it, in whatever process that is: its number is
+/// held for UDP, which nobody speaks here.
+pub(super) struct Port {
+    number: u16,
+    _held: UdpSocket,
+}
+
+impl Port {
+    /// One of those that the system gives to nobody who asks for any.
+    pub(super) fn take() -> Self {
+        // What connections take for their own end lies above.
+        const PORTS: std::ops::Range<u16> = 10_000..32_000;
+        let random = RandomState::new().build_hasher().finish();
+        let start = usize::try_from(random).unwrap_or_default() % PORTS.len();
+        let free = |number| {
+            let held = UdpSocket::bind(("127.0.0.1", number)).ok()?;
+            TcpListener::bind(("127.0.0.1", number)).is_ok().then_some(Self { number, _held: held })
+        };
+        PORTS.chain(PORTS).skip(start).find_map(free).expect("loopback has free ports")
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub(super) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.number)
+    }
+
+    /// Its number.
+    pub(super) fn number(&self) -> u16 {
+        self.number
+    }
 }
 
 /// Whether a file can be read by its owner alone.

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use sql::model::PlaintextKey;
 
+use super::hintless::Hintless;
 use super::intermediary::Intermediary;
 
 /// Where the server is; `.ci/run` starts one.
@@ -40,21 +41,28 @@ impl Postgres {
         postgres
     }
 
-    /// Ends the connections by which gateways hear of changes.
-    pub(crate) fn cut_hints(&self) {
-        self.run(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                WHERE datname = current_database() AND query LIKE 'LISTEN%'",
-        );
-    }
-
     /// The same database, reached through a proxy that the test can cut.
     pub(crate) async fn through_an_intermediary(&self) -> (Self, Intermediary) {
-        let (head, rest) = self.dsn.rsplit_once('@').expect("the DSN is a URL with a user");
-        let (address, database) = rest.split_once('/').expect("and a database");
-        let between = Intermediary::to(address.to_owned()).await;
-        let dsn = format!("{head}@127.0.0.1:{}/{database}", between.port());
-        (Self { dsn, key: self.key.clone() }, between)
+        let between = Intermediary::to(self.address().to_owned()).await;
+        (self.at(between.port()), between)
+    }
+
+    /// The same database, reached through a relay by which no hint of a change comes.
+    pub(crate) async fn without_hints(&self) -> (Self, Hintless) {
+        let between = Hintless::to(self.address().to_owned()).await;
+        (self.at(between.port()), between)
+    }
+
+    /// Where its server is: host and port.
+    fn address(&self) -> &str {
+        let (_, rest) = self.dsn.rsplit_once('@').expect("the DSN is a URL with a user");
+        rest.split_once('/').expect("and a database").0
+    }
+
+    /// The same database by another port.
+    fn at(&self, port: u16) -> Self {
+        let dsn = self.dsn.replacen(self.address(), &format!("127.0.0.1:{port}"), 1);
+        Self { dsn, key: self.key.clone() }
     }
 
     /// Runs a statement beside the gateways, as somebody with access to the database would.

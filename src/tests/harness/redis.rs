@@ -1,12 +1,13 @@
 //! A Redis of a test's own: a real server that can be stopped, frozen, filled and emptied.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::exchange::PATIENCE;
+use super::node::Port;
 
 /// Set where tests may start one; `.ci/run` sets it.
 const VARIABLE: &str = "MPG_TEST_REDIS_ADDR";
@@ -16,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// A server on a port of its own. Dropped, it is killed.
 pub(crate) struct RedisServer {
-    port: u16,
+    port: Port,
     running: Option<Child>,
 }
 
@@ -24,13 +25,11 @@ impl RedisServer {
     /// A running server; none, and a word on it, where this run has no Redis.
     pub(crate) async fn start() -> Option<Self> {
         if std::env::var(VARIABLE).is_ok_and(|address| !address.is_empty()) {
-            let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-            let mut server = Self { port: free.local_addr().expect("bound").port(), running: None };
-            drop(free);
+            let mut server = Self { port: Port::take(), running: None };
             server.start_again().await;
             return Some(server);
         }
-        eprintln!("{VARIABLE} isn't set: nothing was tested; `.ci/run test-postgres` sets it");
+        eprintln!("{VARIABLE} isn't set: nothing was tested; `.ci/run test-replicas` sets it");
         None
     }
 
@@ -39,7 +38,7 @@ impl RedisServer {
         let child = Command::new("redis-server")
             .args([
                 "--port",
-                &self.port.to_string(),
+                &self.port.number().to_string(),
                 "--bind",
                 "127.0.0.1",
                 "--save",
@@ -63,13 +62,13 @@ impl RedisServer {
 
     /// `127.0.0.1:PORT`.
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.port.address()
     }
 
     /// Sends it a command and answers what it says.
     pub(crate) fn command(&self, words: &[&str]) -> String {
         let output = Command::new("redis-cli")
-            .args(["-h", "127.0.0.1", "-p", &self.port.to_string()])
+            .args(["-h", "127.0.0.1", "-p", &self.port.number().to_string()])
             .args(words)
             .output()
             .expect("redis-cli is installed");

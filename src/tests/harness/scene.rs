@@ -10,7 +10,7 @@ use sql::model::PlaintextKey;
 use super::authority::Authority;
 use super::gateway::TestGateway;
 use super::mcp;
-use super::node::free_port;
+use super::node::Port;
 use super::peer::Peer;
 use super::postgres::Postgres;
 
@@ -190,19 +190,20 @@ impl Scene {
         }
     }
 
-    /// The variables of one of its processes.
-    pub(super) fn environment(&self, is_replica: bool) -> BTreeMap<String, String> {
+    /// The variables of one of its processes, and the port that they name for other replicas.
+    pub(super) fn environment(&self, is_replica: bool) -> (BTreeMap<String, String>, Option<Port>) {
         let mut environment = self.environment.clone();
-        if is_replica {
-            let redis = std::env::var(REDIS).ok().filter(|address| !address.is_empty());
-            let redis = redis.expect("replicas meet in a Redis");
-            environment.entry("MPG_REDIS_ADDR".to_owned()).or_insert(redis);
-            let peer = || format!("127.0.0.1:{}", free_port());
-            environment.entry("MPG_PEER_ADDR".to_owned()).or_insert_with(peer);
-            // Empty is unset.
-            environment.retain(|_, value| !value.is_empty());
+        if !is_replica {
+            return (environment, None);
         }
-        environment
+        let redis = std::env::var(REDIS).ok().filter(|address| !address.is_empty());
+        let redis = redis.expect("replicas meet in a Redis");
+        environment.entry("MPG_REDIS_ADDR".to_owned()).or_insert(redis);
+        let port = (!environment.contains_key("MPG_PEER_ADDR")).then(Port::take);
+        environment.extend(port.iter().map(|port| ("MPG_PEER_ADDR".to_owned(), port.address())));
+        // Empty is unset.
+        environment.retain(|_, value| !value.is_empty());
+        (environment, port)
     }
 
     /// The bootstrap file. JSON is YAML.

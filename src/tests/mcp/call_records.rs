@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::harness::{LEGACY_LATEST, PATIENCE, Peer, TestGateway, send, success_of};
 
 /// What a gateway that has ended left in its database, the oldest first.
-async fn records_of(gateway: &TestGateway) -> Vec<CallRecord> {
+pub(super) async fn records_of(gateway: &TestGateway) -> Vec<CallRecord> {
     let key = std::fs::read_to_string(gateway.data("encryption.key")).expect("the first start made it");
     let options = StoreOptions {
         database: Database::Sqlite { path: gateway.data("gateway.db") },

@@ -71,6 +71,8 @@ async fn the_gateways_questions_and_news_reach_a_legacy_client() {
     assert!(sdk.heard().iter().any(|what| what.starts_with("asked")), "over the call's own stream");
     peer.change_tools(vec![plain("echo"), plain("new")]).await;
     while sdk.heard.recv().await.expect("it still listens") != "tools changed" {}
+    // Wherever the next question comes in.
+    gateway.mcp().lists(&["new"]).await;
     assert!(sdk.tool_names().await.contains(&"new".to_owned()));
     sdk.client.cancel().await.unwrap();
 }
@@ -78,7 +80,10 @@ async fn the_gateways_questions_and_news_reach_a_legacy_client() {
 #[tokio::test]
 async fn a_call_waits_for_a_gateway_that_restarts_and_one_under_way_fails_by_name() {
     let peer = Peer::start().await;
-    let mut gateway = gateway_before(&peer).await;
+    let scene =
+        TestGateway::start().alone("a balancer takes what is said while nobody is there, and drops it");
+    let mut gateway = scene.with_peer("peer", &peer).with_key().await;
+    gateway.mcp().lists(&["echo"]).await;
     let mut client = start(&gateway);
     client.say(initialize()).await;
     client.next_answer().await;

@@ -101,7 +101,9 @@ async fn a_legacy_client_gets_the_log_messages_that_its_level_admits() {
     assert_eq!(logged(&heard_at(&other, "info", "test_tool_with_logging").await), THREE);
 
     let peer = Peer::start().await;
-    let gateway = gateway_before("modern", &peer).await;
+    let scene = TestGateway::start().alone("on other replicas a level takes a moment");
+    let gateway = scene.with_peer_in("modern", "peer", &peer).with_key().await;
+    gateway.mcp().lists(&["log"]).await;
     let session = gateway.mcp().initialize(LEGACY_LATEST).await;
     let other = gateway.mcp().initialize(LEGACY_LATEST).await;
     assert_eq!(logged(&heard_at(&session, "error", "log").await), ["said at error"]);

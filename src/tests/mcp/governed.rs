@@ -131,7 +131,7 @@ async fn lists_are_the_same_bytes_after_a_restart() {
 #[tokio::test]
 async fn lists_are_the_same_bytes_on_another_replica() {
     let Some(postgres) = Postgres::create() else {
-        eprintln!("MPG_TEST_PG_DSN isn't set: nothing was tested; `.ci/run test-postgres` sets it");
+        eprintln!("MPG_TEST_PG_DSN isn't set: nothing was tested; `.ci/run test-replicas` sets it");
         return;
     };
     let Governed { gateway, peers: _peers, keys } = governed(Some(&postgres)).await;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::harness::{
-    GATEWAY_ERROR, HOSTILE_TRANSPORTS, Hostile, LEGACY_LATEST, Mcp, Peer, TestGateway, success_of,
+    GATEWAY_ERROR, HOSTILE_TRANSPORTS, Hostile, LEGACY_LATEST, Mcp, Peer, Scene, TestGateway, success_of,
 };
 
 /// What a server may say in the place of an answer; `$ID` stands for the right id.
@@ -63,7 +63,11 @@ const TAKEN: [&str; 4] = [
 
 /// Before a healthy peer and the hostile one over every transport.
 async fn gateway(hostile: &Hostile, healthy: &Peer) -> TestGateway {
-    let mut scene = TestGateway::start().with_peer("healthy", healthy);
+    gateway_of(TestGateway::start(), hostile, healthy).await
+}
+
+async fn gateway_of(scene: Scene, hostile: &Hostile, healthy: &Peer) -> TestGateway {
+    let mut scene = scene.with_peer("healthy", healthy);
     for transport in HOSTILE_TRANSPORTS {
         scene = scene.with_upstream(hostile.upstream(transport, transport, "good"));
     }
@@ -112,7 +116,8 @@ async fn what_is_no_answer_fails_its_call_alone_f04() {
 #[tokio::test]
 async fn a_good_answer_counts_once_whatever_is_said_around_it_f04() {
     let (hostile, healthy) = (Hostile::start(), Peer::start().await);
-    let gateway = gateway(&hostile, &healthy).await;
+    let scene = TestGateway::start().alone("each replica counts what it drops");
+    let gateway = gateway_of(scene, &hostile, &healthy).await;
     let mcp = gateway.mcp();
     for transport in HOSTILE_TRANSPORTS.into_iter().filter(|transport| *transport != "json") {
         let (first, second) = (good("first"), good("second"));

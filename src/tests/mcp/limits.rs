@@ -78,7 +78,7 @@ impl Sender {
 #[tokio::test]
 async fn ten_a_second_are_ten_a_second_over_two_gateways_and_three_transports_t34() {
     let (Some(postgres), Some(redis)) = (Postgres::create(), RedisServer::start().await) else {
-        eprintln!("MPG_TEST_PG_DSN isn't set: nothing was tested; `.ci/run test-postgres` sets it");
+        eprintln!("MPG_TEST_PG_DSN isn't set: nothing was tested; `.ci/run test-replicas` sets it");
         return;
     };
     let start = || TestGateway::start().on(&postgres).with_env("MPG_REDIS_ADDR", &redis.address());
@@ -226,7 +226,7 @@ async fn a_quota_is_one_for_all_transports_and_outlives_a_restart() {
 #[tokio::test]
 async fn gateways_on_one_database_share_a_quota() {
     let Some(postgres) = Postgres::create() else {
-        eprintln!("MPG_TEST_PG_DSN isn't set: nothing was tested; `.ci/run test-postgres` sets it");
+        eprintln!("MPG_TEST_PG_DSN isn't set: nothing was tested; `.ci/run test-replicas` sets it");
         return;
     };
     let one = TestGateway::start().on(&postgres).with_key().await;

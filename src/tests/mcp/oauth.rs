@@ -4,7 +4,9 @@ use futures::future::join_all;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::harness::{Admin, Authorization, GATEWAY_ERROR, PATIENCE, Postgres, TestGateway, success_of};
+use crate::harness::{
+    Admin, Authorization, GATEWAY_ERROR, PATIENCE, Postgres, Scene, TestGateway, success_of,
+};
 
 fn is_authorized(upstream: &Value) -> bool {
     upstream["state"] == "available" && upstream["oauth"]["state"] == "authorized"
@@ -16,7 +18,11 @@ fn is_required(upstream: &Value) -> bool {
 
 /// A gateway with the protected server as its one upstream, and that upstream's id.
 async fn gateway(peer: &Authorization) -> (TestGateway, Admin, String) {
-    let gateway = TestGateway::start().with_upstream(peer.upstream("streamable-http")).with_key().await;
+    gateway_of(TestGateway::start(), peer).await
+}
+
+async fn gateway_of(scene: Scene, peer: &Authorization) -> (TestGateway, Admin, String) {
+    let gateway = scene.with_upstream(peer.upstream("streamable-http")).with_key().await;
     let admin = gateway.admin().await;
     let id = admin.upstream_id("protected").await;
     (gateway, admin, id)
@@ -24,7 +30,11 @@ async fn gateway(peer: &Authorization) -> (TestGateway, Admin, String) {
 
 /// The same, authorised.
 async fn authorized(peer: &Authorization) -> (TestGateway, Admin, String) {
-    let (gateway, admin, id) = gateway(peer).await;
+    authorized_of(TestGateway::start(), peer).await
+}
+
+async fn authorized_of(scene: Scene, peer: &Authorization) -> (TestGateway, Admin, String) {
+    let (gateway, admin, id) = gateway_of(scene, peer).await;
     admin.upstream_becomes(&id, is_required).await;
     assert_eq!(peer.authorize(&gateway, &admin, &id).await, "authorized");
     admin.upstream_becomes(&id, is_authorized).await;
@@ -102,7 +112,8 @@ async fn an_upstream_over_sse_is_authorised_too() {
 #[tokio::test]
 async fn an_upstream_that_waits_for_an_admin_is_not_asked_again_by_calls() {
     let peer = Authorization::start(&[]);
-    let (gateway, admin, id) = authorized(&peer).await;
+    let scene = TestGateway::start().alone("each replica finds out by itself that it is refused");
+    let (gateway, admin, id) = authorized_of(scene, &peer).await;
     // The server has forgotten what it granted, and so has the gateway's token no successor.
     peer.told(json!({"refusesTokens": true, "rejectsRefresh": true})).await;
     let refused = gateway.mcp().call("read", json!({})).await;
@@ -141,7 +152,8 @@ async fn an_upstream_that_refuses_every_token_is_not_shown_one_after_another() {
 #[tokio::test]
 async fn a_token_that_a_stream_is_refused_with_is_renewed_without_an_admin() {
     let peer = Authorization::start(&["--transport", "sse"]);
-    let gateway = TestGateway::start().with_upstream(peer.upstream("sse")).with_key().await;
+    let scene = TestGateway::start().alone("each replica finds out by itself that it is refused");
+    let gateway = scene.with_upstream(peer.upstream("sse")).with_key().await;
     let admin = gateway.admin().await;
     let id = admin.upstream_id("protected").await;
     admin.upstream_becomes(&id, is_required).await;
@@ -158,7 +170,8 @@ async fn a_token_that_a_stream_is_refused_with_is_renewed_without_an_admin() {
 #[tokio::test]
 async fn a_token_is_renewed_before_it_ends() {
     let peer = Authorization::start(&["--expires", "4"]);
-    let (gateway, admin, id) = authorized(&peer).await;
+    let scene = TestGateway::start().alone("each replica is refused before there is a token");
+    let (gateway, admin, id) = authorized_of(scene, &peer).await;
     let renewed = admin.upstream_becomes(&id, |_| true).await["oauth"]["expiresAt"].clone();
     admin
         .upstream_becomes(&id, |upstream| {
@@ -209,7 +222,8 @@ async fn a_rejected_refresh_token_wants_an_admin_again() {
 #[tokio::test]
 async fn a_missing_scope_is_named_and_can_be_granted() {
     let peer = Authorization::start(&[]);
-    let (gateway, admin, id) = authorized(&peer).await;
+    let scene = TestGateway::start().alone("the replica that was refused knows which scope is missing");
+    let (gateway, admin, id) = authorized_of(scene, &peer).await;
     let refused = gateway.mcp().call("write", json!({})).await;
     assert_eq!(refused["_meta"][GATEWAY_ERROR]["code"], "UPSTREAM_UNAUTHORIZED", "{refused}");
     let lacking = |upstream: &Value| upstream["oauth"]["state"] == "insufficient-scope";
@@ -362,7 +376,7 @@ async fn tokens_codes_and_secrets_stand_nowhere_in_clear() {
 #[tokio::test]
 async fn two_gateways_share_what_was_granted_and_never_use_a_refresh_token_twice() {
     let Some(postgres) = Postgres::create() else {
-        eprintln!("MPG_TEST_PG_DSN isn't set: nothing was tested; `.ci/run test-postgres` sets it");
+        eprintln!("MPG_TEST_PG_DSN isn't set: nothing was tested; `.ci/run test-replicas` sets it");
         return;
     };
     let peer = Authorization::start(&["--expires", "4"]);

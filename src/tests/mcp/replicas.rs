@@ -1,6 +1,6 @@
 //! Gateways on Postgres: the main things on one, and two that share a database.
 //!
-//! `.ci/run test-postgres` provides the server; there, every other test of this binary runs on it too.
+//! `.ci/run test-replicas` provides the server; there, every other test of this binary runs on it too.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ const SEEN_MAX: Duration = Duration::from_secs(2);
 fn database() -> Option<Postgres> {
     let postgres = Postgres::create();
     if postgres.is_none() {
-        eprintln!("MPG_TEST_PG_DSN isn't set: nothing was tested; `.ci/run test-postgres` sets it");
+        eprintln!("MPG_TEST_PG_DSN isn't set: nothing was tested; `.ci/run test-replicas` sets it");
     }
     postgres
 }

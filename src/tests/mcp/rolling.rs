@@ -3,21 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use reqwest::StatusCode;
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Exchange, LEGACY_LATEST, Mcp, Peer, Postgres, TestGateway, plain, success_of};
+use crate::harness::{LEGACY_LATEST, Mcp, Peer, Postgres, TestGateway, plain, success_of};
 
 /// Calls that begin in a second.
 const CALLS_PER_SECOND: u32 = 200;
-/// In which time streams end elsewhere when a key is revoked.
-const REVOKED_MAX: Duration = Duration::from_secs(2);
-/// The same without hints: the poll, and a little.
-const REVOKED_WITHOUT_HINTS_MAX: Duration = Duration::from_secs(6);
 
 /// Calls that begin at an even pace until they are told to stop: how many there were, and what went wrong.
 async fn load(mcp: Mcp, stop: CancellationToken) -> (usize, Vec<String>) {
@@ -125,50 +120,6 @@ async fn what_dies_with_a_replica_is_what_it_had_in_flight_f23() {
         let result = through_the_balancer.apart().call("echo", json!({"message": "y"})).await;
         assert_eq!(success_of(&result), "echo: y");
     }
-}
-
-#[tokio::test]
-async fn a_revoked_keys_streams_end_at_every_replica() {
-    let Some(postgres) = Postgres::create_with_redis() else { return };
-    let peer = Peer::start().await;
-    let scene = TestGateway::start().on(&postgres).in_replicas(3).with_peer("peer", &peer).with_key();
-    let gateway = scene.await;
-    gateway.mcp().lists(&["echo"]).await;
-    for hints in [true, false] {
-        let (mcp, id) = gateway.mcp_with(&format!("revoked {hints}"), json!({})).await;
-        let mut streams = Vec::new();
-        for replica in 0..3 {
-            let mcp = mcp.at_replica(&gateway, replica);
-            streams.push(mcp.initialize(LEGACY_LATEST).await.stream().await);
-            let wanted = json!({"notifications": {"toolsListChanged": true}});
-            let mut listening = mcp.modern("subscriptions/listen", wanted).await;
-            listening.expect().await;
-            streams.push(listening);
-        }
-        let stop = CancellationToken::new();
-        let cutting = tokio::task::spawn_blocking({
-            let (postgres, stop) = (postgres.clone(), stop.clone());
-            move || {
-                while !hints && !stop.is_cancelled() {
-                    postgres.cut_hints();
-                }
-            }
-        });
-        let status = gateway.admin_at(0).await.post(&format!("keys/{id}/disable"), &json!({})).await.0;
-        assert_eq!(status, StatusCode::OK);
-        let revoked = Instant::now();
-        futures::future::join_all(streams.iter_mut().map(end_of)).await;
-        let took = revoked.elapsed();
-        stop.cancel();
-        cutting.await.expect("psql works");
-        let most = if hints { REVOKED_MAX } else { REVOKED_WITHOUT_HINTS_MAX };
-        assert!(took < most, "{took:?}");
-        eprintln!("with hints {hints}: {took:?}");
-    }
-}
-
-async fn end_of(stream: &mut Exchange) {
-    while stream.next().await.is_some() {}
 }
 
 #[tokio::test]

@@ -390,6 +390,8 @@ async fn a_changed_list_is_found_but_not_announced() {
     );
     peer.change_tools(vec![plain("echo"), plain("calendar")]).await;
     assert_eq!(told.expect().await["method"], "notifications/tools/list_changed");
+    // Wherever the next question comes in.
+    gateway.mcp().lists(&["calendar"]).await;
     let found = of_smart.call("search_tools", json!({"query": "calendar"})).await;
     assert_eq!(names(&found), ["calendar"]);
     // What comes next on the quiet stream is its end and no announcement.

@@ -63,6 +63,7 @@ async fn two_upstreams_with_equal_task_ids_run_each_its_own() {
     let script = script();
     let words = Reference::over_stdio(&script, &["--era", "modern"]);
     let gateway = TestGateway::start()
+        .alone("each replica has a child of its own")
         .with_http_upstream("first", &over_http.url())
         .with_stdio_upstream("second", "node", &words)
         .with_key()

@@ -229,9 +229,9 @@ function refuses(request, response, message) {
   return false;
 }
 
-let stream = null;
+const streams = []; // One for each client, which is told to post to it by its number.
 const mcpServer = createServer(async (request, response) => {
-  const { pathname } = new URL(request.url, resource);
+  const { pathname, searchParams } = new URL(request.url, resource);
   if (pathname === '/.well-known/oauth-protected-resource/mcp') {
     const servers = script.authorizationServers ?? [issuer];
     return json(response, 200, { resource, authorization_servers: servers, scopes_supported: ['read', 'write'] });
@@ -239,8 +239,7 @@ const mcpServer = createServer(async (request, response) => {
   if (pathname === '/mcp' && request.method === 'GET' && options.transport === 'sse') {
     if (refuses(request, response)) return;
     response.writeHead(200, { 'content-type': 'text/event-stream' });
-    response.write('event: endpoint\ndata: /mcp\n\n');
-    stream = response;
+    response.write(`event: endpoint\ndata: /mcp?stream=${streams.push(response) - 1}\n\n`);
     return;
   }
   if (pathname !== '/mcp' || request.method !== 'POST') return json(response, 405, {});
@@ -250,7 +249,7 @@ const mcpServer = createServer(async (request, response) => {
   const said = answer(message);
   if (options.transport === 'sse') {
     response.writeHead(202).end();
-    if (said) stream?.write(`data: ${JSON.stringify(said)}\n\n`);
+    if (said) streams[searchParams.get('stream')]?.write(`data: ${JSON.stringify(said)}\n\n`);
   } else if (said) {
     json(response, 200, said);
   } else {

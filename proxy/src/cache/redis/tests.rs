@@ -14,7 +14,7 @@ const FOUND_MAX: Duration = Duration::from_secs(5);
 pub(crate) fn address() -> Option<RedisAddress> {
     let named = std::env::var("MPG_TEST_REDIS_ADDR").ok().filter(|address| !address.is_empty());
     if named.is_none() {
-        eprintln!("MPG_TEST_REDIS_ADDR isn't set: nothing was tested; `.ci/run test-postgres` sets it");
+        eprintln!("MPG_TEST_REDIS_ADDR isn't set: nothing was tested; `.ci/run test-replicas` sets it");
     }
     named.map(|address| RedisAddress::parse(&address).expect("an address"))
 }

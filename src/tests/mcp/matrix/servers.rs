@@ -86,7 +86,8 @@ pub(super) fn start() -> References {
 pub(super) async fn gateway(listening: &References) -> TestGateway {
     let script = script();
     let upstreams = all().map(|server| server.upstream(listening, &script));
-    let gateway = upstreams.fold(TestGateway::start().with_key(), Scene::with_upstream).await;
+    let scene = TestGateway::start().alone("each replica would have children of its own, dozens of them");
+    let gateway = upstreams.fold(scene.with_key(), Scene::with_upstream).await;
     let mcp = gateway.mcp();
     for server in all() {
         mcp.lists(&[&server.tool("echo")]).await;
