@@ -56,7 +56,7 @@ pub(crate) fn read(bytes: &[u8], language: Language) -> Result<Vec<Server>, Unre
     } else if let Some(servers) = file.get("mcp_servers") {
         codex::read(servers)
     } else if let Some(Value::Array(list)) = file.get("servers") {
-        server_json::read_list(list)
+        Ok(server_json::read_list(list))
     } else if let Some(servers) = file.get("servers") {
         mcp_json::read(servers, "/servers", &mcp_json::Inputs::of(file.get("inputs")))
     } else if let Some(inner) =

@@ -92,11 +92,11 @@ impl Given {
                 inner.split_once(":-").map_or((inner, None), |(name, text)| (name, Some(text)));
             let bare = name.strip_prefix("env:").or_else(|| name.strip_prefix("input:")).unwrap_or(name);
             if !is_variable(bare) {
-                given.text.push_str(&format!("${{{inner}}}"));
+                given.text.extend(["${", inner, "}"]);
             } else if let Some(value) = known(name).or_else(|| default.map(str::to_owned)) {
                 given.text.push_str(&value);
             } else {
-                given.text.push_str(&format!("${{{bare}}}"));
+                given.text.extend(["${", bare, "}"]);
                 given.variables.push(bare.to_owned());
             }
         }

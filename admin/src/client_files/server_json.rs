@@ -6,13 +6,11 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use sql::model::Transport;
 
-use super::Unreadable;
 use super::server::{self, Given, Reach, Server};
 
 /// A page of the registry: each item is a `server.json`, bare or under `server`.
-pub(super) fn read_list(list: &[Value]) -> Result<Vec<Server>, Unreadable> {
-    Ok(list
-        .iter()
+pub(super) fn read_list(list: &[Value]) -> Vec<Server> {
+    list.iter()
         .enumerate()
         .map(|(index, item)| {
             let pointer = format!("/servers/{index}");
@@ -28,7 +26,7 @@ pub(super) fn read_list(list: &[Value]) -> Result<Vec<Server>, Unreadable> {
                 }
             }
         })
-        .collect())
+        .collect()
 }
 
 /// One file.

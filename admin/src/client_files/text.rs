@@ -23,7 +23,7 @@ pub(super) fn parse(bytes: &[u8], language: Language) -> Result<Value, Unreadabl
 fn toml(text: &str) -> Result<Value, Unreadable> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         let at = error.span().map_or(0, |span| span.start.min(text.len()));
-        let line = text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = text.as_bytes()[..at].split(|byte| *byte == b'\n').count();
         Unreadable::Syntax(format!("not TOML at line {line}"))
     })?;
     serde_json::to_value(table).map_err(|_| Unreadable::Syntax("not TOML that JSON could say".into()))

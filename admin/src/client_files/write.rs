@@ -170,8 +170,8 @@ fn codex(written: &[(&Server, &Reach)]) -> String {
             text.push('\n');
         }
         let table = format!("mcp_servers.{}", toml_key(&server.name));
-        text.push_str(&format!("[{table}]\n"));
-        let mut line = |key: &str, value: String| text.push_str(&format!("{key} = {value}\n"));
+        text.extend(["[", &table, "]\n"]);
+        let mut line = |key: &str, value: String| text.extend([key, " = ", &value, "\n"]);
         match reach {
             Reach::Command { command, args, env, cwd } => {
                 line("command", toml_text(command));
@@ -238,7 +238,7 @@ fn basic(text: &str) -> String {
     for c in text.chars() {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c if c.is_control() => quoted.push_str(&escaped(c)),
             c => quoted.push(c),
         }
     }
@@ -254,4 +254,9 @@ fn toml_table<'a>(items: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let members: Vec<String> =
         items.map(|(name, value)| format!("{} = {}", toml_key(name), basic(value))).collect();
     format!("{{ {} }}", members.join(", "))
+}
+
+/// A control character as TOML has it.
+fn escaped(c: char) -> String {
+    format!("\\u{:04X}", u32::from(c))
 }

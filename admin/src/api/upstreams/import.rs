@@ -200,7 +200,7 @@ fn plan(app: &App, server: &Server, stored: &[Upstream], wishes: &Wishes) -> Pla
         match input::parse(app, body, replaced) {
             Ok(input) => new = Some(input.new),
             Err(ApiError::Invalid(problems)) => {
-                errors.extend(problems.into_iter().map(|problem| in_file(server, problem)))
+                errors.extend(problems.into_iter().map(|problem| in_file(server, problem)));
             }
             Err(error) => errors.push(FieldError::new(&server.pointer, error.to_string())),
         }
