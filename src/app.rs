@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use admin::first_admin::{self, FirstAdminError};
+use admin::log_ring::LogRing;
 use proxy::access::client_address::TrustedProxies;
 use proxy::access::origin::OriginRules;
 use proxy::cache::Cache;
@@ -34,12 +35,13 @@ use crate::metrics;
 use crate::notify;
 use crate::peer;
 use crate::server::{self, ServeError, Server, ServerOptions};
+use crate::settings_file::SettingsFile;
 
 /// How long a start waits for Redis: longer than it takes to connect, shorter than anybody notices.
 const REDIS_AT_START_MAX: Duration = Duration::from_secs(1);
 
 /// Serves until told to stop.
-pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
+pub(crate) fn serve(config: Config, logs: LogRing) -> Result<ExitCode, Failure> {
     let bootstrap = match &config.bootstrap {
         Some(path) => Some(Bootstrap::load(path).map_err(|problems| Failure::configuration(&problems))?),
         None => None,
@@ -57,7 +59,7 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
         if let Some(tls) = tls {
             Tasks::new(plane.runtime.clone()).spawn("certificate", tls.follow(plane.stopping.clone()));
         }
-        run(config, bootstrap, clock, serving, plane, Sockets { peer, scraped }).await
+        run(config, bootstrap, clock, serving, plane, Bound { peer, scraped, logs }).await
     });
     match outcome {
         Ok(()) => Ok(ExitCode::SUCCESS),
@@ -67,9 +69,11 @@ pub(crate) fn serve(config: Config) -> Result<ExitCode, Failure> {
 }
 
 /// What was bound before anything started.
-struct Sockets {
+struct Bound {
     peer: Option<PeerSocket>,
     scraped: Option<TcpListener>,
+    /// Where the last lines of the log are.
+    logs: LogRing,
 }
 
 /// Everything that lives as long as the process.
@@ -79,7 +83,7 @@ async fn run(
     clock: Clock,
     gateway: Gateway,
     plane: server::DataPlane,
-    sockets: Sockets,
+    bound: Bound,
 ) -> Result<(), Failure> {
     let store = database::open(&config, clock).await?;
     let tasks = Tasks::new(plane.runtime.clone());
@@ -92,10 +96,17 @@ async fn run(
         // that are themselves out of range; those stay as they are then.
         overrides.over(&stored).unwrap_or(stored)
     };
+    let mut settings_file = SettingsFile::new(&config.data_dir, store.clone());
+    if config.pg_dsn.is_some() {
+        settings_file.take_over().await;
+    } else {
+        settings_file.begin().await;
+    }
     if let Some(bootstrap) = bootstrap {
         apply(bootstrap, &store, &launcher, egress, &overlay).await?;
     }
     let setup_token = first_admin(&config, &store).await?;
+    let locked = config.overrides.locked().to_vec();
     let data_plane = DataPlane::start(Options {
         store: store.clone(),
         overlay: Box::new(overlay),
@@ -104,7 +115,7 @@ async fn run(
         tasks: tasks.clone(),
         stale_max: config.stale_max,
         cache,
-        peer: sockets.peer,
+        peer: bound.peer,
         draining: plane.draining.clone(),
     })
     .await
@@ -113,6 +124,8 @@ async fn run(
         store: store.clone(),
         control: data_plane.control(),
         settings: data_plane.settings(),
+        locked,
+        logs: bound.logs,
         setup_token,
         public_url: config.public_url.as_ref().map(ToString::to_string),
         version: env!("CARGO_PKG_VERSION"),
@@ -122,8 +135,13 @@ async fn run(
         admin: admin_service(admin, admin::Body::new),
         keys: data_plane.keys(),
         settings: data_plane.settings(),
+        denials: data_plane.denials(),
     });
-    if let Some(socket) = sockets.scraped {
+    if config.pg_dsn.is_none() {
+        // On one node: several that share a database have a file each, and no file would be the settings'.
+        tasks.spawn("settings file", settings_file.run(plane.stopping.clone()));
+    }
+    if let Some(socket) = bound.scraped {
         let pages = metrics::pages(gateway.clone(), data_plane.clone());
         tasks.spawn("metrics", listener::serve(socket, pages, tasks.clone()));
     }

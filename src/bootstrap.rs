@@ -10,7 +10,7 @@
 
 mod apply;
 mod bodies;
-mod document;
+pub(crate) mod document;
 mod rules;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! The commands that do one thing and end. Data goes to standard output, everything else to standard error.
 
+pub(crate) mod audit;
 pub(crate) mod config;
 pub(crate) mod connect;
 pub(crate) mod healthcheck;

@@ -11,6 +11,7 @@ mod metrics;
 mod notify;
 mod peer;
 mod server;
+mod settings_file;
 mod telemetry;
 
 use std::ffi::OsString;
@@ -36,6 +37,8 @@ Examples:
     mcp-proxy-gateway config check --bootstrap examples/gateway.yaml
   See every value in force and where it came from:
     MPG_LISTEN=0.0.0.0:8080 mcp-proxy-gateway config show
+  Check that nobody altered the audit log, and that it has what the log told an hour ago:
+    mcp-proxy-gateway audit verify --anchor 1042:5f0c...
   Serve over TLS, with HTTP/2:
     MPG_TLS_CERT=cert.pem MPG_TLS_KEY=key.pem mcp-proxy-gateway
   Give a client that only starts commands a gateway on another machine:
@@ -90,6 +93,9 @@ enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look at the audit log
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Bring the database to this version's schema
     Migrate,
     /// Print the REST API's OpenAPI document
@@ -122,6 +128,16 @@ enum ConfigCommand {
     Show,
 }
 
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Check that no event was changed, left out or put in: exit code 0 or 1
+    Verify {
+        /// An event that was noted elsewhere, such as the `audit.anchor` of the gateway's log
+        #[arg(long, value_name = "SEQ:HASH")]
+        anchor: Option<String>,
+    },
+}
+
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
     if words.next().is_some_and(|word| word == SUPERVISE) {
@@ -141,6 +157,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Serve => serve(config()?),
         Command::Config(ConfigCommand::Check) => commands::config::check(&config()?),
         Command::Config(ConfigCommand::Show) => commands::config::show(&config()?),
+        Command::Audit(AuditCommand::Verify { anchor }) => {
+            commands::audit::verify(&config()?, anchor.as_deref())
+        }
         Command::Migrate => commands::migrate::run(&config()?),
         Command::Openapi => commands::openapi::run(),
         Command::Healthcheck => commands::healthcheck::run(&config()?),
@@ -150,9 +169,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 }
 
 fn serve(config: Config) -> Result<ExitCode, Failure> {
-    telemetry::init(&config.log);
+    let logs = telemetry::init(&config.log);
     telemetry::refuse_core_dumps();
-    app::serve(config)
+    app::serve(config, logs)
 }
 
 fn load(options: &Options) -> Result<Config, Failure> {

@@ -8,11 +8,13 @@ use proxy::catalog::naming::settle as naming;
 use proxy::control::Control;
 use sql::model::{Secret, Settings, UpstreamId};
 use sql::{Store, StoreError, Tx};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::Deps;
+use crate::api::events::WATCHERS_MAX;
 use crate::audit::Fingerprint;
 use crate::idempotency::Idempotency;
+use crate::log_ring::LogRing;
 use crate::password::Hasher;
 use crate::session::Tokens;
 use crate::throttle::Throttle;
@@ -26,6 +28,12 @@ pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) control: Control,
     settings: watch::Receiver<Arc<Settings>>,
+    /// The last lines of the gateway's log.
+    pub(crate) logs: LogRing,
+    /// Room for consoles that watch.
+    pub(crate) watchers: Arc<Semaphore>,
+    /// The settings that the environment fixes, as `group.key`.
+    pub(crate) locked: Vec<String>,
     pub(crate) setup_token: Option<Secret<String>>,
     pub(crate) public_url: Option<String>,
     pub(crate) version: &'static str,
@@ -57,6 +65,9 @@ impl App {
             store: deps.store,
             control: deps.control,
             settings: deps.settings,
+            locked: deps.locked,
+            logs: deps.logs,
+            watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
             setup_token: deps.setup_token,
             public_url: deps.public_url,
             version: deps.version,
@@ -76,6 +87,11 @@ impl App {
     /// The greatest length of a name, by the settings in force. Characters.
     pub(crate) fn name_length_max(&self) -> u32 {
         self.settings.borrow().naming.length_max
+    }
+
+    /// The settings in force.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.borrow())
     }
 
     /// Lines of a ranking that doesn't say how many, by the settings in force.

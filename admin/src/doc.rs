@@ -2,9 +2,10 @@
 
 use proxy::control::{ConnectionState, OAuthState};
 use proxy::jobs::JobOutcome;
+use sql::audit_log::Fault;
 use sql::model::{
     CallMethod, CallOutcome, CallTransport, Era, FilterAction, Isolation, KeyMode, Kind, MatchOn, Mode,
-    OnToolChange, Outcome, OwnerKind, Protocol, RuleKind, Transport, XiaozhiFault,
+    OnToolChange, Outcome, OwnerKind, Protocol, Review, RuleKind, Transport, XiaozhiFault,
 };
 use utoipa::openapi::schema::{Array, ArrayBuilder, Object, ObjectBuilder, Type};
 
@@ -60,6 +61,14 @@ pub(crate) fn rule_kinds() -> Array {
 
 pub(crate) fn outcome() -> Object {
     words(Outcome::WORDS)
+}
+
+pub(crate) fn audit_fault() -> Object {
+    words(Fault::WORDS)
+}
+
+pub(crate) fn review() -> Object {
+    words(Review::WORDS)
 }
 
 pub(crate) fn call_method() -> Object {

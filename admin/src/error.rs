@@ -126,6 +126,12 @@ impl ApiError {
         matches!(self, Self::Store(error) if matches!(**error, StoreError::Corrupt { .. }))
     }
 
+    /// What a client is told where this isn't the whole answer: a code, and a text for a person.
+    pub(crate) fn told(&self) -> (&'static str, String) {
+        let (_, code, detail) = face(self);
+        (code, detail)
+    }
+
     /// Something of our own failed while `doing`.
     pub(crate) fn internal(doing: &'static str, source: impl StdError + Send + Sync + 'static) -> Self {
         Self::Internal { doing, source: Box::new(source) }

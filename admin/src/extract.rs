@@ -10,6 +10,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 use proxy::context::ClientContext;
@@ -140,6 +141,26 @@ where
     }
 }
 
+/// Two ids in the path, one below the other.
+pub(crate) struct TwoIds<A, B>(pub(crate) A, pub(crate) B);
+
+impl<S, A, B> FromRequestParts<S> for TwoIds<A, B>
+where
+    S: Send + Sync,
+    A: FromStr<Err: Display>,
+    B: FromStr<Err: Display>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path((upper, lower)) = Path::<(String, String)>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| ApiError::NotFound("route"))?;
+        let missing = || ApiError::NotFound("thing");
+        Ok(Self(upper.parse().map_err(|_| missing())?, lower.parse().map_err(|_| missing())?))
+    }
+}
+
 /// A JSON body, as a value to be read field by field, with the bytes it came as.
 pub(crate) struct Json {
     /// What it says.
@@ -151,11 +172,11 @@ pub(crate) struct Json {
 impl<S: Send + Sync> FromRequest<S> for Json {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         if !says_json(request.headers()) {
             return Err(ApiError::WrongMediaType);
         }
-        let bytes = bytes_of(request, state).await?;
+        let bytes = bytes_of(request).await?;
         let value = parse(&bytes)?;
         Ok(Self { value, bytes })
     }
@@ -167,9 +188,9 @@ pub(crate) struct OptionalJson(pub(crate) Value);
 impl<S: Send + Sync> FromRequest<S> for OptionalJson {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let declared = says_json(request.headers());
-        let bytes = bytes_of(request, state).await?;
+        let bytes = bytes_of(request).await?;
         if bytes.is_empty() {
             return Ok(Self(Value::Object(serde_json::Map::new())));
         }
@@ -188,12 +209,15 @@ fn says_json(headers: &HeaderMap) -> bool {
     ["application/json", "application/merge-patch+json"].iter().any(|json| kind.eq_ignore_ascii_case(json))
 }
 
-async fn bytes_of<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
-    Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
-        BytesRejection::FailedToBufferBody(error) if error.status().as_u16() == 413 => {
-            ApiError::TooLarge { limit_bytes: BODY_BYTES_MAX }
-        }
-        _ => ApiError::Malformed("it did not come whole".into()),
+/// Boxed, so that not every handler has the reading of a body in its own code.
+fn bytes_of(request: Request) -> BoxFuture<'static, Result<Bytes, ApiError>> {
+    Box::pin(async move {
+        Bytes::from_request(request, &()).await.map_err(|rejection| match rejection {
+            BytesRejection::FailedToBufferBody(error) if error.status().as_u16() == 413 => {
+                ApiError::TooLarge { limit_bytes: BODY_BYTES_MAX }
+            }
+            _ => ApiError::Malformed("it did not come whole".into()),
+        })
     })
 }
 

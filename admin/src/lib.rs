@@ -20,6 +20,7 @@ mod fields;
 pub mod first_admin;
 mod frame;
 mod idempotency;
+pub mod log_ring;
 mod merge;
 mod password;
 mod query;
@@ -42,6 +43,7 @@ use tokio::sync::watch;
 use tower::util::BoxCloneSyncService;
 
 pub(crate) use crate::app::App;
+use crate::log_ring::LogRing;
 pub use crate::routes::openapi;
 /// The body of requests and answers of [`service`].
 pub use axum::body::Body;
@@ -54,10 +56,14 @@ pub struct Deps {
     pub control: Control,
     /// The settings in force.
     pub settings: watch::Receiver<Arc<Settings>>,
+    /// The settings that the environment fixes, as `group.key`: no admin can change them.
+    pub locked: Vec<String>,
     /// What the first registration from another machine must show; without one it isn't possible.
     pub setup_token: Option<Secret<String>>,
     /// Where clients reach the gateway, if the operator says so.
     pub public_url: Option<String>,
+    /// The last lines of the gateway's log.
+    pub logs: LogRing,
     /// The version of the gateway.
     pub version: &'static str,
 }

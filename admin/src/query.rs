@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::error::ApiError;
 
 /// The longest search: it is compared with names.
-const SEARCH_CHARS_MAX: usize = 200;
+pub(crate) const SEARCH_CHARS_MAX: usize = 200;
 
 /// The longest cursor: an id, a revision, or a sort key with an id.
 const CURSOR_BYTES_MAX: usize = 4_096;
@@ -32,9 +32,14 @@ pub(crate) struct ListQuery {
 impl ListQuery {
     /// What is asked for, if it can be sorted by one of `sorts`.
     pub(crate) fn parse(self, sorts: &[&str]) -> Result<PageRequest, ApiError> {
+        self.parse_with(sorts, PageRequest::LIMIT_DEFAULT)
+    }
+
+    /// The same, with another number of items where none is said.
+    pub(crate) fn parse_with(self, sorts: &[&str], limit_default: u32) -> Result<PageRequest, ApiError> {
         let mut problems = crate::fields::Problems::default();
         let limit = match self.limit.as_deref().map(str::parse::<u32>) {
-            None => PageRequest::LIMIT_DEFAULT,
+            None => limit_default,
             Some(Ok(limit)) if (1..=PageRequest::LIMIT_MAX).contains(&limit) => limit,
             Some(_) => {
                 problems

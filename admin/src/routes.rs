@@ -14,8 +14,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{
-    audit, auth, clients, document, health, items, keys, oauth, rules, settings, stats, templates, upstreams,
-    xiaozhi,
+    audit, auth, clients, document, events, health, items, keys, logs, oauth, rules, settings, stats,
+    templates, upstreams, xiaozhi,
 };
 use crate::error::{ApiError, Problem, ProblemField};
 use crate::{App, extract, frame, ui};
@@ -34,7 +34,7 @@ enum Access {
 enum Patience {
     /// As long as the store takes.
     Store,
-    /// As long as an upstream takes.
+    /// As long as an upstream takes, or a reading of all there is.
     Upstream,
 }
 
@@ -66,26 +66,33 @@ fn groups() -> [(Access, Patience, OpenApiRouter<App>); 4] {
         .routes(routes!(upstreams::disable::disable))
         .routes(routes!(upstreams::reconnect::reconnect))
         .routes(routes!(upstreams::tools::tools))
+        .routes(routes!(upstreams::tools::prompts))
+        .routes(routes!(upstreams::tools::resources))
         .routes(routes!(upstreams::logs::logs))
         .routes(routes!(upstreams::findings::findings))
         .routes(routes!(upstreams::checks::checks))
         .routes(routes!(keys::list::list, keys::create::create))
         .routes(routes!(keys::get::get, keys::update::update, keys::delete::delete))
         .routes(routes!(keys::usage::usage))
+        .routes(routes!(keys::sessions::list))
+        .routes(routes!(keys::sessions::end))
         .routes(routes!(keys::enable::enable))
         .routes(routes!(keys::disable::disable))
         .routes(routes!(keys::rotate::rotate))
         .routes(routes!(items::list::tools))
         .routes(routes!(items::get::tool, items::update::tool))
         .routes(routes!(items::release::tool))
+        .routes(routes!(items::approve::tool))
         .routes(routes!(items::explain::tool))
         .routes(routes!(items::list::prompts))
         .routes(routes!(items::get::prompt, items::update::prompt))
         .routes(routes!(items::release::prompt))
+        .routes(routes!(items::approve::prompt))
         .routes(routes!(items::explain::prompt))
         .routes(routes!(items::list::resources))
         .routes(routes!(items::get::resource, items::update::resource))
         .routes(routes!(items::release::resource))
+        .routes(routes!(items::approve::resource))
         .routes(routes!(items::explain::resource))
         .routes(routes!(rules::list::list_aliases, rules::create::create_alias))
         .routes(routes!(rules::list::list_filters, rules::create::create_filter))
@@ -108,10 +115,16 @@ fn groups() -> [(Access, Patience, OpenApiRouter<App>); 4] {
         .routes(routes!(templates::get::get))
         .routes(routes!(templates::build::build))
         .routes(routes!(clients::clients))
+        .routes(routes!(audit::export::export))
+        .routes(routes!(logs::logs))
+        .routes(routes!(events::events))
         .routes(routes!(health::health));
     let waiting = OpenApiRouter::new()
+        .routes(routes!(audit::verify::verify))
         .routes(routes!(upstreams::test::test))
         .routes(routes!(upstreams::sync::sync))
+        .routes(routes!(upstreams::bulk::bulk))
+        .routes(routes!(items::call::call))
         .routes(routes!(upstreams::oauth_start::start))
         .routes(routes!(upstreams::oauth_forget::forget));
     [
@@ -203,5 +216,7 @@ fn complete(operation: &mut Operation, access: Access) {
     operation.responses.responses.insert("default".into(), problem.into());
 }
 
+#[cfg(test)]
+mod audited;
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 
 pub(crate) use self::plane::{ISSUER, ScriptedPlane, status};
+use crate::log_ring::LogRing;
 use crate::{App, Deps, routes};
 
 /// The password of `root`.
@@ -45,6 +46,7 @@ pub(crate) struct Scene {
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     pub(crate) plane: Arc<ScriptedPlane>,
+    pub(crate) logs: LogRing,
     address: IpAddr,
     token: Option<String>,
 }
@@ -60,7 +62,20 @@ impl Scene {
         Self::made(Some(url.to_owned())).await
     }
 
+    /// The same where the environment fixes one setting, to this.
+    pub(crate) async fn with_fixed_mode(mode: sql::model::Mode) -> Self {
+        let mut settings = Settings::default();
+        settings.mcp_api.mode = mode;
+        let scene = Self::made_with(None, settings, vec!["mcp_api.mode".into()]).await;
+        scene.register().await;
+        scene.logged_in_again().await
+    }
+
     async fn made(public_url: Option<String>) -> Self {
+        Self::made_with(public_url, Settings::default(), Vec::new()).await
+    }
+
+    async fn made_with(public_url: Option<String>, settings: Settings, locked: Vec<String>) -> Self {
         let clock = Clock::manual(Timestamp::from_millis(1_750_000_000_000));
         let (master_key, _) = MasterKey::from_env_text(MASTER_KEY).unwrap();
         let options = StoreOptions {
@@ -71,16 +86,19 @@ impl Scene {
         };
         let store = Store::open(options).await.unwrap();
         let plane = Arc::new(ScriptedPlane::default());
+        let logs = LogRing::default();
         let deps = Deps {
             store: store.clone(),
             control: Control::new(Arc::clone(&plane) as Arc<dyn ControlPlane>),
-            settings: watch::channel(Arc::new(Settings::default())).1,
+            settings: watch::channel(Arc::new(settings)).1,
+            locked,
+            logs: logs.clone(),
             setup_token: Some(Secret::from(SETUP_TOKEN)),
             public_url,
             version: "test",
         };
         let router = routes::router(App::new(deps, PASSWORD_COST));
-        Self { router, store, clock, plane, address: "127.0.0.1".parse().unwrap(), token: None }
+        Self { router, store, clock, plane, logs, address: "127.0.0.1".parse().unwrap(), token: None }
     }
 
     /// `root` has registered and logged in.
@@ -129,6 +147,14 @@ impl Scene {
         self.send("GET", path, None, &[]).await.text
     }
 
+    /// Status and body of what isn't JSON.
+    pub(crate) async fn get_text(&self, path: &str) -> (u16, String) {
+        let response = self.ask("GET", path, "", &[]).await;
+        let status = response.status().as_u16();
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
     pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.send("POST", path, Some(body), &[]).await
     }
@@ -159,6 +185,21 @@ impl Scene {
         body: &str,
         headers: &[(&str, &str)],
     ) -> Answer {
+        let (parts, body) = self.ask(method, path, body, headers).await.into_parts();
+        let bytes = axum::body::to_bytes(body, 16 << 20).await.unwrap();
+        let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Answer { status: parts.status.as_u16(), headers: parts.headers, json, text }
+    }
+
+    /// The answer, its body not yet read.
+    pub(crate) async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+        headers: &[(&str, &str)],
+    ) -> axum::response::Response {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -168,12 +209,7 @@ impl Scene {
         }
         let context = ClientContext { address: self.address, request_id: "request-1".into() };
         let request = request.extension(context).body(Body::from(body.to_owned())).unwrap();
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let bytes = axum::body::to_bytes(body, 16 << 20).await.unwrap();
-        let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        Answer { status: parts.status.as_u16(), headers: parts.headers, json, text }
+        self.router.clone().oneshot(request).await.unwrap()
     }
 
     /// Creates an upstream and gives its id.

@@ -24,6 +24,7 @@ use self::recording::Ended;
 pub use self::recording::{Begun, Recording, Way, outcome_of};
 use self::writer::Writer;
 use crate::catalog::Item;
+use crate::feed::Feed;
 use crate::metrics::calls::CallMeters;
 use crate::tasks::Tasks;
 
@@ -75,10 +76,11 @@ pub struct CallLogCounts {
 
 impl CallLog {
     /// A log in which nothing is written until [`CallLog::run`] does.
-    pub(crate) fn new(store: Store, settings: watch::Receiver<Arc<Settings>>) -> Self {
+    pub(crate) fn new(store: Store, settings: watch::Receiver<Arc<Settings>>, feed: Feed) -> Self {
         let (queue, ended) = mpsc::channel(QUEUE_MAX);
         let (counts, meters) = (Arc::<Counts>::default(), CallMeters::default());
-        let writer = Writer::new(store.clone(), ended, Arc::clone(&counts), meters.clone(), settings.clone());
+        let (of_writer, metered) = (Arc::clone(&counts), meters.clone());
+        let writer = Writer::new(store.clone(), ended, of_writer, metered, settings.clone(), feed);
         Self(Arc::new(Shared { queue, writer: Mutex::new(writer), counts, meters, store, settings }))
     }
 

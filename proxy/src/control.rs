@@ -5,6 +5,7 @@
 //! no address beyond what the admin wrote himself.
 
 mod oauth;
+mod play;
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -17,11 +18,13 @@ use sql::model::{
 };
 
 pub use self::oauth::{OAuthError, OAuthReturn, OAuthStart, OAuthStarted, OAuthState, OAuthStatus};
+pub use self::play::{PlayError, PlayedCall, ToolCall};
 
 use crate::access::quota::Used;
 use crate::bridge::degraded::Reason;
 use crate::cache::CacheHealth;
 use crate::call_log::CallLogCounts;
+use crate::feed::Feed;
 use crate::jobs::JobStatus;
 use crate::relay::RelayReach;
 
@@ -100,6 +103,12 @@ pub trait ControlPlane: Send + Sync {
 
     /// What a key used of its quotas; `None` for one that the data plane doesn't know (yet).
     fn used(&self, id: ApiKeyId) -> Option<Used>;
+
+    /// Calls a tool as a key, as one of its clients would.
+    async fn call_tool(&self, call: ToolCall) -> Result<PlayedCall, PlayError>;
+
+    /// What happens, as it happens.
+    fn feed(&self) -> Feed;
 
     /// How the data plane as a whole fares.
     fn health(&self) -> Health;

@@ -7,25 +7,29 @@
 
 mod control;
 mod metrics;
+mod playground;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod usage;
 
 pub use self::control::check_spec;
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use sql::model::{Settings, SyncSwitches, Upstream, UpstreamId, UpstreamInfo};
-use sql::{Store, StoreError, api_keys, upstreams};
+use sql::{Store, StoreError, upstreams};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::access::{Keys, Sharing};
+use crate::audit::denied::Denials;
+use crate::audit::keeping;
 use crate::bridge::parked::Parking;
 use crate::cache::Cache;
 use crate::call_log::CallLog;
@@ -52,6 +56,7 @@ use crate::downstream::tasks::ids::TaskIds;
 use crate::downstream::tasks::status::TaskStatus;
 use crate::downstream::websocket::Websocket;
 use crate::downstream::xiaozhi;
+use crate::feed::Feed;
 use crate::http_bridge::McpService;
 use crate::jobs::{Job, Jobs};
 use crate::relay::{PeerService, Relay, RelayOptions};
@@ -66,12 +71,6 @@ use crate::upstream::{UpstreamDeps, UpstreamEvent, Upstreams};
 /// What upstreams report that isn't handled yet. Each upstream has few events at a time; a full queue
 /// makes an upstream's own task wait, and nothing else.
 const EVENTS_MAX: usize = 1024;
-
-/// How often the last use of keys is written: it is shown to an admin, and nothing hangs on it.
-const LAST_USED_INTERVAL: Duration = Duration::from_secs(10);
-
-/// How often keys are looked through for expired ones: a stream outlives its key by no more than this.
-const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the data plane is started with.
 pub struct Options {
@@ -123,11 +122,15 @@ struct Parts {
     streams: CallsInFlight,
     parking: Parking,
     call_log: CallLog,
+    denials: Denials,
+    feed: Feed,
     jobs: Jobs,
     settings: watch::Receiver<Arc<Settings>>,
     tasks: Tasks,
     draining: CancellationToken,
     relay: Relay,
+    /// What answers clients, once it is there.
+    mcp: OnceLock<Arc<dyn McpService>>,
     /// Until something serves on it.
     peer: Mutex<Option<PeerSocket>>,
 }
@@ -182,6 +185,7 @@ impl DataPlane {
             keys: keys.clone(),
             live: live.clone(),
         };
+        let feed = Feed::new(draining.clone());
         let parts = Arc::new(Parts {
             task_status,
             syncs: Syncs::new(
@@ -200,8 +204,10 @@ impl DataPlane {
                 upstreams.degraded().clone(),
                 replica,
             ),
-            call_log: CallLog::new(store.clone(), settings.clone()),
+            call_log: CallLog::new(store.clone(), settings.clone(), feed.clone()),
             jobs: Jobs::new(store.clone()),
+            denials: Denials::new(store.clock().clone()),
+            feed,
             store,
             cache,
             published,
@@ -215,6 +221,7 @@ impl DataPlane {
             tasks: tasks.clone(),
             draining,
             relay,
+            mcp: OnceLock::new(),
             peer: Mutex::new(peer),
         });
         parts.join_replicas();
@@ -228,12 +235,22 @@ impl DataPlane {
         tasks.spawn("expired keys", Arc::clone(&parts).end_expired_keys());
         tasks.spawn("streamless sessions", updates.sweep(tasks.stopping().clone()));
         parts.call_log.run(&tasks);
+        parts.session_log.run(&tasks);
+        parts.feed.run(&tasks);
+        parts.denials.run(parts.store.clone(), &tasks);
+        let audit = keeping::run(parts.store.clone(), parts.settings.clone(), tasks.stopping().clone());
+        tasks.spawn("audit log", audit);
         Ok(Self(parts))
     }
 
     /// The keys in force, for the checks of the gateway.
     pub fn keys(&self) -> Keys {
         self.0.keys.clone()
+    }
+
+    /// Where the gateway notes whom it turns away.
+    pub fn denials(&self) -> Denials {
+        self.0.denials.clone()
     }
 
     /// The settings in force, and word of new ones.
@@ -302,6 +319,8 @@ impl DataPlane {
                 clock: clock.clone(),
             },
         });
+        // Made once; who asks again gets another that is alike.
+        let _ = parts.mcp.set(Arc::clone(&mcp));
         let peer = parts.peer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (keys, settings, tasks) = (parts.keys.clone(), parts.settings.clone(), parts.tasks.clone());
         let service = PeerService { mcp: Arc::clone(&mcp), keys, settings, clock, tasks };
@@ -342,6 +361,7 @@ impl DataPlane {
         self.0.write_last_used().await;
         self.0.write_usage().await;
         self.0.call_log.flush().await;
+        self.0.denials.flush(&self.0.store).await;
         self.0.tasks.stop().await;
     }
 }
@@ -380,8 +400,8 @@ impl Parts {
                 }
                 Some(UpstreamEvent::TaskStatus { id, params }) => self.task_status.tell(id, &params),
                 Some(UpstreamEvent::Log { id, params }) => self.logs.publish(id, &params),
-                // States are asked for.
-                Some(UpstreamEvent::StateChanged { .. }) => {}
+                // States are asked for, by whoever hears that there is a new one.
+                Some(UpstreamEvent::StateChanged { id }) => self.feed.upstream(id),
             }
         }
     }
@@ -454,46 +474,5 @@ impl Parts {
             kinds: upstream.sync,
         };
         catalog.upstreams().map(|upstream| (upstream.id, naming(upstream))).collect()
-    }
-
-    async fn flush_last_used(self: Arc<Self>) {
-        let stopping = self.tasks.stopping().clone();
-        let mut due = tokio::time::interval(LAST_USED_INTERVAL);
-        loop {
-            tokio::select! {
-                _ = due.tick() => self.write_last_used().await,
-                () = stopping.cancelled() => return,
-            }
-        }
-    }
-
-    /// Ends what expired keys have opened; new requests find the expiry by themselves.
-    async fn end_expired_keys(self: Arc<Self>) {
-        let stopping = self.tasks.stopping().clone();
-        let mut due = tokio::time::interval(EXPIRY_INTERVAL);
-        loop {
-            tokio::select! {
-                _ = due.tick() => self.keys.end_expired(self.store.clock().now()),
-                () = stopping.cancelled() => return,
-            }
-        }
-    }
-
-    async fn write_last_used(&self) {
-        let used = self.keys.drain_used();
-        if used.is_empty() {
-            return;
-        }
-        let written = async {
-            let mut tx = self.store.begin().await?;
-            api_keys::touch(&mut tx, used).await?;
-            tx.commit().await
-        };
-        if let Err(error) = written.await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the last use of keys could not be written"
-            );
-        }
     }
 }

@@ -30,6 +30,7 @@ mod resource_subscribe;
 pub mod resource_updates;
 pub mod session;
 pub mod session_log;
+pub mod session_notes;
 mod smart_mode;
 pub mod sse;
 pub mod stream;

@@ -24,7 +24,7 @@ use pingora::proxy::{ProxyHttp, Session, http_proxy};
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use sql::clock::Clock;
-use sql::model::Settings;
+use sql::model::{ApiKeyId, Settings};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,7 @@ pub use self::readiness::{Phase, Readiness};
 use crate::access::client_address::TrustedProxies;
 use crate::access::origin::OriginRules;
 use crate::access::{Keys, api_key, ip_allowlist, rate_limit};
+use crate::audit::denied::Denials;
 use crate::context::{self, ClientContext};
 use crate::facet::{Facet, McpPath, McpTransport};
 use crate::guard::{Connections, Deadlines, Guard, HEAD_BYTES_MAX, Tls};
@@ -41,6 +42,7 @@ use crate::metrics::page::{Kind, Page};
 use crate::metrics::process;
 use crate::metrics::requests::RequestMeters;
 use crate::refusal::Refusal;
+use crate::trace;
 
 /// Bytes of a request to the control plane: a backup is the largest thing that is sent there.
 const ADMIN_BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
@@ -87,6 +89,8 @@ pub struct Serving {
     pub keys: Keys,
     /// The settings, as they change.
     pub settings: watch::Receiver<Arc<Settings>>,
+    /// Takes note of whom it turns away.
+    pub denials: Denials,
 }
 
 /// The edge: what Pingora calls for every request. Clones are one gateway.
@@ -110,6 +114,8 @@ pub struct Exchange {
     client: Result<IpAddr, Refusal>,
     status: Option<StatusCode>,
     refusal: Option<&'static str>,
+    /// Whose request it is, once that is known.
+    key: OnceLock<ApiKeyId>,
     /// Method and path of a request whose connection was handed over, and whose session is gone with it.
     handed_over: Option<(Method, String)>,
 }
@@ -208,7 +214,7 @@ impl Gateway {
             ClientContext { address: exchange.client.clone()?, request_id: Arc::clone(&exchange.request_id) };
         let serving = self.0.serving.get().ok_or(Refusal::Starting)?;
         match facet {
-            Facet::Mcp(path) => self.mcp(session, serving, path, context, gone).await,
+            Facet::Mcp(path) => self.mcp(session, serving, path, (context, &exchange.key), gone).await,
             Facet::Admin => self.admin(session, serving, context, gone).await,
             Facet::McpUnknown | Facet::Health | Facet::Ready => Err(Refusal::NotFound),
         }
@@ -220,13 +226,14 @@ impl Gateway {
         session: &mut Session,
         serving: &Serving,
         path: McpPath,
-        context: ClientContext,
+        (context, key): (ClientContext, &OnceLock<ApiKeyId>),
         gone: &CancellationToken,
     ) -> Result<Reply, Refusal> {
         let head = session.req_header().as_owned_parts();
         let now = self.0.clock.now();
         // First: all that follows is per caller.
         let caller = api_key::authenticate(&head.uri, &head.headers, &serving.keys, now)?;
+        key.get_or_init(|| caller.key().id);
         // Before the limit: strangers must not use it up.
         ip_allowlist::check(&caller, context.address)?;
         // Before the body: a message that isn't admitted isn't read.
@@ -272,6 +279,17 @@ impl Gateway {
         Ok(answer.map(ReplyBody::Frames))
     }
 
+    /// Has the audit log told of somebody who has no access to the MCP endpoints.
+    fn note_denied(&self, session: &Session, exchange: &Exchange, refusal: &Refusal) {
+        let head = session.req_header();
+        let is_mcp = matches!(Facet::of(head.uri.path()), Facet::Mcp(_) | Facet::McpUnknown);
+        let Some(serving) = self.0.serving.get().filter(|_| is_mcp && refusal.denies_access()) else {
+            return;
+        };
+        let key = api_key::shown(&head.uri, &head.headers, &serving.keys);
+        serving.denials.note(refusal.reason(), exchange.client.as_ref().ok().copied(), key);
+    }
+
     /// The answer to a request that ended in a panic: nothing of it may reach the client.
     fn panicked(&self, exchange: &Exchange) -> Refusal {
         let total = self.0.panics.fetch_add(1, Ordering::Relaxed) + 1;
@@ -291,6 +309,7 @@ impl ProxyHttp for Gateway {
             client: Err(Refusal::AddressUnreadable),
             status: None,
             refusal: None,
+            key: OnceLock::new(),
             handed_over: None,
         }
     }
@@ -317,6 +336,7 @@ impl ProxyHttp for Gateway {
         let answer = answer.unwrap_or_else(|_| Err(self.panicked(exchange)));
         let reply = answer.unwrap_or_else(|refusal| {
             exchange.refusal = Some(refusal.reason());
+            self.note_denied(session, exchange, &refusal);
             refusal.respond(&exchange.request_id)
         });
         exchange.status = Some(reply.status());
@@ -354,12 +374,16 @@ impl ProxyHttp for Gateway {
             return; // Asked every few seconds, by machines.
         }
         self.0.requests.count(facet, method, exchange.status, exchange.refusal);
+        let trace = exchange.handed_over.is_none().then(|| trace::trace_id_of(&session.req_header().headers));
         tracing::info!(
             request.id = %exchange.request_id,
+            trace.id = trace.flatten(),
+            key.id = exchange.key.get().map(tracing::field::display),
             client.address = exchange.client.as_ref().ok().map(tracing::field::display),
             http.method = %method,
             http.path = path,
             http.status = exchange.status.map(|status| status.as_u16()),
+            http.bytes_received = session.body_bytes_read(),
             http.bytes_sent = session.body_bytes_sent(),
             duration_ms = u64::try_from(exchange.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             refusal.reason = exchange.refusal,

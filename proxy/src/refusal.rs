@@ -306,6 +306,11 @@ impl Refusal {
         }
     }
 
+    /// Whether it is for want of the right to be here, and not for what was sent or how much.
+    pub fn denies_access(&self) -> bool {
+        matches!(self.status().0, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+    }
+
     /// Its name in logs and metrics.
     pub fn reason(&self) -> &'static str {
         match self {

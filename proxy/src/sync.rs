@@ -14,17 +14,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
+use serde_json::json;
 use sql::model::{
-    Definition, DefinitionId, Era, Finding, Kind, ListDiff, ListState, Settings, Timestamp, Upstream,
-    UpstreamId,
+    AuditEvent, Definition, DefinitionId, Era, Finding, Kind, ListDiff, ListState, OnToolChange, Pin,
+    Settings, Timestamp, Upstream, UpstreamId,
 };
-use sql::{Store, StoreError, leases, lists, upstreams};
+use sql::{Store, StoreError, Tx, audit_log, leases, lists, pins, upstreams};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::audit::{self, Target};
 use crate::catalog::naming::settle::settle_list;
 use crate::control::SyncReport;
+use crate::pinning::{self, Taken};
 use crate::tasks::Tasks;
 use crate::upstream::call::CallError;
 use crate::upstream::{Peer, Upstreams};
@@ -41,6 +44,9 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 
 /// What several replicas hear at once they don't begin before all have heard it, so that one run is for all.
 const FOLD: Duration = Duration::from_millis(50);
+
+/// Changed definitions that one audit event names.
+const TOLD_MAX: usize = 100;
 
 /// How long giving a lease back may keep a sync's report, or the end of the process.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -275,6 +281,15 @@ impl Shared {
         Ok(report)
     }
 
+    /// The pins that are no longer as they were, where changes of definitions matter to an admin.
+    async fn pin(&self, tx: &mut Tx, taken: &Taken<'_>) -> Result<Vec<Pin>, SyncError> {
+        if taken.upstream.on_tool_change == OnToolChange::Allow {
+            return Ok(Vec::new());
+        }
+        let known = pins::of_list(tx, taken.upstream.id, taken.kind).await?;
+        Ok(pinning::repinned(taken, known))
+    }
+
     /// Writes the difference between what was fetched and what is stored, names claimed, in one
     /// transaction.
     async fn apply(
@@ -307,17 +322,51 @@ impl Shared {
             cache_scope_public: fetched.public,
             findings: fetched.findings.clone(),
         };
+        let now = self.store.clock().now();
+        let taken = Taken { upstream: &upstream, kind, stored: &stored, difference: &difference, now };
+        let pins = self.pin(&mut tx, &taken).await?;
         let states = lists::states(&mut tx).await?;
         let former =
             states.into_iter().find(|former| (former.upstream_id, former.kind) == (upstream.id, kind));
         let is_as_before = former.is_some_and(|former| same_but_for_time(&former, &state));
-        if is_claimed || !difference.is_empty() || !is_as_before {
+        if is_claimed || !difference.is_empty() || !is_as_before || !pins.is_empty() {
             lists::apply(&mut tx, &difference, &state).await?;
+            pins::save(&mut tx, &pins).await?;
+            // Last, since others wait for the log.
+            if let Some(event) = found(&taken, &pins) {
+                audit_log::append(&mut tx, &event).await?;
+            }
             tx.commit().await?;
         }
         note(report, &difference, &stored, fetched.findings);
         Ok(())
     }
+}
+
+/// What the audit log is told of definitions that an admin is to look at from now on.
+fn found(taken: &Taken<'_>, pins: &[Pin]) -> Option<AuditEvent> {
+    let upstream = taken.upstream;
+    let is_new = |pin: &&Pin| pin.found_at == Some(taken.now);
+    let count = pins.iter().filter(is_new).count();
+    let told: Vec<_> = pins.iter().filter(is_new).take(TOLD_MAX).map(|pin| told(taken, pin)).collect();
+    if told.is_empty() {
+        return None;
+    }
+    let is_held = upstream.on_tool_change == OnToolChange::Hold;
+    tracing::warn!(upstream.id = %upstream.id, upstream.name, definitions.changed = count, definitions.held = is_held, "definitions changed and wait to be looked at");
+    let diff = json!({"kind": taken.kind, "count": count, "held": is_held, "definitions": told});
+    let target = Target { id: Some(upstream.id.to_string()), name: Some(&upstream.name) };
+    Some(audit::by_system(taken.now, "upstream.definitions-changed", target, diff))
+}
+
+fn told(taken: &Taken<'_>, pin: &Pin) -> serde_json::Value {
+    let difference = taken.difference;
+    let item = difference.changed.iter().chain(&difference.added).chain(taken.stored);
+    let item = item.into_iter().find(|item| item.upstream_name == pin.upstream_name);
+    let fields = item
+        .zip(pin.approved.as_ref())
+        .map(|(item, approved)| pinning::changed_fields(pin.kind, approved, &item.body));
+    json!({"name": pin.upstream_name, "review": pin.review, "fields": fields})
 }
 
 fn note(report: &mut SyncReport, difference: &ListDiff, stored: &[Definition], findings: Vec<Finding>) {

@@ -13,7 +13,9 @@ mod sqlite;
 
 use std::path::PathBuf;
 
-pub(crate) use self::cell::{Cell, cells};
+use futures::future::BoxFuture;
+
+pub(crate) use self::cell::{Cell, Value, cells};
 pub(crate) use self::row::Row;
 use crate::error::StoreError;
 use crate::model::secret::Secret;
@@ -82,14 +84,17 @@ impl Db {
         }
     }
 
-    /// Begins a transaction; dropping it rolls it back.
-    pub(crate) async fn begin(&self, access: Access) -> Result<Transaction, StoreError> {
-        match self {
-            Self::Sqlite(sqlite) => sqlite.begin(access).await.map(Transaction::Sqlite),
-            Self::Postgres(postgres) => {
-                postgres.begin(access).await.map(|begun| Transaction::Postgres(Box::new(begun)))
+    /// Begins a transaction; dropping it rolls it back. Boxed, so that not every function that begins one
+    /// has the code of both databases in its own.
+    pub(crate) fn begin(&self, access: Access) -> BoxFuture<'_, Result<Transaction, StoreError>> {
+        Box::pin(async move {
+            match self {
+                Self::Sqlite(sqlite) => sqlite.begin(access).await.map(Transaction::Sqlite),
+                Self::Postgres(postgres) => {
+                    postgres.begin(access).await.map(|begun| Transaction::Postgres(Box::new(begun)))
+                }
             }
-        }
+        })
     }
 
     /// Calls `hint` whenever another process says that it changed something, or may have.

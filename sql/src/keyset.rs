@@ -56,6 +56,17 @@ impl Filter {
         self
     }
 
+    /// Adds that one of `columns` holds `text`, whatever its case, unless there is no text.
+    pub(crate) fn searching(mut self, columns: &[&str], text: Option<&str>) -> Self {
+        self.search(columns, text);
+        self
+    }
+
+    /// The condition, and its parameters.
+    pub(crate) fn into_parts(self) -> (String, Vec<Cell>) {
+        (self.sql(), self.cells)
+    }
+
     fn search(&mut self, columns: &[&str], text: Option<&str>) {
         let Some(text) = text.filter(|text| !text.is_empty()) else { return };
         let mut pattern = String::from("%");

@@ -46,6 +46,11 @@ const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("../migrations/postgres/0006_statistics.sql"),
     },
     Migration {
+        name: "0007_audit",
+        sqlite: include_str!("../migrations/sqlite/0007_audit.sql"),
+        postgres: include_str!("../migrations/postgres/0007_audit.sql"),
+    },
+    Migration {
         name: "0008_xiaozhi",
         sqlite: include_str!("../migrations/sqlite/0008_xiaozhi.sql"),
         postgres: include_str!("../migrations/postgres/0008_xiaozhi.sql"),

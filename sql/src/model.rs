@@ -13,6 +13,7 @@ pub mod key_usage;
 pub mod latencies;
 pub mod oauth;
 pub mod page;
+pub mod pin;
 pub mod rollup;
 pub mod rule;
 pub mod secret;
@@ -36,13 +37,14 @@ pub use self::key_usage::{KeyUsage, QuotaSpan};
 pub use self::latencies::Latencies;
 pub use self::oauth::{OAuthAuthorization, OAuthClient, OAuthGrant};
 pub use self::page::{Page, PageRequest};
+pub use self::pin::{Pin, Review};
 pub use self::rollup::{Rollup, RollupSpan, Tally};
 pub use self::rule::{
     AliasRule, DamagedRule, FilterAction, FilterRule, MatchOn, OwnerKind, OwnerRules, RuleKind, RuleKinds,
     RuleOwner,
 };
 pub use self::secret::Secret;
-pub use self::session::SessionState;
+pub use self::session::{ClientSession, SessionState};
 pub use self::settings::{Mode, Settings};
 pub use self::time::Timestamp;
 pub use self::upstream::{

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
+use crate::audit_log;
 use crate::changes::{Changes, Hints, Ledger, Written};
 use crate::clock::Clock;
 use crate::db::{Access, Database, Db, Transaction, cells};
@@ -57,8 +58,8 @@ impl Store {
     /// Connects, migrates, and checks that the master key is the one of this database.
     pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
         let db = connect(&options).await?;
-        migrate::run(&db, &options.clock).await?;
         let sealer = Sealer::new(&options.master_key);
+        migrate_and_seal(&db, &sealer, &options.clock).await?;
         let instance_id = open_installation(&db, &sealer, &options.clock).await?;
         let hints = Hints::default();
         let giver = hints.clone();
@@ -71,7 +72,7 @@ impl Store {
     /// Brings a database to this release's schema and says which migrations that took.
     pub async fn migrate(options: &StoreOptions) -> Result<Vec<&'static str>, StoreError> {
         let db = connect(options).await?;
-        let applied = migrate::run(&db, &options.clock).await;
+        let applied = migrate_and_seal(&db, &Sealer::new(&options.master_key), &options.clock).await;
         db.close().await;
         applied
     }
@@ -163,6 +164,17 @@ async fn connect(options: &StoreOptions) -> Result<Db, StoreError> {
     }
 }
 
+/// Migrates; a chain of audit events that has no seal since it is older than that gets one.
+async fn migrate_and_seal(db: &Db, sealer: &Sealer, clock: &Clock) -> Result<Vec<&'static str>, StoreError> {
+    let applied = migrate::run(db, clock).await?;
+    if applied.contains(&audit_log::SEALED_SINCE) {
+        let mut transaction = db.begin(Access::Write).await?;
+        audit_log::seal_unsealed(&mut transaction, sealer).await?;
+        transaction.commit().await?;
+    }
+    Ok(applied)
+}
+
 /// The installation's id, after the master key opened what it once sealed. The first start makes both.
 async fn open_installation(db: &Db, sealer: &Sealer, clock: &Clock) -> Result<Uuid, StoreError> {
     let mut transaction = db.begin(Access::Write).await?;
@@ -191,9 +203,7 @@ async fn insert_installation(
     let insert = "INSERT INTO installation (id, instance_id, key_check, created_at) VALUES (1, $1, $2, $3)
                   ON CONFLICT (id) DO NOTHING";
     transaction.run("installation", insert, cells![instance_id, key_check, now]).await?;
-    let insert = "INSERT INTO audit_head (id, seq, hash) VALUES (1, 0, $1) ON CONFLICT (id) DO NOTHING";
-    transaction.run("audit_head", insert, cells![&[0_u8; 32]]).await?;
-    Ok(())
+    audit_log::begin_chain(transaction, sealer).await
 }
 
 fn key_check_place(instance_id: &str) -> Place<'_> {

@@ -16,6 +16,7 @@ mod lists;
 mod oauth;
 mod opening;
 mod pages;
+mod pins;
 mod postgres;
 mod rollups;
 mod rules;

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use uuid::Uuid;
 
 use crate::changes::{self, ChangeKind, Hints, Ledger};
@@ -64,21 +65,23 @@ impl Tx {
 
     /// [`Tx::commit`], and the revision at which what was noted stands: followers at that revision or a
     /// later one know it. `None`: nothing was noted.
-    pub async fn commit_noted(mut self) -> Result<Option<i64>, StoreError> {
-        if self.failed {
-            return Err(StoreError::Aborted);
-        }
-        if self.changed.is_empty() {
+    pub fn commit_noted(mut self) -> BoxFuture<'static, Result<Option<i64>, StoreError>> {
+        Box::pin(async move {
+            if self.failed {
+                return Err(StoreError::Aborted);
+            }
+            if self.changed.is_empty() {
+                self.transaction.commit().await?;
+                return Ok(None);
+            }
+            let changed = std::mem::take(&mut self.changed);
+            // Last of all statements: it locks the revision, which every other writer waits for.
+            let head = changes::append(&mut self, &changed).await?;
             self.transaction.commit().await?;
-            return Ok(None);
-        }
-        let changed = std::mem::take(&mut self.changed);
-        // Last of all statements: it locks the revision, which every other writer waits for.
-        let head = changes::append(&mut self, &changed).await?;
-        self.transaction.commit().await?;
-        self.context.ledger.enter(&changed, head);
-        self.context.hints.give();
-        Ok(Some(head))
+            self.context.ledger.enter(&changed, head);
+            self.context.hints.give();
+            Ok(Some(head))
+        })
     }
 
     /// Notes that something followers know was changed. The functions that write call it themselves.
@@ -195,15 +198,23 @@ impl Tx {
         Ok(inserted)
     }
 
-    async fn run(&mut self, table: &'static str, sql: &str, cells: Vec<Cell>) -> Result<Outcome, StoreError> {
-        if self.failed {
-            return Err(StoreError::Aborted);
-        }
-        // Stays true if this future is dropped halfway: nobody knows what the statement did then.
-        self.failed = true;
-        let outcome = self.transaction.run(table, sql, cells).await?;
-        self.failed = false;
-        Ok(outcome)
+    /// Boxed, so that not every statement has the code of both databases around it.
+    fn run<'a>(
+        &'a mut self,
+        table: &'static str,
+        sql: &'a str,
+        cells: Vec<Cell>,
+    ) -> BoxFuture<'a, Result<Outcome, StoreError>> {
+        Box::pin(async move {
+            if self.failed {
+                return Err(StoreError::Aborted);
+            }
+            // Stays true if this future is dropped halfway: nobody knows what the statement did then.
+            self.failed = true;
+            let outcome = self.transaction.run(table, sql, cells).await?;
+            self.failed = false;
+            Ok(outcome)
+        })
     }
 }
 

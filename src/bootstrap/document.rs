@@ -41,7 +41,7 @@ impl FileProblem {
 }
 
 /// A file that is YAML.
-pub(super) struct Document {
+pub(crate) struct Document {
     file: PathBuf,
     text: String,
     value: Value,
@@ -49,7 +49,7 @@ pub(super) struct Document {
 
 impl Document {
     /// Reads YAML that could have been JSON: text as keys, no tags, nothing named twice.
-    pub(super) fn parse(file: &Path, bytes: Vec<u8>) -> Result<Self, FileProblem> {
+    pub(crate) fn parse(file: &Path, bytes: Vec<u8>) -> Result<Self, FileProblem> {
         let text = String::from_utf8(bytes).map_err(|error| {
             let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = valid.split(|byte| *byte == b'\n').count();
@@ -66,12 +66,12 @@ impl Document {
     }
 
     /// The content.
-    pub(super) fn value(&self) -> &Value {
+    pub(crate) fn value(&self) -> &Value {
         &self.value
     }
 
     /// Says that what stands at a JSON pointer is wrong; what isn't there is told where it belongs.
-    pub(super) fn problem(&self, pointer: &str, message: impl Into<String>) -> FileProblem {
+    pub(crate) fn problem(&self, pointer: &str, message: impl Into<String>) -> FileProblem {
         FileProblem {
             file: self.file.clone(),
             line: self.line_of(pointer),

@@ -70,6 +70,7 @@ where
     let admin = tower::service_fn(|_| async { Ok(http::Response::new(Empty::<Bytes>::new())) });
     let gateway = Gateway::new(GatewayOptions::default(), clock);
     gateway.serve_with(Serving {
+        denials: proxy::audit::denied::Denials::new(sql::clock::Clock::system()),
         mcp: Arc::new(Handler(Mutex::new(began))),
         admin: admin_service(admin, |body| body),
         keys,

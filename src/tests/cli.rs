@@ -207,3 +207,17 @@ fn healthcheck_of_nothing_is_exit_code_1() {
     assert_eq!((output.code, output.stdout.as_str()), (Some(1), ""));
     assert!(output.stderr.starts_with("unhealthy: no answer from 127.0.0.1:1"), "{}", output.stderr);
 }
+
+#[test]
+fn an_audit_log_is_verified_without_a_gateway() {
+    let mut command = GatewayCommand::new(["audit", "verify"]);
+    let output = command.run();
+    let stdout = &output.assert_success().stdout;
+    assert!(stdout.starts_with("intact: 0 events, 0 older ones dropped\nanchor: 0:"), "{stdout}");
+    let wrong = GatewayCommand::new(["audit", "verify", "--anchor", "x"]).run();
+    assert_eq!((wrong.code, wrong.stdout.as_str()), (Some(1), ""));
+    let later = format!("3:{}", "a".repeat(64));
+    let broken = GatewayCommand::new(["audit", "verify", "--anchor", &later]).run();
+    assert_eq!((broken.code, broken.stdout.as_str()), (Some(1), ""));
+    assert!(broken.stderr.contains("broken: event 1 "), "{}", broken.stderr);
+}

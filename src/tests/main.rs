@@ -8,4 +8,5 @@ mod harness;
 mod lifecycle;
 mod mcp;
 mod packaging;
+mod settings_used;
 mod tidy;

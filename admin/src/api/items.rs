@@ -2,12 +2,15 @@
 //!
 //! An operation is written once for the three nouns; [`Noun`] says which lists each stands for.
 
+pub(crate) mod approve;
+pub(crate) mod call;
 pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod release;
 pub(crate) mod update;
 
+mod review;
 pub(crate) mod scene;
 pub(crate) mod steps;
 
@@ -16,8 +19,8 @@ use std::collections::HashMap;
 use proxy::control::ConnectionState;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
-use sql::model::{Definition, DefinitionId, Kind, Upstream, UpstreamId};
-use sql::{Tx, lists, upstreams};
+use sql::model::{Definition, DefinitionId, Kind, OnToolChange, Review, Upstream, UpstreamId};
+use sql::{Tx, lists, pins, upstreams};
 use utoipa::ToSchema;
 
 use crate::App;
@@ -62,6 +65,15 @@ impl Noun {
         }
     }
 
+    /// What it calls a definition that was agreed to.
+    fn approved(self) -> &'static str {
+        match self {
+            Self::Tool => "tool.approve",
+            Self::Prompt => "prompt.approve",
+            Self::Resource => "resource.approve",
+        }
+    }
+
     /// What it calls a name that was given up.
     fn released(self) -> &'static str {
         match self {
@@ -100,6 +112,11 @@ pub(crate) struct ItemView {
     enabled: bool,
     /// Its place, if an admin gave it one.
     sort_order: Option<i64>,
+    /// Why an admin is to look at it; null if nobody is.
+    #[schema(schema_with = doc::review)]
+    review: Option<Review>,
+    /// Whether it is held back from clients until an admin approves it.
+    held: bool,
     /// Whether its upstream is away and this is from the last good sync.
     stale: bool,
     /// Changes with what an admin can change; the ETag.
@@ -118,12 +135,19 @@ fn version(definition: &Definition) -> i64 {
 struct Owners<'a> {
     app: &'a App,
     upstreams: HashMap<UpstreamId, Upstream>,
+    /// What is to be looked at.
+    reviews: HashMap<(UpstreamId, Kind, String), Review>,
 }
 
 impl<'a> Owners<'a> {
     async fn load(tx: &mut Tx, app: &'a App) -> Result<Self, ApiError> {
         let upstreams = upstreams::list(tx).await?;
-        Ok(Self { app, upstreams: upstreams.into_iter().map(|upstream| (upstream.id, upstream)).collect() })
+        let reviews = pins::under_review(tx, None).await?.into_iter();
+        let reviews = reviews
+            .filter_map(|pin| Some(((pin.upstream_id, pin.kind, pin.upstream_name), pin.review?)))
+            .collect();
+        let upstreams = upstreams.into_iter().map(|upstream| (upstream.id, upstream)).collect();
+        Ok(Self { app, upstreams, reviews })
     }
 
     fn name(&self, id: UpstreamId) -> &str {
@@ -133,6 +157,10 @@ impl<'a> Owners<'a> {
     fn view(&self, definition: &Definition) -> ItemView {
         let shown = Shown::of(definition);
         let status = self.app.control.status(definition.upstream_id);
+        let name = (definition.upstream_id, definition.kind, definition.upstream_name.clone());
+        let review = self.reviews.get(&name).copied();
+        let owner = self.upstreams.get(&definition.upstream_id);
+        let holds = owner.is_some_and(|upstream| upstream.on_tool_change == OnToolChange::Hold);
         ItemView {
             id: definition.id,
             kind: definition.kind,
@@ -144,6 +172,8 @@ impl<'a> Owners<'a> {
             description: shown.description,
             enabled: definition.enabled,
             sort_order: definition.sort_order,
+            review,
+            held: holds && review.is_some(),
             stale: status.is_none_or(|status| status.state != ConnectionState::Available),
             version: version(definition),
         }

@@ -7,6 +7,7 @@ pub(crate) mod enable;
 pub(crate) mod get;
 pub(crate) mod list;
 pub(crate) mod rotate;
+pub(crate) mod sessions;
 pub(crate) mod update;
 pub(crate) mod usage;
 

@@ -22,20 +22,22 @@ const US_PER_MS: f64 = 1_000.0;
 
 /// How long calls took. Null: there were none. Off by 3.2 % at most.
 #[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
 pub(crate) struct LatencyView {
     /// Half of the calls took no longer, in milliseconds.
-    p50_ms: Option<f64>,
+    #[serde(rename = "p50Ms")]
+    p50: Option<f64>,
     /// 95 of 100 took no longer.
-    p95_ms: Option<f64>,
+    #[serde(rename = "p95Ms")]
+    p95: Option<f64>,
     /// 99 of 100 took no longer.
-    p99_ms: Option<f64>,
+    #[serde(rename = "p99Ms")]
+    p99: Option<f64>,
 }
 
 impl LatencyView {
     fn of(tally: &Tally) -> Self {
         let at = |per_mille| tally.latencies.percentile(per_mille).map(millis);
-        Self { p50_ms: at(500), p95_ms: at(950), p99_ms: at(990) }
+        Self { p50: at(500), p95: at(950), p99: at(990) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The MCP servers behind the gateway.
 
+pub(crate) mod bulk;
 pub(crate) mod checks;
 pub(crate) mod create;
 pub(crate) mod delete;
@@ -29,8 +30,9 @@ mod wire;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::header;
-use sql::model::{NewUpstream, Timestamp, Upstream, UpstreamId};
-use sql::{StoreError, Tx, oauth, upstreams};
+use proxy::pinning;
+use sql::model::{NewUpstream, OnToolChange, Timestamp, Upstream, UpstreamId};
+use sql::{StoreError, Tx, oauth, pins, upstreams};
 
 use crate::App;
 use crate::audit::{self, Act};
@@ -73,6 +75,10 @@ async fn save(
     // A token is for one place; elsewhere it would be somebody else's.
     if app.control.origin_of(before) != app.control.origin_of(&after) {
         oauth::forget(tx, after.id).await?;
+    }
+    // What was agreed to was agreed to of what stood there.
+    if after.on_tool_change != OnToolChange::Allow {
+        pins::reconfirm(tx, after.id, &pinning::identity(&after)).await?;
     }
     let (old, new) = (wire::audited(before, &app.fingerprint), wire::audited(&after, &app.fingerprint));
     let act = Act::on(action, after.id, after.name.as_str(), audit::diff(Some(&old), Some(&new)));

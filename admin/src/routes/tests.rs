@@ -6,7 +6,7 @@ use super::{Access, groups, operations};
 use crate::testing::{Answer, Scene, token_of};
 
 /// (method, path with ids that nothing has, whether it has an id) of every route of a class.
-fn routes_of(wanted: Access) -> Vec<(&'static str, String, bool)> {
+pub(super) fn routes_of(wanted: Access) -> Vec<(&'static str, String, bool)> {
     let mut routes = Vec::new();
     for (access, _, group) in groups() {
         for (path, mut item) in group.into_openapi().paths.paths {
@@ -28,7 +28,8 @@ fn routes_of(wanted: Access) -> Vec<(&'static str, String, bool)> {
             );
             for (method, _) in methods.into_iter().filter(|(_, there)| *there && access == wanted) {
                 let id = "01890000-0000-7000-8000-000000000000";
-                routes.push((method, path.replace("{id}", id), path.contains("{id}")));
+                let at = path.replace("{id}", id).replace("{sid}", id);
+                routes.push((method, at, path.contains("{id}")));
             }
         }
     }

@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use proxy::access::quota::Used;
 use proxy::cache::CacheHealth;
 use proxy::control::{
-    Check, ConnectionState, ControlPlane, Health, OAuthError, OAuthReturn, OAuthStart, OAuthStarted, Stage,
-    SyncError, SyncReport, TestReport, UpstreamStatus,
+    Check, ConnectionState, ControlPlane, Health, OAuthError, OAuthReturn, OAuthStart, OAuthStarted,
+    PlayError, PlayedCall, Stage, SyncError, SyncReport, TestReport, ToolCall, UpstreamStatus,
 };
+use proxy::feed::Feed;
 use proxy::relay::RelayReach;
 use sql::model::{
     ApiKeyId, ConnParams, FieldError, Finding, Kind, OAuthAuthorization, OAuthClient, OAuthGrant, Secret,
@@ -35,6 +36,7 @@ struct Script {
     broken: bool,
     redis: Option<CacheHealth>,
     used: Option<Used>,
+    feed: Feed,
 }
 
 impl ScriptedPlane {
@@ -201,6 +203,15 @@ impl ControlPlane for ScriptedPlane {
 
     fn used(&self, _id: ApiKeyId) -> Option<Used> {
         self.0.lock().unwrap().used
+    }
+
+    async fn call_tool(&self, call: ToolCall) -> Result<PlayedCall, PlayError> {
+        let result = serde_json::json!({"called": call.name, "with": call.arguments});
+        Ok(PlayedCall { result: Some(result), ..PlayedCall::default() })
+    }
+
+    fn feed(&self) -> Feed {
+        self.0.lock().unwrap().feed.clone()
     }
 
     fn health(&self) -> Health {

@@ -5,10 +5,11 @@
 //! in which it can be wrong gets the same answer.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderMap, Uri};
-use sql::model::{PlaintextKey, Timestamp};
+use sql::model::{ApiKey, PlaintextKey, Timestamp};
 
 use super::{Caller, Keys};
 use crate::refusal::Refusal;
@@ -21,6 +22,12 @@ pub fn authenticate(uri: &Uri, headers: &HeaderMap, keys: &Keys, now: Timestamp)
     let shown = shown_key(uri, headers)?;
     let key = PlaintextKey::parse(&shown).ok_or(Refusal::UnknownKey)?;
     keys.caller(&key, now)
+}
+
+/// The key that a request shows, if it is one of ours, valid or not: for whoever notes who was turned away.
+pub(crate) fn shown(uri: &Uri, headers: &HeaderMap, keys: &Keys) -> Option<Arc<ApiKey>> {
+    let key = PlaintextKey::parse(&shown_key(uri, headers).ok()?)?;
+    keys.owner(&key)
 }
 
 /// The one key that a request shows. The same key in two places is one key; a header that stands twice

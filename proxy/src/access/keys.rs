@@ -4,6 +4,8 @@
 //! keys neither rebuild nor slow it. Each secret has a token that is cancelled when it stops being
 //! valid; a key in the overlap of a rotation has two secrets, and so two tokens.
 
+mod owner;
+
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -9,6 +9,7 @@ use sql::{Database, StoreOptions, call_records};
 
 use super::*;
 use crate::catalog::testing::{NOW, catalog, upstream_with};
+use crate::feed::Feed;
 use crate::upstream::call::Answer;
 
 async fn store(database: Database) -> Store {
@@ -20,7 +21,7 @@ async fn store(database: Database) -> Store {
 }
 
 fn log(store: &Store) -> CallLog {
-    CallLog::new(store.clone(), watch::channel(Arc::new(Settings::default())).1)
+    CallLog::new(store.clone(), watch::channel(Arc::new(Settings::default())).1, Feed::default())
 }
 
 fn item() -> Arc<Item> {
@@ -128,7 +129,7 @@ async fn what_is_too_much_or_too_old_is_dropped() {
     let mut settings = Settings::default();
     settings.statistics.records_max = Some(5);
     let settings = watch::Sender::new(Arc::new(settings));
-    let (log, item) = (CallLog::new(store.clone(), settings.subscribe()), item());
+    let (log, item) = (CallLog::new(store.clone(), settings.subscribe(), Feed::default()), item());
     for _ in 0..20 {
         end(begin(&log, &item));
     }
@@ -150,7 +151,7 @@ async fn calls_are_metered_and_not_recorded_where_statistics_are_off() {
     let mut off = Settings::default();
     off.statistics.enabled = false;
     let settings = watch::Sender::new(Arc::new(off));
-    let (log, item) = (CallLog::new(store.clone(), settings.subscribe()), item());
+    let (log, item) = (CallLog::new(store.clone(), settings.subscribe(), Feed::default()), item());
     let metered = || log.meters().open().total(item.upstream.id);
     end(begin(&log, &item));
     log.flush().await;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::recording::Ended;
 use super::{Counts, WRITE_INTERVAL};
+use crate::feed::Feed;
 use crate::metrics::calls::CallMeters;
 
 /// Records in one transaction. One of this size takes SQLite some milliseconds, in which nobody else writes.
@@ -32,6 +33,8 @@ pub(super) struct Writer {
     is_repeated: bool,
     next_id: i64,
     counts: Arc<Counts>,
+    /// Told of each batch, before it is written.
+    feed: Feed,
     meters: CallMeters,
     settings: watch::Receiver<Arc<Settings>>,
     /// Whether the last write failed; it is said once.
@@ -45,13 +48,14 @@ impl Writer {
         counts: Arc<Counts>,
         meters: CallMeters,
         settings: watch::Receiver<Arc<Settings>>,
+        feed: Feed,
     ) -> Self {
         // A random start, so that two processes don't give one id to two calls of one millisecond.
         let (_, start) = Uuid::now_v7().as_u64_pair();
         let (buffer, in_hand) = (VecDeque::new(), Vec::new());
         let next_id = i64::try_from(start >> 1).unwrap_or_default();
         let (is_repeated, is_away) = (false, false);
-        Self { store, ended, buffer, in_hand, is_repeated, next_id, counts, meters, settings, is_away }
+        Self { store, ended, buffer, in_hand, is_repeated, next_id, counts, feed, meters, settings, is_away }
     }
 
     /// Writes what has come, batch by batch. False: the store doesn't take it, and something is left.
@@ -80,6 +84,7 @@ impl Writer {
                     *next_id = next_id.wrapping_add(1);
                     ended.into_record(CallRecordId::from_i64(*next_id))
                 }));
+                self.feed.calls(&self.in_hand);
                 self.is_repeated = false;
             }
             self.show_buffered();

@@ -10,15 +10,18 @@ mod build;
 mod keys;
 mod unreadable;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sql::changes::{self, Change, ChangeKind, Entries, Written};
 use sql::clock::Clock;
-use sql::model::{DamagedRule, Kind, ListState, RuleOwner, Settings, UpstreamId};
-use sql::{Store, StoreError, Tx, UnreadableRow, lists, names, rules, settings, upstreams};
+use sql::model::{
+    DamagedRule, Definition, DefinitionId, Kind, ListState, OnToolChange, Pin, RuleOwner, Settings,
+    UpstreamId,
+};
+use sql::{Store, StoreError, Tx, UnreadableRow, lists, names, pins, rules, settings, upstreams};
 use tokio::sync::watch;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::Instant;
@@ -367,10 +370,27 @@ async fn read_source(
     for kind in Kind::ALL {
         definitions.extend(lists::of_upstream(tx, id, *kind).await?.into_iter().map(Arc::new));
     }
-    let claims = names::of_upstream(tx, id).await?;
+    let mut claims = names::of_upstream(tx, id).await?;
+    // An item that is there holds its name by itself.
+    let there: HashSet<(Kind, &str)> =
+        definitions.iter().map(|item| (item.kind, item.upstream_name.as_str())).collect();
+    claims.retain(|claim| !there.contains(&(claim.kind, claim.upstream_name.as_str())));
+    claims.shrink_to_fit();
+    let held = match upstream.on_tool_change {
+        OnToolChange::Hold => held_back(&pins::under_review(tx, Some(id)).await?, &definitions),
+        OnToolChange::Allow | OnToolChange::Warn => HashSet::new(),
+    };
     bad.extend(tx.take_unreadable());
     let states = states.iter().filter(|state| state.upstream_id == id).cloned().collect();
-    Ok((Source { upstream: Arc::new(upstream), info, definitions, states, claims }, bad))
+    Ok((Source { upstream: Arc::new(upstream), info, definitions, states, claims, held }, bad))
+}
+
+/// The definitions that wait for an admin.
+fn held_back(pins: &[Pin], definitions: &[Arc<Definition>]) -> HashSet<DefinitionId> {
+    let waiting: HashSet<(Kind, &str)> =
+        pins.iter().map(|pin| (pin.kind, pin.upstream_name.as_str())).collect();
+    let waits = |item: &&Arc<Definition>| waiting.contains(&(item.kind, item.upstream_name.as_str()));
+    definitions.iter().filter(waits).map(|item| item.id).collect()
 }
 
 /// The rules that can't be read, by whose they are; those of keys are followed elsewhere.

@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub published_at: Timestamp,
     slots: DashMap<Policy, Arc<Slot>>,
     bytes: AtomicUsize,
+    /// What all views together may take.
+    bytes_max: usize,
     /// How many sweeps there have been: the time by which use is told.
     sweeps: AtomicU32,
 }
@@ -65,6 +67,7 @@ impl Snapshot {
             published_at,
             slots: DashMap::new(),
             bytes: AtomicUsize::new(0),
+            bytes_max: VIEWS_BYTES_MAX,
             sweeps: AtomicU32::new(0),
         }
     }
@@ -72,7 +75,7 @@ impl Snapshot {
     /// The catalog that comes after `former`, with places for the views that are in use. They are still to be
     /// made: [`Self::prepare`].
     pub(super) fn after(former: &Self, catalog: Catalog, published_at: Timestamp) -> Self {
-        let next = Self::new(catalog, published_at);
+        let next = Self { bytes_max: former.bytes_max, ..Self::new(catalog, published_at) };
         next.sweeps.store(former.sweeps.load(Ordering::Relaxed), Ordering::Relaxed);
         for entry in &former.slots {
             let last = entry.view.get().cloned().or_else(|| entry.former().clone());
@@ -145,7 +148,7 @@ impl Snapshot {
     fn made(&self, slot: &Slot, view: &View) {
         slot.former().take();
         let taken = SLOT_BYTES + view.bytes();
-        if self.bytes.fetch_add(taken, Ordering::Relaxed) + taken > VIEWS_BYTES_MAX {
+        if self.bytes.fetch_add(taken, Ordering::Relaxed) + taken > self.bytes_max {
             self.make_room();
         }
     }
@@ -167,8 +170,8 @@ impl Snapshot {
         self.bytes.store(self.slots.iter().map(|slot| taken(&slot)).sum(), Ordering::Relaxed);
     }
 
-    /// Makes the views that are in use, those first that were used last, until the time is up. `false`: some
-    /// are left.
+    /// Makes the views that are in use, those first that were used last, until the time is up or the room is
+    /// taken. `false`: some are left that there may be room for.
     pub(super) fn prepare(&self, until: Instant) -> bool {
         let mut by_use: Vec<(u32, Policy)> = self
             .slots
@@ -177,9 +180,15 @@ impl Snapshot {
             .map(|slot| (slot.used.load(Ordering::Relaxed), slot.key().clone()))
             .collect();
         by_use.sort_by_key(|(used, _)| std::cmp::Reverse(*used));
+        let room = self.bytes_max - self.bytes_max / DROPPED_PART;
         for (used, policy) in by_use {
             if Instant::now() >= until {
                 return false;
+            }
+            if self.bytes.load(Ordering::Relaxed) >= room {
+                // More would only drop what was made before, of callers that came later than these.
+                self.let_formers_go();
+                return true;
             }
             self.view(&policy);
             // Nobody has used it by that.
@@ -190,11 +199,28 @@ impl Snapshot {
         true
     }
 
+    /// Drops the views of the catalog before: those that are still to be made are made without them.
+    fn let_formers_go(&self) {
+        self.slots.iter().for_each(|slot| drop(slot.former().take()));
+    }
+
     /// Drops what was not used for ten minutes. To be called every [`SWEEP_INTERVAL`].
     pub(super) fn sweep(&self) {
         let now = self.sweeps.fetch_add(1, Ordering::Relaxed) + 1;
         self.slots.retain(|_, slot| now - slot.used.load(Ordering::Relaxed).min(now) <= UNUSED_SWEEPS_MAX);
         self.count_bytes();
+    }
+
+    /// The same with room for less.
+    #[cfg(test)]
+    pub(super) fn with_bytes_max(self, bytes_max: usize) -> Self {
+        Self { bytes_max, ..self }
+    }
+
+    /// What its views take.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// How many views there are.

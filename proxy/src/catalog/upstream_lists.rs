@@ -36,6 +36,8 @@ pub struct Source {
     pub states: Vec<ListState>,
     /// The names it holds, for items that are gone as well.
     pub claims: Vec<Claim>,
+    /// What is held back until an admin approves it.
+    pub held: HashSet<DefinitionId>,
 }
 
 /// The lists of one upstream, rendered.
@@ -72,7 +74,7 @@ impl UpstreamLists {
     /// Renders the definitions of one upstream. Switched-off ones and those that a rule hides are left out; one
     /// that can't be read (a damaged row) is named in the log and among the findings, and left out as well.
     pub fn of(source: &Source, rules: &SharedRules) -> Self {
-        let Source { upstream, info, definitions, states, claims } = source;
+        let Source { upstream, info, definitions, states, claims, held: held_back } = source;
         let offers =
             info.as_ref().map(|info| Offers::of(&info.capabilities).spoken_in(&info.protocol_version));
         let offers = offers.unwrap_or_default();
@@ -84,8 +86,9 @@ impl UpstreamLists {
         let mut hidden_uris = HashSet::new();
         for definition in definitions {
             let kind = definition.kind;
-            let is_shown =
-                definition.enabled && rules.verdict(kind, &definition.upstream_name) == Verdict::Shown;
+            let is_shown = definition.enabled
+                && !held_back.contains(&definition.id)
+                && rules.verdict(kind, &definition.upstream_name) == Verdict::Shown;
             let alias = rules.alias(kind, &definition.upstream_name).filter(|_| is_shown);
             let look = Look {
                 name: definition.exposed_name.as_str().into(),
@@ -142,7 +145,8 @@ impl UpstreamLists {
         states: Vec<ListState>,
     ) -> Self {
         let definitions = definitions.into_iter().map(Arc::new).collect();
-        Self::of(&Source { upstream, info, definitions, states, claims: Vec::new() }, &SharedRules::default())
+        let (claims, held) = (Vec::new(), HashSet::new());
+        Self::of(&Source { upstream, info, definitions, states, claims, held }, &SharedRules::default())
     }
 
     /// What is wrong with what the store has of this upstream, for an admin: rows that can't be read.

@@ -14,9 +14,11 @@ use super::Parts;
 use crate::access::quota::Used;
 use crate::control::{
     Check, ConnectionState, ControlPlane, Health, OAuthError, OAuthReturn, OAuthStart, OAuthStarted,
-    OAuthState, OAuthStatus, Stage, SyncError, SyncReport, TestReport, UnreadableRow, UpstreamStatus,
+    OAuthState, OAuthStatus, PlayError, PlayedCall, Stage, SyncError, SyncReport, TestReport, ToolCall,
+    UnreadableRow, UpstreamStatus,
 };
 use crate::downstream::xiaozhi;
+use crate::feed::Feed;
 use crate::sync;
 use crate::upstream::call::CallError;
 use crate::upstream::egress::Egress;
@@ -101,6 +103,14 @@ impl ControlPlane for Parts {
 
     fn used(&self, id: ApiKeyId) -> Option<Used> {
         self.keys.used(id, self.store.clock().now())
+    }
+
+    async fn call_tool(&self, call: ToolCall) -> Result<PlayedCall, PlayError> {
+        self.play(call).await
+    }
+
+    fn feed(&self) -> Feed {
+        self.feed.clone()
     }
 
     fn health(&self) -> Health {

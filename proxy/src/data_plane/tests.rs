@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sql::clock::Clock;
 use sql::model::{ApiKey, ApiKeyId, ConnParams, Kind, NewUpstream, PlaintextKey, Protocol, Transport};
 use sql::seal::MasterKey;
-use sql::{Database, StoreOptions, leases};
+use sql::{Database, StoreOptions, api_keys, leases};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 

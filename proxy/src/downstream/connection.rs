@@ -194,10 +194,10 @@ impl Connection {
             Ok(meta) => meta,
             Err(refused) => return self.say(refused.into_answer(&request.id).message).await,
         };
+        let view = self.shared.dispatch.view(caller).await;
         if request.method.as_str() == "subscriptions/listen" {
             return self.listen(caller, &request).await;
         }
-        let view = self.shared.dispatch.view(caller).await;
         let mode = ModeOf::Path(self.path.mode).now(caller.key(), view.settings());
         let client = Client::Modern(ModernClient::of(meta, self.path.full_path, mode));
         self.request(caller, client, view, request).await;
@@ -304,7 +304,7 @@ impl Connection {
     async fn request(self: &Arc<Self>, caller: &Caller, client: Client, view: Arc<View>, request: Request) {
         let dispatch = &self.shared.dispatch;
         let id = request.id.detached();
-        let asked = Asked { request, client: client.clone(), caller: caller.clone(), view };
+        let asked = Asked { request, client: client.clone(), caller: caller.clone(), view, trace: None };
         let running = match dispatch.request(asked) {
             Outcome::Done(answered) => return self.say(answered.message).await,
             Outcome::Running(running) => running,

@@ -35,6 +35,7 @@ use crate::catalog::follow::Published;
 use crate::catalog::search::indexes::Indexes;
 use crate::catalog::{View, lists};
 use crate::relay::{Claim, Relay, ReplicaId};
+use crate::trace::TraceContext;
 use crate::upstream::Upstreams;
 use crate::wire::envelope::{Field, Params, Request};
 use crate::wire::ids::Id;
@@ -146,6 +147,8 @@ pub struct Asked {
     pub caller: Caller,
     /// What the key sees, of the one snapshot this request meets.
     pub view: Arc<View>,
+    /// The trace that the headers of its request name, where it came with headers of its own.
+    pub trace: Option<TraceContext>,
 }
 
 /// What became of a request.

@@ -208,7 +208,8 @@ async fn element(
     }
     let (view, id) = (dispatch.view(caller).await, request.id.clone());
     let client = Client::Legacy(Arc::clone(session));
-    let running = match dispatch.request(Asked { request, client, caller: caller.clone(), view }) {
+    let running = match dispatch.request(Asked { request, client, caller: caller.clone(), view, trace: None })
+    {
         Outcome::Done(answered) => return Some(answered.message),
         Outcome::Running(running) => cancellable(&dispatch.live, session, id, running),
     };

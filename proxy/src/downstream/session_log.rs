@@ -6,21 +6,34 @@
 //! What is read from the store may be older than what was said here meanwhile, and must not take its place.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use sql::model::{SessionState, Timestamp};
-use sql::{Store, StoreError, Tx, changes, sessions};
+use serde::Deserialize;
+use sql::model::{ClientSession, SessionState, Timestamp};
+use sql::{Store, StoreError, Tx, changes, client_sessions, sessions};
 use uuid::Uuid;
 
 use super::live::LiveSessions;
 use super::resource_updates::ResourceUpdates;
+use super::session::Session;
+use super::session_notes::SessionNotes;
+use crate::tasks::Tasks;
 use crate::wire::meta::LogLevel;
 
 /// How long a client waits for the store; a store that answers does so in milliseconds.
 const WRITE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a client says of itself.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Implementation {
+    name: String,
+    version: String,
+}
 
 /// Sets and keeps the state of sessions.
 #[derive(Clone)]
@@ -28,6 +41,7 @@ pub struct SessionLog {
     live: LiveSessions,
     updates: ResourceUpdates,
     store: Store,
+    notes: SessionNotes,
     /// The sessions whose level was said here, until the store is read with it.
     said: Arc<DashMap<Uuid, Said>>,
 }
@@ -71,7 +85,28 @@ impl Drop for Writing<'_> {
 impl SessionLog {
     /// `live` and `updates` are where the state takes effect.
     pub fn new(live: LiveSessions, updates: ResourceUpdates, store: Store) -> Self {
-        Self { live, updates, store, said: Arc::default() }
+        Self { live, updates, store, notes: SessionNotes::default(), said: Arc::default() }
+    }
+
+    /// Has an admin see a session that was opened.
+    pub(super) fn opened(&self, session: &Session, address: IpAddr, ends_at: Timestamp) {
+        let info: Option<Implementation> =
+            session.client_info.as_ref().and_then(|info| serde_json::from_str(info.get()).ok());
+        self.notes.opened(ClientSession {
+            rid: session.id,
+            key_id: session.key,
+            path: session.face.to_string(),
+            version: session.version.to_string(),
+            client: info.map(|info| format!("{} {}", info.name, info.version).trim().to_owned()),
+            address: Some(address),
+            created_at: session.created_at,
+            expires_at: ends_at,
+        });
+    }
+
+    /// Takes note of what is opened until the tasks stop.
+    pub(crate) fn run(&self, tasks: &Tasks) {
+        self.notes.run(self.store.clone(), tasks);
     }
 
     /// Ends a session; its row may go after `ends_at`, when its token is no longer valid anyway.
@@ -131,6 +166,7 @@ impl SessionLog {
         let now = self.store.clock().now();
         let mut tx = self.store.begin().await?;
         sessions::sweep(&mut tx, now).await?;
+        client_sessions::sweep(&mut tx, now).await?;
         tx.commit().await
     }
 

@@ -27,6 +27,7 @@ use crate::http_bridge::{McpRequest, McpService, Reply, ReplyBody, check_event_s
 use crate::refusal::Refusal;
 use crate::relay::{Claim, Told};
 use crate::tasks::Tasks;
+use crate::trace::TraceContext;
 use crate::wire::compose;
 use crate::wire::envelope::{self, EnvelopeError, Message, Request};
 use crate::wire::headers::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
@@ -109,7 +110,8 @@ impl StreamableHttp {
             return self.subscriptions.listen(&request, caller, http.path.mode, &http.context.request_id);
         }
         let client = Client::Modern(ModernClient::of(meta, http.path.full_path, mode));
-        self.request(Asked { request, client, caller, view }, http).await
+        let trace = TraceContext::of_headers(&http.head.headers);
+        self.request(Asked { request, client, caller, view, trace }, http).await
     }
 
     async fn legacy(&self, http: McpRequest, message: Message) -> Reply {
@@ -149,6 +151,7 @@ impl StreamableHttp {
             Ok(opened) => opened,
             Err(message) => return stream::json(Answered { status: StatusCode::OK, message }),
         };
+        self.session_log.opened(&session, http.context.address, session.ends_at(self.ttl_s()));
         let mut reply = stream::json(Answered { status: StatusCode::OK, message });
         let token = self.sealer.seal(&session).parse().expect("base64url is a header value");
         reply.headers_mut().insert(MCP_SESSION_ID, token);
@@ -167,7 +170,9 @@ impl StreamableHttp {
         }
         let caller = http.admitted.caller().clone();
         let view = self.dispatch.view(&caller).await;
-        self.request(Asked { request, client: Client::Legacy(session), caller, view }, http).await
+        let trace = TraceContext::of_headers(&http.head.headers);
+        let client = Client::Legacy(session);
+        self.request(Asked { request, client, caller, view, trace }, http).await
     }
 
     fn kept<'a>(&'a self, session: &Session, http: &'a McpRequest) -> Kept<'a> {
@@ -234,6 +239,8 @@ impl StreamableHttp {
         if let Some(reply) = self.stream_elsewhere(http, &session, from).await {
             return reply;
         }
+        // Should it have to be made, then away from this thread.
+        self.dispatch.view(&caller).await;
         if last.is_none() {
             return self.subscriptions.stream(&session, caller, request_id);
         }

@@ -1,4 +1,4 @@
-//! One value on its way into or out of a database.
+//! One value on its way into a database ([`Cell`]) or out of it ([`Value`]).
 
 use std::error::Error;
 use std::net::IpAddr;
@@ -78,58 +78,76 @@ impl<T: Into<Cell>> From<Option<T>> for Cell {
     }
 }
 
-/// A type that a cell can be read as; `None` if it holds something else.
-pub(crate) trait FromCell: Sized {
-    fn from_cell(cell: &Cell) -> Option<Self>;
+/// A value as a row has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Value<'a> {
+    /// Nothing.
+    Null,
+    /// A number.
+    Integer(i64),
+    /// A text.
+    Text(&'a str),
+    /// Bytes.
+    Bytes(&'a [u8]),
 }
 
-impl<T: FromCell> FromCell for Option<T> {
-    fn from_cell(cell: &Cell) -> Option<Self> {
-        match cell {
-            Cell::Null => Some(None),
-            other => T::from_cell(other).map(Some),
+/// A type that a value can be read as; `None` if it is another.
+pub(crate) trait FromValue: Sized {
+    fn from_value(value: Value<'_>) -> Option<Self>;
+}
+
+impl<T: FromValue> FromValue for Option<T> {
+    fn from_value(value: Value<'_>) -> Option<Self> {
+        match value {
+            Value::Null => Some(None),
+            other => T::from_value(other).map(Some),
         }
     }
 }
 
-impl FromCell for Cell {
-    fn from_cell(cell: &Cell) -> Option<Self> {
-        Some(cell.clone())
+impl FromValue for Cell {
+    fn from_value(value: Value<'_>) -> Option<Self> {
+        Some(match value {
+            Value::Null => Self::Null,
+            Value::Integer(number) => Self::Integer(number),
+            Value::Text(text) => Self::Text(text.to_owned()),
+            Value::Bytes(bytes) => Self::Bytes(bytes.to_vec()),
+        })
     }
 }
 
-macro_rules! from_cell {
-    ($($target:ty => $pattern:pat => $value:expr;)+) => {$(
-        impl FromCell for $target {
-            fn from_cell(cell: &Cell) -> Option<Self> {
-                match cell {
-                    $pattern => $value,
+macro_rules! from_value {
+    ($($target:ty => $pattern:pat => $result:expr;)+) => {$(
+        impl FromValue for $target {
+            fn from_value(value: Value<'_>) -> Option<Self> {
+                match value {
+                    $pattern => $result,
                     _ => None,
                 }
             }
         }
     )+};
 }
-from_cell! {
-    i64 => Cell::Integer(number) => Some(*number);
-    u32 => Cell::Integer(number) => u32::try_from(*number).ok();
-    u64 => Cell::Integer(number) => u64::try_from(*number).ok();
-    bool => Cell::Integer(number @ (0 | 1)) => Some(*number == 1);
-    Timestamp => Cell::Integer(millis) => Some(Timestamp::from_millis(*millis));
-    String => Cell::Text(text) => Some(text.clone());
-    Uuid => Cell::Text(text) => text.parse().ok();
-    IpAddr => Cell::Text(text) => text.parse().ok();
-    Vec<u8> => Cell::Bytes(bytes) => Some(bytes.clone());
-    Bytes => Cell::Bytes(bytes) => Some(Bytes::copy_from_slice(bytes));
-    [u8; 32] => Cell::Bytes(bytes) => bytes.as_slice().try_into().ok();
-    UpstreamId => Cell::Text(text) => text.parse().ok();
-    ApiKeyId => Cell::Text(text) => text.parse().ok();
-    AdminUserId => Cell::Text(text) => text.parse().ok();
-    DefinitionId => Cell::Text(text) => text.parse().ok();
-    RuleId => Cell::Text(text) => text.parse().ok();
-    AuditEventId => Cell::Text(text) => text.parse().ok();
-    TokenId => Cell::Text(text) => text.parse().ok();
-    XiaozhiEndpointId => Cell::Text(text) => text.parse().ok();
+from_value! {
+    i64 => Value::Integer(number) => Some(number);
+    u32 => Value::Integer(number) => u32::try_from(number).ok();
+    u64 => Value::Integer(number) => u64::try_from(number).ok();
+    bool => Value::Integer(number @ (0 | 1)) => Some(number == 1);
+    Timestamp => Value::Integer(millis) => Some(Timestamp::from_millis(millis));
+    String => Value::Text(text) => Some(text.to_owned());
+    Uuid => Value::Text(text) => text.parse().ok();
+    IpAddr => Value::Text(text) => text.parse().ok();
+    Vec<u8> => Value::Bytes(bytes) => Some(bytes.to_vec());
+    Bytes => Value::Bytes(bytes) => Some(Bytes::copy_from_slice(bytes));
+    [u8; 32] => Value::Bytes(bytes) => bytes.try_into().ok();
+    UpstreamId => Value::Text(text) => text.parse().ok();
+    ApiKeyId => Value::Text(text) => text.parse().ok();
+    AdminUserId => Value::Text(text) => text.parse().ok();
+    DefinitionId => Value::Text(text) => text.parse().ok();
+    RuleId => Value::Text(text) => text.parse().ok();
+    AuditEventId => Value::Text(text) => text.parse().ok();
+    TokenId => Value::Text(text) => text.parse().ok();
+    XiaozhiEndpointId => Value::Text(text) => text.parse().ok();
 }
 
 impl rusqlite::ToSql for Cell {

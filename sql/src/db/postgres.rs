@@ -6,7 +6,7 @@
 mod error;
 mod hosts;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
@@ -18,7 +18,8 @@ use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::types::Type;
 
 pub(super) use self::hosts::Hosts;
-use super::{Access, Cell, Outcome, Row, listen};
+use super::row::Rows;
+use super::{Access, Cell, Outcome, Value, listen};
 use crate::error::{GaveUp, StoreError};
 use crate::model::secret::Secret;
 use crate::store::PoolState;
@@ -230,24 +231,26 @@ async fn run_statement(
     cells: Vec<Cell>,
 ) -> Result<Outcome, tokio_postgres::Error> {
     let statement = connection.prepare_cached(sql).await?;
-    let columns: Arc<[String]> = statement.columns().iter().map(|column| column.name().to_owned()).collect();
+    let columns = statement.columns().iter().map(|column| column.name().to_owned()).collect();
     let stream = connection.query_raw(&statement, cells).await?;
     tokio::pin!(stream);
-    let mut rows = Vec::new();
+    let mut rows = Rows::new(table, columns);
     while let Some(row) = stream.try_next().await? {
-        let cells = (0..row.len()).map(|at| read_cell(&row, at)).collect::<Result<_, _>>()?;
-        rows.push(Row::new(table, Arc::clone(&columns), cells));
+        for at in 0..row.len() {
+            rows.push(read_value(&row, at)?);
+        }
     }
-    Ok(Outcome { rows, affected: stream.rows_affected().unwrap_or_default() })
+    Ok(Outcome { rows: rows.finish(), affected: stream.rows_affected().unwrap_or_default() })
 }
 
-fn read_cell(row: &tokio_postgres::Row, at: usize) -> Result<Cell, tokio_postgres::Error> {
+fn read_value(row: &tokio_postgres::Row, at: usize) -> Result<Value<'_>, tokio_postgres::Error> {
     let ty = row.columns()[at].type_();
-    Ok(match *ty {
-        Type::INT8 => row.try_get::<_, Option<i64>>(at)?.into(),
-        Type::INT4 => row.try_get::<_, Option<i32>>(at)?.map(i64::from).into(),
-        Type::BYTEA => row.try_get::<_, Option<Vec<u8>>>(at)?.into(),
+    let value = match *ty {
+        Type::INT8 => row.try_get::<_, Option<i64>>(at)?.map(Value::Integer),
+        Type::INT4 => row.try_get::<_, Option<i32>>(at)?.map(i64::from).map(Value::Integer),
+        Type::BYTEA => row.try_get::<_, Option<&[u8]>>(at)?.map(Value::Bytes),
         // Of any other type this is the driver's own error, which names the type.
-        _ => row.try_get::<_, Option<String>>(at)?.into(),
-    })
+        _ => row.try_get::<_, Option<&str>>(at)?.map(Value::Text),
+    };
+    Ok(value.unwrap_or(Value::Null))
 }

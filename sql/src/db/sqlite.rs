@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use self::connection::Place;
-use self::worker::{Job, Session, Work};
+use self::worker::{Done, Job, Session, Work};
 use super::{Access, Cell, Outcome};
 use crate::error::{GaveUp, StoreError};
 
@@ -123,16 +123,13 @@ impl Transaction {
         self.ask(|reply| Job { work: Work::Commit, reply }).await.map(drop)
     }
 
-    async fn ask(
-        &self,
-        job: impl FnOnce(oneshot::Sender<Result<Outcome, StoreError>>) -> Job,
-    ) -> Result<Outcome, StoreError> {
+    async fn ask(&self, job: impl FnOnce(oneshot::Sender<Done>) -> Job) -> Result<Outcome, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.jobs.try_send(job(reply)).map_err(|refused| match refused {
             blocking::TrySendError::Full(_) => StoreError::gave_up(GaveUp::TooManyWaiting),
             // The thread ended the session: the transaction was idle for too long.
             blocking::TrySendError::Disconnected(_) => StoreError::gave_up(GaveUp::Idle),
         })?;
-        answer.await.unwrap_or_else(|_| Err(StoreError::gave_up(GaveUp::Idle)))
+        answer.await.map_or_else(|_| Err(StoreError::gave_up(GaveUp::Idle)), |done| done.outcome)
     }
 }

@@ -1,7 +1,10 @@
-//! The part of a legacy MCP session that changes; the rest lies sealed in its id.
+//! What is kept of a legacy MCP session; the rest lies sealed in its id.
+
+use std::net::IpAddr;
 
 use uuid::Uuid;
 
+use super::ids::ApiKeyId;
 use super::time::Timestamp;
 
 /// What was said about a session after it was opened.
@@ -14,5 +17,26 @@ pub struct SessionState {
     /// The log level the client asked for.
     pub log_level: Option<String>,
     /// When the token expires by itself, and this row with it.
+    pub expires_at: Timestamp,
+}
+
+/// A session that a client opened, for an admin to see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientSession {
+    /// The session's random id, out of its sealed token.
+    pub rid: Uuid,
+    /// Whose it is.
+    pub key_id: ApiKeyId,
+    /// The path that it was opened on.
+    pub path: String,
+    /// The version that was agreed.
+    pub version: String,
+    /// What the client calls itself, if it says so.
+    pub client: Option<String>,
+    /// From where it was opened.
+    pub address: Option<IpAddr>,
+    /// When.
+    pub created_at: Timestamp,
+    /// When it ends by itself.
     pub expires_at: Timestamp,
 }

@@ -57,9 +57,9 @@ async fn behind_a_path_of_a_proxy_the_endpoint_has_it_too() {
 #[tokio::test]
 async fn a_post_needs_a_stream_of_its_own_key_on_its_own_path_t03() {
     let gateway = TestGateway::start().with_key().await;
-    let (_, other_key) = gateway.admin().await.create_key("other", json!({})).await;
+    let (other, _) = gateway.mcp_with("other", json!({})).await;
     let mut sse = Sse::open(&gateway, gateway.key()).await;
-    let (status, body) = sse.post_as(&other_key, ping(1)).await;
+    let (status, body) = sse.post_as(other.key(), ping(1)).await;
     assert_eq!((status.as_u16(), code_of(&body)), (404, -32001));
     let answer = sse.post_request().body(ping(1)).send().await.unwrap();
     assert_eq!(answer.status(), 401, "the reference is no key");

@@ -135,7 +135,8 @@ async fn healthcheck_asks_over_tls_and_by_address() {
 #[tokio::test]
 async fn a_new_certificate_is_taken_up_and_a_bad_one_is_not() {
     let (first, second) = (Authority::new(), Authority::new());
-    let gateway = TestGateway::start().with_tls(&first).await;
+    let scene = TestGateway::start().alone("each replica looks for a new certificate by itself");
+    let gateway = scene.with_tls(&first).await;
     let healthz = format!("{}/healthz", gateway.url());
     let lives = async |client: Client| client.get(&healthz).send().await.is_ok();
     assert!(lives(first.client(true)).await && !lives(second.client(true)).await);

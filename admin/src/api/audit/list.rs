@@ -1,83 +1,19 @@
 //! `GET /api/admin/audit`
 
-use std::net::IpAddr;
-
 use axum::Json;
 use axum::extract::{Query, State};
-use serde::{Deserialize, Serialize};
-use sql::audit_log::{self, AuditFilter};
-use sql::model::{Actor, AuditEvent, AuditEventId, Outcome, Timestamp};
-use utoipa::{IntoParams, ToSchema};
+use sql::audit_log;
 
+use super::filter::AuditQuery;
+use super::wire::AuditRow;
 use crate::App;
-use crate::doc;
 use crate::error::ApiError;
 use crate::extract::Admin;
 use crate::query::{ListQuery, Listed};
 
-/// Which events.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct AuditQuery {
-    /// Only this action, such as `upstream.create`.
-    action: Option<String>,
-    /// Only what was done to this.
-    target_id: Option<String>,
-}
-
-/// An entry of the audit log.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = AuditEvent)]
-pub(crate) struct AuditRow {
-    /// Which.
-    #[schema(value_type = uuid::Uuid)]
-    id: AuditEventId,
-    /// When.
-    #[schema(value_type = String, format = DateTime)]
-    at: Timestamp,
-    /// Who.
-    actor: ActorView,
-    /// From where.
-    #[schema(value_type = Option<String>)]
-    address: Option<IpAddr>,
-    /// With what.
-    user_agent: Option<String>,
-    /// What: noun and verb, such as `upstream.create`.
-    action: String,
-    /// The noun of what it was done to.
-    target_kind: String,
-    /// Its id.
-    target_id: Option<String>,
-    /// Its name at that time.
-    target_name: Option<String>,
-    /// What differs, by JSON pointer: `{"/name": {"before": .., "after": ..}}`. A secret shows as a
-    /// fingerprint.
-    #[schema(value_type = Object)]
-    diff: serde_json::Value,
-    /// The request that caused it.
-    request_id: Option<String>,
-    /// How it went.
-    #[schema(schema_with = doc::outcome)]
-    outcome: Outcome,
-}
-
-/// Who acted.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct ActorView {
-    /// `admin`, `key` or `system`.
-    #[serde(rename = "type")]
-    kind: &'static str,
-    /// Which admin or key.
-    id: Option<String>,
-    /// Its name at that time.
-    name: Option<String>,
-}
-
 /// List audit events
 ///
-/// The newest first.
+/// The newest first. `search` looks into who, what, to what, from where, and request ids.
 #[utoipa::path(get, path = "/api/admin/audit", tag = "audit", params(ListQuery, AuditQuery),
     responses((status = 200, body = Listed<AuditRow>)))]
 pub(crate) async fn list(
@@ -86,40 +22,11 @@ pub(crate) async fn list(
     Query(query): Query<ListQuery>,
     Query(filter): Query<AuditQuery>,
 ) -> Result<Json<Listed<AuditRow>>, ApiError> {
-    let request = query.parse(&[])?;
-    let filter = AuditFilter { action: filter.action, target_id: filter.target_id, ..AuditFilter::default() };
+    let request = query.parse_with(&["at"], app.settings().audit.page_size_default)?;
+    let filter = filter.parse()?;
     let mut tx = app.store.read().await?;
     let page = audit_log::page(&mut tx, &request, &filter).await?;
     Ok(Json(page.map(AuditRow::from).into()))
-}
-
-impl From<AuditEvent> for AuditRow {
-    fn from(event: AuditEvent) -> Self {
-        Self {
-            id: event.id,
-            at: event.at,
-            actor: event.actor.into(),
-            address: event.address,
-            user_agent: event.user_agent,
-            action: event.action,
-            target_kind: event.target_kind,
-            target_id: event.target_id,
-            target_name: event.target_name,
-            diff: event.diff,
-            request_id: event.request_id,
-            outcome: event.outcome,
-        }
-    }
-}
-
-impl From<Actor> for ActorView {
-    fn from(actor: Actor) -> Self {
-        match actor {
-            Actor::Admin { id, name } => Self { kind: "admin", id: Some(id.to_string()), name: Some(name) },
-            Actor::Key { id, name } => Self { kind: "key", id: Some(id.to_string()), name: Some(name) },
-            Actor::System => Self { kind: "system", id: None, name: None },
-        }
-    }
 }
 
 #[cfg(test)]
@@ -140,5 +47,40 @@ mod tests {
         assert!(newest["requestId"].is_string());
         assert_eq!(scene.get("/api/admin/audit?action=admin.login").await.json["total"], 1);
         assert_eq!(scene.get(&format!("/api/admin/audit?targetId={id}")).await.json["total"], 1);
+    }
+
+    #[tokio::test]
+    async fn is_filtered_searched_and_paged() {
+        let scene = Scene::logged_in().await;
+        let before = scene.clock.now();
+        scene.clock.advance(std::time::Duration::from_secs(1));
+        let now = scene.clock.now();
+        for name in ["one", "two"] {
+            scene.upstream(name).await;
+        }
+        let wrong = json!({"username": "root", "password": "not the password"});
+        scene.clone().from("198.51.100.7").post("/api/auth/login", wrong).await;
+        let total = async |query: &str| {
+            let answer = scene.get(&format!("/api/admin/audit?{query}")).await;
+            assert_eq!(answer.status, 200, "{}", answer.json);
+            answer.json["total"].as_u64().unwrap()
+        };
+        assert_eq!(total("targetKind=upstream").await, 2);
+        assert_eq!(total("outcome=failure").await, 1);
+        assert_eq!(total("actorType=system&action=admin.login").await, 1);
+        assert_eq!(total("address=198.51.100.7").await, 1);
+        assert_eq!(total("search=ONE").await, 1);
+        assert_eq!(total(&format!("from={now}")).await, 3);
+        assert_eq!(total(&format!("to={now}&from={before}&action=upstream.create")).await, 0);
+        let admin = scene.get("/api/admin/auth/me").await.json["id"].as_str().unwrap().to_owned();
+        assert_eq!(total(&format!("actorId={admin}&targetKind=upstream")).await, 2);
+
+        let oldest = scene.get("/api/admin/audit?sort=at&limit=1").await;
+        assert_eq!(oldest.json["items"][0]["action"], "admin.register");
+        let cursor = oldest.json["nextCursor"].as_str().unwrap();
+        let next = scene.get(&format!("/api/admin/audit?sort=at&limit=1&cursor={cursor}")).await;
+        assert_eq!(next.json["items"][0]["action"], "admin.login");
+        let wrong = scene.get("/api/admin/audit?outcome=x&from=y&to=z&actorType=w").await;
+        assert_eq!(wrong.pointers(), ["/actorType", "/outcome", "/from", "/to"]);
     }
 }

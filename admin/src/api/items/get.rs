@@ -6,8 +6,10 @@ use axum::response::{IntoResponse, Response};
 use http::header;
 use serde::Serialize;
 use sql::model::DefinitionId;
+use sql::pins;
 use utoipa::ToSchema;
 
+use super::review::ReviewView;
 use super::{ItemView, Noun, Owners};
 use crate::App;
 use crate::api::upstreams::tools::UpstreamTool;
@@ -21,6 +23,8 @@ pub(crate) struct ItemDetail {
     item: ItemView,
     /// As it is stored.
     stored: UpstreamTool,
+    /// What an admin is to look at, if so.
+    review: Option<ReviewView>,
 }
 
 /// Read a tool
@@ -61,7 +65,9 @@ async fn get(app: &App, noun: Noun, id: DefinitionId) -> Result<Response, ApiErr
     let stored = super::find(&mut tx, noun, id).await?;
     let item = Owners::load(&mut tx, app).await?.view(&stored);
     let tag = [(header::ETAG, etag(item.version))];
-    Ok((tag, Json(ItemDetail { item, stored: UpstreamTool::new(stored)? })).into_response())
+    let pin = pins::get(&mut tx, stored.upstream_id, stored.kind, &stored.upstream_name).await?;
+    let review = ReviewView::of(&stored, pin.as_ref());
+    Ok((tag, Json(ItemDetail { item, stored: UpstreamTool::new(stored)?, review })).into_response())
 }
 
 #[cfg(test)]

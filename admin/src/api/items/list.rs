@@ -14,7 +14,7 @@ use super::{ItemView, Noun, Owners, scene};
 use crate::App;
 use crate::error::ApiError;
 use crate::extract::Admin;
-use crate::query::{ListQuery, Listed, page_of};
+use crate::query::{ListQuery, Listed, page_of, switch};
 
 /// What items can be sorted by.
 const SORTS: [&str; 4] = ["exposedName", "name", "upstreamName", "sortOrder"];
@@ -30,6 +30,9 @@ pub(crate) struct ItemsQuery {
     /// Only those that this key sees, as it sees them.
     #[param(value_type = Option<uuid::Uuid>)]
     key_id: Option<String>,
+    /// Only those that an admin is to look at, or only the others.
+    #[param(value_type = Option<bool>)]
+    review: Option<String>,
 }
 
 /// List all tools
@@ -88,6 +91,7 @@ async fn list(
         .upstream_id
         .map(|text| text.parse().map_err(|_| ApiError::field("/upstreamId", "must be the id of an upstream")))
         .transpose()?;
+    let review = switch("/review", filter.review.as_deref())?;
     let mut tx = app.store.read().await?;
     let items = match scene::key(&mut tx, filter.key_id.as_deref()).await? {
         Some(key) => seen_by(tx, app, noun, key).await?,
@@ -97,6 +101,7 @@ async fn list(
     let mut matching: Vec<ItemView> = items
         .into_iter()
         .filter(|item| upstream_id.is_none_or(|id| item.upstream_id == id))
+        .filter(|item| review.is_none_or(|review| item.review.is_some() == review))
         .filter(|item| search.as_ref().is_none_or(|search| mentions(item, search)))
         .collect();
     sort(&mut matching, request.sort.as_deref().unwrap_or(SORTS[0]));

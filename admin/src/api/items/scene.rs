@@ -1,10 +1,10 @@
 //! All that decides what a caller sees, read from the store for [`proxy::catalog::rules::explain`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use proxy::catalog::rules::explain::{Explained, Scene};
-use sql::model::{ApiKey, ApiKeyId, Kind, RuleOwner};
-use sql::{Tx, api_keys, lists, names, rules, upstreams};
+use sql::model::{ApiKey, ApiKeyId, Definition, DefinitionId, Kind, OnToolChange, RuleOwner, Upstream};
+use sql::{Tx, api_keys, lists, names, pins, rules, upstreams};
 
 use crate::App;
 use crate::error::ApiError;
@@ -23,14 +23,28 @@ pub(crate) async fn load(tx: &mut Tx, app: &App, key: Option<ApiKey>) -> Result<
     for owner in owners {
         stored.insert(owner, rules::of_owner(tx, owner).await?);
     }
-    Ok(Scene {
-        upstreams,
-        definitions: lists::all(tx).await?,
-        claims,
-        rules: stored,
-        length_max: app.name_length_max(),
-        key,
-    })
+    let definitions = lists::all(tx).await?;
+    let held = held(tx, &upstreams, &definitions).await?;
+    Ok(Scene { upstreams, definitions, held, claims, rules: stored, length_max: app.name_length_max(), key })
+}
+
+/// The definitions that wait for an admin.
+async fn held(
+    tx: &mut Tx,
+    upstreams: &[Upstream],
+    definitions: &[Definition],
+) -> Result<HashSet<DefinitionId>, ApiError> {
+    let holding = |id| {
+        let holds = |one: &Upstream| one.id == id && one.on_tool_change == OnToolChange::Hold;
+        upstreams.iter().any(holds)
+    };
+    let mut waiting = pins::under_review(tx, None).await?;
+    waiting.retain(|pin| holding(pin.upstream_id));
+    let waiting: HashSet<_> =
+        waiting.iter().map(|pin| (pin.upstream_id, pin.kind, pin.upstream_name.as_str())).collect();
+    let waits =
+        |item: &&Definition| waiting.contains(&(item.upstream_id, item.kind, item.upstream_name.as_str()));
+    Ok(definitions.iter().filter(waits).map(|item| item.id).collect())
 }
 
 /// The key that `?keyId=` names.

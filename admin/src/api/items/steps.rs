@@ -128,6 +128,7 @@ impl<'a> Teller<'a> {
             Step::UpstreamDisabled => plain("upstreamDisabled", "its upstream is disabled"),
             Step::UpstreamNotOfKey => plain("upstreamNotOfKey", "the key may not use its upstream"),
             Step::SwitchedOff => plain("switchedOff", "an admin switched it off"),
+            Step::Held => plain("held", "it changed, and waits for an admin's approval"),
             Step::Denied { owner, rule } => {
                 self.ruled("denied", format!("a filter rule of {} denies it", whose(*owner)), *owner, *rule)
             }

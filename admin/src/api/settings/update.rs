@@ -3,8 +3,11 @@
 use axum::extract::State;
 use axum::response::Response;
 use proxy::catalog::naming::settle as naming;
+use serde_json::{Value, json};
+use sql::model::FieldError;
 use sql::settings;
 
+use super::LOCKED;
 use crate::App;
 use crate::audit::{self, Act};
 use crate::error::ApiError;
@@ -12,7 +15,8 @@ use crate::extract::{self, Admin, IfMatch};
 
 /// Change settings
 ///
-/// A merge patch: `null` brings back a default. Takes effect within moments, without a restart.
+/// A merge patch: `null` brings back a default. Takes effect within moments, without a restart. What the environment
+/// fixes can't be changed; what was read may be sent back.
 #[utoipa::path(patch, path = "/api/admin/settings", tag = "settings", request_body = Object,
     params(("If-Match" = String, Header)),
     responses((status = 200, body = Object, headers(("ETag" = String)))))]
@@ -28,9 +32,10 @@ pub(crate) async fn update(
     if version != stored {
         return Err(ApiError::PreconditionFailed);
     }
-    let after = before.merge_patch(&body.value).map_err(ApiError::Invalid)?;
+    let patch = unlocked(&app, body.value)?;
+    let after = before.merge_patch(&patch).map_err(ApiError::Invalid)?;
     if after == before {
-        return Ok(super::answer(&before, stored));
+        return Ok(super::answer(&app, &before, stored));
     }
     if !settings::save(&mut tx, &after, stored).await? {
         return Err(ApiError::PreconditionFailed);
@@ -43,7 +48,27 @@ pub(crate) async fn update(
     let diff = audit::diff(Some(&before.document()), Some(&after.document()));
     audit::record(&mut tx, now, &admin, Act::on("settings.update", "settings", "settings", diff)).await?;
     tx.commit().await?;
-    Ok(super::answer(&after, stored + 1))
+    Ok(super::answer(&app, &after, stored + 1))
+}
+
+/// The patch without what the environment fixes, which may be sent back as it was read and not otherwise.
+fn unlocked(app: &App, mut patch: Value) -> Result<Value, ApiError> {
+    let in_force = app.settings().document();
+    let mut problems = Vec::new();
+    for (group, key) in super::locked(app) {
+        let said = patch.get_mut(group).and_then(Value::as_object_mut).and_then(|group| group.remove(key));
+        if said.is_some_and(|said| said != in_force[group][key]) {
+            let variable = format!("MPG_SETTING__{}__{}", group.to_uppercase(), key.to_uppercase());
+            problems.push(FieldError::new(
+                format!("/{group}/{key}"),
+                format!("is fixed by the environment, in {variable}"),
+            ));
+        }
+    }
+    if patch.get(LOCKED).is_some_and(|locked| *locked == json!(app.locked)) {
+        patch.as_object_mut().map(|patch| patch.remove(LOCKED));
+    }
+    if problems.is_empty() { Ok(patch) } else { Err(ApiError::Invalid(problems)) }
 }
 
 #[cfg(test)]
@@ -69,5 +94,23 @@ mod tests {
         assert_eq!((answer.status, answer.pointers().len()), (422, 2));
         let events = scene.audited("settings.update").await;
         assert_eq!(events[0].diff, json!({"/auth/session_timeout_s": {"before": 3600, "after": 600}}));
+    }
+
+    #[tokio::test]
+    async fn what_the_environment_fixes_may_be_sent_back_and_not_changed() {
+        let scene = Scene::with_fixed_mode(sql::model::Mode::Smart).await;
+        let mut read = scene.get(PATH).await.json;
+        read["naming"]["length_max"] = json!(32);
+        let answer = scene.send("PATCH", PATH, Some(read), &[("if-match", "\"0\"")]).await;
+        assert_eq!(answer.status, 200, "{}", answer.json);
+        assert_eq!(answer.json["mcp_api"]["mode"], "smart");
+        let mut tx = scene.store.read().await.unwrap();
+        let stored = sql::settings::load(&mut tx).await.unwrap().unwrap().0;
+        drop(tx);
+        assert_eq!(stored.mcp_api.mode, sql::model::Mode::Full, "what is beneath stays");
+        let change = json!({"mcp_api": {"mode": "full"}, "locked": ["x"]});
+        let answer = scene.send("PATCH", PATH, Some(change), &[("if-match", "\"1\"")]).await;
+        assert_eq!((answer.status, answer.pointers()), (422, vec!["/mcp_api/mode".to_owned()]));
+        assert!(answer.json.to_string().contains("MPG_SETTING__MCP_API__MODE"));
     }
 }

@@ -19,6 +19,12 @@ pub(crate) async fn delete(
     State(app): State<App>,
     Id(id): Id<UpstreamId>,
 ) -> Result<StatusCode, ApiError> {
+    act(&app, &admin, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Does it.
+pub(super) async fn act(app: &App, admin: &Admin, id: UpstreamId) -> Result<(), ApiError> {
     let now = app.store.clock().now();
     let mut tx = app.store.begin().await?;
     let (name, before) = match super::find(&mut tx, id).await {
@@ -32,9 +38,8 @@ pub(crate) async fn delete(
     };
     upstreams::delete(&mut tx, id).await?;
     let act = Act::on("upstream.delete", id, name.as_str(), audit::diff(before.as_ref(), None));
-    audit::record(&mut tx, now, &admin, act).await?;
-    tx.commit().await?;
-    Ok(StatusCode::NO_CONTENT)
+    audit::record(&mut tx, now, admin, act).await?;
+    Ok(tx.commit().await?)
 }
 
 #[cfg(test)]

@@ -18,13 +18,18 @@ pub(crate) async fn enable(
     State(app): State<App>,
     Id(id): Id<UpstreamId>,
 ) -> Result<Response, ApiError> {
+    Ok(super::answer(&app, &act(&app, &admin, id).await?))
+}
+
+/// Does it, and says what it is then.
+pub(super) async fn act(app: &App, admin: &Admin, id: UpstreamId) -> Result<Upstream, ApiError> {
     let now = app.store.clock().now();
     let mut tx = app.store.begin().await?;
     let before = super::find(&mut tx, id).await?;
     let after = Upstream { enabled: true, ..before.clone() };
-    let after = super::save(&mut tx, &app, &admin, now, "upstream.enable", &before, after).await?;
+    let after = super::save(&mut tx, app, admin, now, "upstream.enable", &before, after).await?;
     tx.commit().await?;
-    Ok(super::answer(&app, &after))
+    Ok(after)
 }
 
 #[cfg(test)]

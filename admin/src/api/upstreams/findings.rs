@@ -3,8 +3,8 @@
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use sql::lists;
-use sql::model::{Finding, Kind, UpstreamId};
+use sql::model::{Finding, Kind, Pin, Review, UpstreamId};
+use sql::{lists, pins};
 use utoipa::ToSchema;
 
 use crate::App;
@@ -47,8 +47,24 @@ pub(crate) async fn findings(
     let states = lists::states_of(&mut tx, id).await?;
     // What the sync found when it took the lists in, and what can't be read of them any more.
     let found = states.into_iter().flat_map(|state| state.findings);
-    let items = found.chain(app.control.findings(id)).map(FindingRow::from).collect();
+    let reviews = pins::under_review(&mut tx, Some(id)).await?.into_iter().filter_map(to_look_at);
+    let items = found.chain(app.control.findings(id)).chain(reviews).map(FindingRow::from).collect();
     Ok(Json(Findings { items }))
+}
+
+/// What changed since an admin agreed to it.
+fn to_look_at(pin: Pin) -> Option<Finding> {
+    let (code, message) = match pin.review? {
+        Review::Changed => ("CHANGED", "its definition isn't the one that was agreed to"),
+        Review::Renamed => ("RENAMED", "it says what another one said that went away as it came"),
+        Review::Moved => ("MOVED", "its upstream is elsewhere than when it was agreed to"),
+    };
+    Some(Finding {
+        kind: pin.kind,
+        upstream_name: pin.upstream_name,
+        code: code.into(),
+        message: message.into(),
+    })
 }
 
 impl From<Finding> for FindingRow {

@@ -7,9 +7,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json};
-use sql::model::{
-    Isolation, NewUpstream, OnToolChange, Secret, SyncSwitches, Timestamp, Transport, Upstream, UpstreamId,
-};
+use sql::model::{Isolation, NewUpstream, Secret, SyncSwitches, Timestamp, Transport, Upstream, UpstreamId};
 use utoipa::ToSchema;
 
 use super::{conn_params, wire};
@@ -251,9 +249,7 @@ fn read(value: Json, stored: Option<&Upstream>, problems: &mut Problems) -> Opti
         protocol: fields.optional("protocol", problems, parsed).unwrap_or(defaults.protocol),
         call_timeout_s: fields.optional("callTimeoutS", problems, integer(1..=CALL_TIMEOUT_S_MAX)),
         tags: tags(&mut fields, problems).unwrap_or_default(),
-        on_tool_change: fields
-            .optional("onToolChange", problems, served(parsed, |action| *action == OnToolChange::Allow))
-            .unwrap_or(defaults.on_tool_change),
+        on_tool_change: fields.optional("onToolChange", problems, parsed).unwrap_or(defaults.on_tool_change),
         sanitize: fields
             .optional("sanitize", problems, served(flag, |strips| !strips))
             .unwrap_or(defaults.sanitize),

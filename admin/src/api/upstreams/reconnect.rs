@@ -20,6 +20,12 @@ pub(crate) async fn reconnect(
     State(app): State<App>,
     Id(id): Id<UpstreamId>,
 ) -> Result<StatusCode, ApiError> {
+    act(&app, &admin, id).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Has it done.
+pub(super) async fn act(app: &App, admin: &Admin, id: UpstreamId) -> Result<(), ApiError> {
     let now = app.store.clock().now();
     let mut tx = app.store.begin().await?;
     let upstream = super::find(&mut tx, id).await?;
@@ -27,10 +33,10 @@ pub(crate) async fn reconnect(
         return Err(ApiError::conflict("the upstream is disabled"));
     }
     let act = Act::on("upstream.reconnect", id, upstream.name.as_str(), json!({}));
-    audit::record(&mut tx, now, &admin, act).await?;
+    audit::record(&mut tx, now, admin, act).await?;
     tx.commit().await?;
     app.control.reconnect(id);
-    Ok(StatusCode::ACCEPTED)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -35,6 +35,11 @@ pub(crate) async fn sync(
     State(app): State<App>,
     Id(id): Id<UpstreamId>,
 ) -> Result<Json<SyncAnswer>, ApiError> {
+    act(&app, &admin, id).await.map(Json)
+}
+
+/// Does it, and says what changed.
+pub(super) async fn act(app: &App, admin: &Admin, id: UpstreamId) -> Result<SyncAnswer, ApiError> {
     let mut tx = app.store.read().await?;
     let upstream = super::find(&mut tx, id).await?;
     drop(tx);
@@ -46,14 +51,14 @@ pub(crate) async fn sync(
     let now = app.store.clock().now();
     let mut tx = app.store.begin().await?;
     let act = Act::on("upstream.sync", id, upstream.name, counts(&report));
-    audit::record(&mut tx, now, &admin, act).await?;
+    audit::record(&mut tx, now, admin, act).await?;
     tx.commit().await?;
-    Ok(Json(SyncAnswer {
+    Ok(SyncAnswer {
         added: report.added,
         changed: report.changed,
         removed: report.removed,
         findings: report.findings.into_iter().map(FindingRow::from).collect(),
-    }))
+    })
 }
 
 fn counts(report: &SyncReport) -> serde_json::Value {

@@ -23,6 +23,8 @@ pub struct Scene {
     pub upstreams: Vec<Upstream>,
     /// Every definition of theirs, switched-off ones included.
     pub definitions: Vec<Definition>,
+    /// Those of them that are held back until an admin approves them.
+    pub held: HashSet<DefinitionId>,
     /// Every claim.
     pub claims: Vec<Claim>,
     /// The rules of each owner that has some: the stored ones, or a draft in place of an owner's.
@@ -61,6 +63,8 @@ pub enum Step {
     UpstreamNotOfKey,
     /// Hidden: an admin switched it off.
     SwitchedOff,
+    /// Hidden: it changed, and waits for an admin's approval.
+    Held,
     /// Hidden: a rule denies it.
     Denied {
         /// Whose rule.
@@ -133,7 +137,8 @@ pub fn preview(scene: &Scene) -> Vec<Explained> {
             let mut items = of_list(scene, upstream.id, *kind);
             items.sort_by_key(|item| order(item));
             for item in items {
-                let mut steps = Telling { kind: *kind, item, steps: Vec::new(), description: None };
+                let is_held = scene.held.contains(&item.id);
+                let mut steps = Telling { kind: *kind, item, is_held, steps: Vec::new(), description: None };
                 let name = steps.shared(upstream, rules, &claims);
                 let name = match (&key, name) {
                     (Some((key, rules)), Some(name)) => {
@@ -196,6 +201,7 @@ pub(in crate::catalog) fn settled(
 struct Telling<'a> {
     kind: Kind,
     item: &'a Definition,
+    is_held: bool,
     steps: Vec<Step>,
     description: Option<Arc<str>>,
 }
@@ -209,6 +215,10 @@ impl Telling<'_> {
         }
         if !self.item.enabled {
             self.steps.push(Step::SwitchedOff);
+            return None;
+        }
+        if self.is_held {
+            self.steps.push(Step::Held);
             return None;
         }
         let subject = Subject::upstream(self.kind, &self.item.upstream_name);

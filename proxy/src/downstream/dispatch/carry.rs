@@ -17,6 +17,7 @@ use crate::downstream::conversation::{self, Conversation};
 use crate::downstream::session::Session;
 use crate::downstream::tasks;
 use crate::downstream::verbs::{self, Subject, Verb};
+use crate::trace::Traced;
 use crate::upstream::Peer;
 use crate::upstream::call::{Answer, Call, CallError};
 use crate::wire::edit::Object;
@@ -36,6 +37,8 @@ struct Route<'a> {
     conversation: Conversation,
     cancel: CancellationToken,
     timeouts: Bounds,
+    /// The trace it belongs to.
+    traced: Option<Traced>,
 }
 
 impl Dispatch {
@@ -52,6 +55,11 @@ impl Dispatch {
         let given = asked.request.params.as_ref();
         let params = given.map_or(Bytes::from_static(b"{}"), |params| subject.rename(params, item));
         let given = given.map_or(Bytes::from_static(b"{}"), |params| params.raw().clone());
+        let traced = Traced::of(asked.request.params.as_ref(), asked.trace.as_ref());
+        let params = match &traced {
+            Some(traced) => traced.within(params),
+            None => params,
+        };
         let mirrored = subject.is_mirrored().then(|| item.subject_upstream(&subject.name));
         let route = Route {
             verb,
@@ -60,6 +68,7 @@ impl Dispatch {
             conversation,
             cancel,
             timeouts: bounds::of(asked, &item.upstream),
+            traced,
         };
         let answer = match &asked.client {
             Client::Legacy(session) => self.of_legacy(&route, asked, session.as_ref(), params).await,
@@ -214,7 +223,7 @@ impl Dispatch {
 fn call_of(route: &Route<'_>, params: Bytes, conversation: Conversation) -> Call {
     Call {
         method: route.verb.method,
-        headers: mirror_headers(route, &params),
+        headers: call_headers(route, &params),
         params,
         conversation,
         idle_timeout: route.timeouts.idle,
@@ -243,8 +252,9 @@ fn visit<'a>(
     }
 }
 
-/// What 2026-07-28 mirrors into headers: the name the upstream knows, and the marked parameters.
-fn mirror_headers(route: &Route<'_>, params: &Bytes) -> Vec<(http::HeaderName, http::HeaderValue)> {
+/// What 2026-07-28 mirrors into headers: the name the upstream knows, and the marked parameters. And which trace the
+/// call belongs to, which upstreams of either era may know.
+fn call_headers(route: &Route<'_>, params: &Bytes) -> Vec<(http::HeaderName, http::HeaderValue)> {
     let name = route.mirrored.map(|name| (headers::MCP_NAME, headers::encode_value(name)));
     let mut mirrored: Vec<_> = name.into_iter().collect();
     let item = route.item;
@@ -252,5 +262,6 @@ fn mirror_headers(route: &Route<'_>, params: &Bytes) -> Vec<(http::HeaderName, h
         let arguments = Object::parse(params).ok().and_then(|params| params.get("arguments"));
         mirrored.extend(item.param_headers.extract(arguments.as_ref()));
     }
+    mirrored.extend(route.traced.iter().flat_map(Traced::headers));
     mirrored
 }

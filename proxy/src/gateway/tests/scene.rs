@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access::Keys;
 use crate::access::client_address::TrustedProxies;
 use crate::access::keys::tests::policy_of;
+use crate::audit::denied::Denials;
 use crate::context::ClientContext;
 use crate::gateway::{Gateway, GatewayOptions, Serving};
 use crate::guard::{Deadlines, Listener};
@@ -79,6 +80,7 @@ impl Scene {
             admin: admin_service(tower::service_fn(administer), |body| body),
             keys: scene.keys.clone(),
             settings,
+            denials: Denials::new(Clock::system()),
         });
         scene
     }

@@ -1,16 +1,18 @@
 //! One call over HTTP: its POST, what comes before the answer, the answer, and how it is given up.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::StreamExt;
 use http::{Method, Response, StatusCode};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Parts;
 use super::asks::Asks;
 use super::events::{Media, events, media, whole};
 use crate::downstream::conversation::Conversation;
+use crate::trace;
 use crate::upstream::call::{Answer, Call, CallError};
 use crate::upstream::frame::{self, Addressee, Incoming};
 use crate::upstream::link::{Dropped, Era, next_id};
@@ -29,12 +31,12 @@ pub(super) async fn exchange(parts: &Arc<Parts>, call: Call) -> Result<Answer, C
     let outgoing = frame::request(id, call.method, &call.params).map_err(invalid)?;
     let entered = parts.in_flight.enter_with(id, &call.conversation, outgoing.progress_token.as_ref());
     let mut farewell = Farewell::new(parts, id, call.method);
-    let exchange = Exchange { parts, id, call: &call, asks: Asks::new(parts), garbage: false };
+    let ends_at = Instant::now() + call.total_timeout;
+    let exchange = Exchange { parts, id, call: &call, ends_at, asks: Asks::new(parts), garbage: false };
     let outcome = tokio::select! {
         biased;
         () = call.cancel.cancelled() => Err(CallError::Cancelled),
         outcome = exchange.run(outgoing.body) => outcome,
-        () = sleep(call.total_timeout) => Err(CallError::TimedOut { after: call.total_timeout }),
         // The gateway ends, and its clients are to hear what became of their calls.
         () = parts.wiring.tasks.stopping().cancelled() => Err(CallError::ClosedMidCall),
     };
@@ -86,31 +88,46 @@ impl Drop for Farewell<'_> {
     }
 }
 
+/// A moment, and how long it was until then.
+#[derive(Clone, Copy)]
+struct Patience {
+    ends_at: Instant,
+    after: Duration,
+}
+
+impl Patience {
+    /// One timer for silence and for the whole call: each that is set and not waited for costs both sides.
+    async fn wait_for<F: Future>(self, future: F) -> Result<F::Output, CallError> {
+        timeout_at(self.ends_at, future).await.map_err(|_| CallError::TimedOut { after: self.after })
+    }
+}
+
 struct Exchange<'a> {
     parts: &'a Arc<Parts>,
     id: u64,
     call: &'a Call,
+    /// When it has taken all the time that it may take.
+    ends_at: Instant,
     asks: Asks,
     garbage: bool,
 }
 
 impl Exchange<'_> {
     async fn run(mut self, body: Bytes) -> Result<Answer, CallError> {
-        let idle = self.call.idle_timeout;
-        let silent = |_| CallError::TimedOut { after: idle };
         let session_sent = self.parts.session_for(self.call.method).is_some();
-        let response = timeout(idle, self.post_authorized(body)).await.map_err(silent)??;
+        let patience = self.patience();
+        let response = patience.wait_for(self.post_authorized(body)).await??;
         if !response.status().is_success() {
-            return timeout(idle, self.refusal(response, session_sent)).await.map_err(silent)?;
+            let patience = self.patience();
+            return patience.wait_for(Box::pin(self.refusal(response, session_sent))).await?;
         }
         if self.call.method == "initialize" {
             self.parts.keep_session(response.headers().get(MCP_SESSION_ID));
         }
         match media(&response) {
-            Media::Events => self.stream(response).await,
+            Media::Events => Box::pin(self.stream(response)).await,
             Media::Json => {
-                let body =
-                    timeout(idle, whole(response, self.call.response_bytes_max)).await.map_err(silent)??;
+                let body = self.patience().wait_for(whole(response, self.call.response_bytes_max)).await??;
                 let answer = self.take(body);
                 answer.ok_or(CallError::Invalid { reason: "the body is not an answer to the request" })
             }
@@ -118,6 +135,17 @@ impl Exchange<'_> {
                 Err(CallError::Invalid { reason: "it was accepted, but not answered" })
             }
             Media::Other => Err(CallError::Invalid { reason: "neither JSON nor an event stream" }),
+        }
+    }
+
+    /// How long silence is borne from now on.
+    fn patience(&self) -> Patience {
+        let (idle, total) = (self.call.idle_timeout, self.call.total_timeout);
+        let silent_at = Instant::now() + idle;
+        if silent_at < self.ends_at {
+            Patience { ends_at: silent_at, after: idle }
+        } else {
+            Patience { ends_at: self.ends_at, after: total }
         }
     }
 
@@ -150,6 +178,9 @@ impl Exchange<'_> {
             {
                 headers.insert(MCP_NAME, encode_value(&name));
             }
+        } else if let Some(headers) = builder.headers_mut() {
+            // The others are of the modern era alone.
+            headers.extend(self.call.headers.iter().filter(|(name, _)| trace::is_header(name)).cloned());
         }
         let request = builder.body(body);
         let request =
@@ -215,6 +246,9 @@ impl Exchange<'_> {
                 // While the client is asked, it is the upstream that waits.
                 () = sleep_until(silent_since + idle), if self.asks.is_empty() => {
                     return Err(CallError::TimedOut { after: idle });
+                }
+                () = sleep_until(self.ends_at) => {
+                    return Err(CallError::TimedOut { after: self.call.total_timeout });
                 }
             }
         }

@@ -21,6 +21,10 @@ pub(super) enum Place {
     Memory,
 }
 
+/// Pages that a connection keeps of the database, in KiB. Those of the file are in the system's memory anyway,
+/// and each of the connections would keep the same ones.
+const PAGES_KEPT_KIB: i64 = 512;
+
 /// Opens a connection. Blocks.
 pub(super) fn open(place: &Place, access: Access) -> Result<Connection, StoreError> {
     let connection = match place {
@@ -47,6 +51,8 @@ fn set_up(connection: &Connection, access: Access) -> rusqlite::Result<()> {
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
          PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY;",
     )?;
+    // SQLite takes a negative number for kibibytes.
+    connection.pragma_update(None, "cache_size", -PAGES_KEPT_KIB)?;
     set_read_only(connection, access == Access::Read)
 }
 

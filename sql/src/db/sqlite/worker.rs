@@ -10,7 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{self, Place};
 use super::{WAITING_MAX, error};
-use crate::db::{Access, Cell, Outcome, Row};
+use crate::db::row::Rows;
+use crate::db::{Access, Cell, Outcome, Value};
 use crate::error::StoreError;
 
 /// How long a transaction may be idle before it is rolled back: it keeps all others from writing.
@@ -26,7 +27,15 @@ pub(super) struct Session {
 /// One thing to do in a transaction, and where its answer goes.
 pub(super) struct Job {
     pub(super) work: Work,
-    pub(super) reply: oneshot::Sender<Result<Outcome, StoreError>>,
+    pub(super) reply: oneshot::Sender<Done>,
+}
+
+/// What came of it.
+pub(super) struct Done {
+    pub(super) outcome: Result<Outcome, StoreError>,
+    /// Dropped by the one who made it: what another thread frees goes back to the system late.
+    #[expect(dead_code, reason = "given back, not used")]
+    pub(super) work: Work,
 }
 
 pub(super) enum Work {
@@ -98,7 +107,7 @@ fn serve_session(connection: &mut Connection, session: Session) {
             Ok(Job { work, reply }) => {
                 let committing = matches!(work, Work::Commit);
                 // Nobody may be waiting for the answer any more: the transaction's end shows next.
-                let _ = reply.send(run(connection, work));
+                let _ = reply.send(Done { outcome: run(connection, &work), work });
                 if committing {
                     return;
                 }
@@ -121,10 +130,10 @@ fn begin(connection: &Connection, access: Access) -> rusqlite::Result<()> {
     })
 }
 
-fn run(connection: &Connection, work: Work) -> Result<Outcome, StoreError> {
+fn run(connection: &Connection, work: &Work) -> Result<Outcome, StoreError> {
     match work {
-        Work::Statement { table, sql, cells } => run_statement(connection, table, &sql, &cells),
-        Work::Each { sql, rows } => run_each(connection, &sql, &rows),
+        Work::Statement { table, sql, cells } => run_statement(connection, table, sql, cells),
+        Work::Each { sql, rows } => run_each(connection, sql, rows),
         Work::Script(script) => {
             connection.execute_batch(script).map_err(error::from_sqlite).map(|()| nothing())
         }
@@ -145,17 +154,17 @@ fn run_statement(
     let mut statement = connection.prepare_cached(sql).map_err(error::from_sqlite)?;
     let places = places(&statement)?;
     bind(&mut statement, &places, cells)?;
-    let columns: Arc<[String]> = statement.column_names().map(str::to_owned).collect();
-    let mut rows = Vec::new();
+    let mut rows = Rows::new(table, statement.column_names().into_iter().map(str::to_owned).collect());
+    let width = statement.column_count();
     let mut cursor = statement.raw_query();
     while let Some(row) = cursor.next().map_err(error::from_sqlite)? {
-        let cells =
-            (0..columns.len()).map(|at| row.get_ref(at).map_err(error::from_sqlite).and_then(read_cell));
-        rows.push(Row::new(table, Arc::clone(&columns), cells.collect::<Result<_, _>>()?));
+        for at in 0..width {
+            rows.push(read_value(row.get_ref(at).map_err(error::from_sqlite)?)?);
+        }
     }
     drop(cursor);
     // Of a statement that writes; after a read it is the number of the last write, which nobody asks for.
-    Ok(Outcome { rows, affected: connection.changes() })
+    Ok(Outcome { rows: rows.finish(), affected: connection.changes() })
 }
 
 fn run_each(connection: &Connection, sql: &str, rows: &[Vec<Cell>]) -> Result<Outcome, StoreError> {
@@ -191,16 +200,13 @@ fn bind(statement: &mut Statement<'_>, places: &[usize], cells: &[Cell]) -> Resu
     Ok(())
 }
 
-fn read_cell(value: ValueRef<'_>) -> Result<Cell, StoreError> {
+fn read_value(value: ValueRef<'_>) -> Result<Value<'_>, StoreError> {
     match value {
-        ValueRef::Null => Ok(Cell::Null),
-        ValueRef::Integer(number) => Ok(Cell::Integer(number)),
-        ValueRef::Text(text) => match std::str::from_utf8(text) {
-            Ok(text) => Ok(Cell::Text(text.to_owned())),
-            // Reads as a value of another type, and so as corrupt, with the column's name.
-            Err(_) => Ok(Cell::Bytes(text.to_vec())),
-        },
-        ValueRef::Blob(bytes) => Ok(Cell::Bytes(bytes.to_vec())),
+        ValueRef::Null => Ok(Value::Null),
+        ValueRef::Integer(number) => Ok(Value::Integer(number)),
+        // What is no text reads as a value of another type, and so as corrupt, with the column's name.
+        ValueRef::Text(text) => Ok(std::str::from_utf8(text).map_or(Value::Bytes(text), Value::Text)),
+        ValueRef::Blob(bytes) => Ok(Value::Bytes(bytes)),
         ValueRef::Real(_) => Err(error::defect("a statement returned a fraction")),
     }
 }

@@ -8,7 +8,14 @@ use crate::catalog::testing::{filter, tool, upstream};
 fn source(name: &str) -> Source {
     let upstream = upstream();
     let definitions = vec![Arc::new(tool(&upstream, name, 0))];
-    Source { upstream: Arc::new(upstream), info: None, definitions, states: Vec::new(), claims: Vec::new() }
+    Source {
+        upstream: Arc::new(upstream),
+        info: None,
+        definitions,
+        states: Vec::new(),
+        claims: Vec::new(),
+        held: HashSet::new(),
+    }
 }
 
 fn deny(owner: RuleOwner, pattern: &str) -> News {
