@@ -1,4 +1,9 @@
 # syntax=docker/dockerfile:1
+#
+# docker build .                  the gateway alone, on distroless: for upstreams that are dialled
+# docker build --target full .    with Node, Python and uv, for upstreams that are started (npx, uvx)
+#
+# Both run as a user without rights, on a root that may be read-only: docker run --read-only --tmpfs /tmp -v data:/data
 
 # The console.
 FROM node:20-bookworm-slim AS console
@@ -11,7 +16,9 @@ RUN npm run build
 
 # The gateway, with the console inside. Pingora needs cmake.
 FROM rust:1.95-bookworm AS gateway
-RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends cmake \
+    && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
@@ -26,11 +33,14 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     && cp target/release/mcp-proxy-gateway /mcp-proxy-gateway \
     && mkdir /data
 
-# With Node and Python, for upstreams over stdio: docker build --target full
+FROM ghcr.io/astral-sh/uv:0.13.8 AS uv
+
+# What upstreams over stdio are started with. Their packages are fetched into /data, the one place that can be written.
 FROM node:20-bookworm-slim AS full
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates python3 python3-venv pipx \
+    && apt-get install -y --no-install-recommends ca-certificates git python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
+COPY --from=uv /uv /uvx /usr/local/bin/
 COPY --from=gateway /mcp-proxy-gateway /mcp-proxy-gateway
 COPY --from=gateway --chown=65532:65532 /data /data
 ENV MPG_LISTEN=0.0.0.0:8080 MPG_DATA_DIR=/data HOME=/data

@@ -32,6 +32,7 @@ use crate::database;
 use crate::failure::Failure;
 use crate::jobs;
 use crate::metrics;
+use crate::notify;
 use crate::peer;
 use crate::server::{self, ServeError, Server, ServerOptions};
 use crate::settings_file::SettingsFile;
@@ -147,6 +148,7 @@ async fn run(
     tasks.spawn("jobs", jobs::run(data_plane.clone(), data_plane.settings(), tasks.stopping().clone()));
     gateway.readiness().advance(Phase::Ready);
     tracing::info!(listen = %plane.address, version = env!("CARGO_PKG_VERSION"), "ready");
+    notify::tell(notify::State::Ready);
 
     plane.stopping.cancelled().await;
     data_plane.shutdown().await;

@@ -8,6 +8,7 @@ mod database;
 mod failure;
 mod jobs;
 mod metrics;
+mod notify;
 mod peer;
 mod server;
 mod settings_file;

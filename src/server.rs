@@ -37,6 +37,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::notify;
+
 /// How long the data plane may take to stop: a child gets 2 s to end by itself and 3 s after SIGTERM.
 const DATA_PLANE_STOP_DEADLINE: Duration = Duration::from_secs(8);
 /// How long the answers to calls that were cut off may take to be written.
@@ -198,6 +200,7 @@ impl Ending {
 
     /// Every step.
     async fn all(&self) {
+        notify::tell(notify::State::Stopping);
         tracing::info!(drain.delay_ms = millis(self.delay), "stopping, requests are still served");
         self.gateway.readiness().advance(Phase::Draining);
         tokio::time::sleep(self.delay).await;
@@ -299,7 +302,10 @@ impl ShutdownSignalWatch for Shutdown {
         };
         match order {
             Ok(Order::HandOver) => return ShutdownSignal::GracefulUpgrade,
-            Ok(Order::StopNow) => tracing::info!("stopping at once"),
+            Ok(Order::StopNow) => {
+                notify::tell(notify::State::Stopping);
+                tracing::info!("stopping at once");
+            }
             Ok(Order::Stop) => tokio::select! {
                 () = self.ending.all() => {}
                 _ = orders.next() => tracing::warn!("told a second time, stopping at once"),

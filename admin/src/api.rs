@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod auth;
+pub(crate) mod clients;
 pub(crate) mod document;
 pub(crate) mod events;
 pub(crate) mod health;
@@ -12,5 +13,6 @@ pub(crate) mod oauth;
 pub(crate) mod rules;
 pub(crate) mod settings;
 pub(crate) mod stats;
+pub(crate) mod templates;
 pub(crate) mod upstreams;
 pub(crate) mod xiaozhi;

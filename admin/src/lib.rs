@@ -11,6 +11,7 @@
 mod api;
 mod app;
 mod audit;
+mod client_files;
 pub mod declared;
 mod doc;
 mod error;
@@ -25,6 +26,7 @@ mod password;
 mod query;
 mod routes;
 mod session;
+mod templates;
 mod throttle;
 mod ui;
 

@@ -14,8 +14,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{
-    audit, auth, document, events, health, items, keys, logs, oauth, rules, settings, stats, upstreams,
-    xiaozhi,
+    audit, auth, clients, document, events, health, items, keys, logs, oauth, rules, settings, stats,
+    templates, upstreams, xiaozhi,
 };
 use crate::error::{ApiError, Problem, ProblemField};
 use crate::{App, extract, frame, ui};
@@ -59,6 +59,8 @@ fn groups() -> [(Access, Patience, OpenApiRouter<App>); 4] {
         .routes(routes!(auth::revoke_session::revoke_session))
         .routes(routes!(upstreams::list::list, upstreams::create::create))
         .routes(routes!(upstreams::reorder::reorder))
+        .routes(routes!(upstreams::import::import))
+        .routes(routes!(upstreams::export::export))
         .routes(routes!(upstreams::get::get, upstreams::update::update, upstreams::delete::delete))
         .routes(routes!(upstreams::enable::enable))
         .routes(routes!(upstreams::disable::disable))
@@ -108,6 +110,11 @@ fn groups() -> [(Access, Patience, OpenApiRouter<App>); 4] {
         .routes(routes!(xiaozhi::get::get, xiaozhi::update::update, xiaozhi::delete::delete))
         .routes(routes!(xiaozhi::reconnect::reconnect))
         .routes(routes!(audit::list::list))
+        .routes(routes!(templates::list::list))
+        .routes(routes!(templates::categories::categories))
+        .routes(routes!(templates::get::get))
+        .routes(routes!(templates::build::build))
+        .routes(routes!(clients::clients))
         .routes(routes!(audit::export::export))
         .routes(routes!(logs::logs))
         .routes(routes!(events::events))

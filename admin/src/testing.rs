@@ -142,6 +142,11 @@ impl Scene {
         self.send("GET", path, None, &[]).await
     }
 
+    /// What is answered, as text.
+    pub(crate) async fn text(&self, path: &str) -> String {
+        self.send("GET", path, None, &[]).await.text
+    }
+
     /// Status and body of what isn't JSON.
     pub(crate) async fn get_text(&self, path: &str) -> (u16, String) {
         let response = self.ask("GET", path, "", &[]).await;
@@ -183,7 +188,8 @@ impl Scene {
         let (parts, body) = self.ask(method, path, body, headers).await.into_parts();
         let bytes = axum::body::to_bytes(body, 16 << 20).await.unwrap();
         let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Answer { status: parts.status.as_u16(), headers: parts.headers, json }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Answer { status: parts.status.as_u16(), headers: parts.headers, json, text }
     }
 
     /// The answer, its body not yet read.
@@ -319,6 +325,7 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) json: Value,
+    pub(crate) text: String,
 }
 
 impl Answer {

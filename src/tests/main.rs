@@ -7,5 +7,6 @@ mod cli;
 mod harness;
 mod lifecycle;
 mod mcp;
+mod packaging;
 mod settings_used;
 mod tidy;

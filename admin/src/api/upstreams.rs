@@ -6,8 +6,10 @@ pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod disable;
 pub(crate) mod enable;
+pub(crate) mod export;
 pub(crate) mod findings;
 pub(crate) mod get;
+pub(crate) mod import;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod oauth_forget;
@@ -20,7 +22,8 @@ pub(crate) mod tools;
 pub(crate) mod update;
 
 mod conn_params;
-mod input;
+mod imported;
+pub(crate) mod input;
 mod matrix;
 mod wire;
 
@@ -95,6 +98,11 @@ fn name_taken(error: StoreError) -> ApiError {
 fn answer(app: &App, upstream: &Upstream) -> Response {
     let view = wire::view(upstream, app.control.status(upstream.id));
     ([(header::ETAG, extract::etag(upstream.version))], Json(view)).into_response()
+}
+
+/// Whether `body` would be taken as a new upstream, name apart.
+pub(crate) fn allowed(app: &App, body: serde_json::Value) -> Result<(), ApiError> {
+    input::parse(app, body, None).map(drop)
 }
 
 /// Reads an upstream that a file declares. The data plane's policy is for whoever applies it to ask.

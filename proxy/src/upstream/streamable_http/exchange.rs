@@ -127,8 +127,7 @@ impl Exchange<'_> {
         match media(&response) {
             Media::Events => Box::pin(self.stream(response)).await,
             Media::Json => {
-                let body =
-                    self.patience().wait_for(whole(response, self.call.response_bytes_max)).await??;
+                let body = self.patience().wait_for(whole(response, self.call.response_bytes_max)).await??;
                 let answer = self.take(body);
                 answer.ok_or(CallError::Invalid { reason: "the body is not an answer to the request" })
             }
