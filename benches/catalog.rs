@@ -3,8 +3,8 @@
 //! Promise: a name is found in less than 1 µs, and a page of 500 is gathered in less than 50 µs, whether the
 //! view has rules of its own or not. A view of a key with rules takes less than 100 ms, off the path of requests.
 
-use std::hint::black_box;
 use std::collections::HashSet;
+use std::hint::black_box;
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -41,7 +41,7 @@ mod tests {
     fn an_address_that_is_taken_is_named() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
         let address = taken.local_addr().expect("bound");
-        let refused = bind(address).err().expect("it is taken");
+        let refused = bind(address).expect_err("it is taken");
         assert!(format!("{refused:?}").contains("MPG_METRICS_ADDR"), "{refused:?}");
     }
 }

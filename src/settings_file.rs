@@ -157,7 +157,9 @@ impl SettingsFile {
                 return Ok(());
             }
         };
-        if after != before {
+        if after == before {
+            self.shown = Some(version);
+        } else {
             if !settings::save(&mut tx, &after, version).await? {
                 // Somebody was quicker: looked at again.
                 return Ok(());
@@ -169,8 +171,6 @@ impl SettingsFile {
             tx.commit().await?;
             tracing::info!(file = %self.path.display(), "settings changed by an edit of their file");
             self.shown = Some(version + 1);
-        } else {
-            self.shown = Some(version);
         }
         self.known = Some(content);
         Ok(())

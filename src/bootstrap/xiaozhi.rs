@@ -66,7 +66,7 @@ pub(super) fn read(items: Vec<(String, Map<String, Value>)>, problems: &mut Vec<
             }
             // That there is no address is said already, where its file can't be read.
             Err(found) => {
-                errors.extend(found.into_iter().filter(|error| !url_fails || error.pointer != "/url"))
+                errors.extend(found.into_iter().filter(|error| !url_fails || error.pointer != "/url"));
             }
         }
         problems.extend(errors.into_iter().map(|error| below(&pointer, error)));

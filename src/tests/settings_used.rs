@@ -33,7 +33,7 @@ fn read(folder: &Path, text: &mut String) {
         let name = path.file_name().and_then(|name| name.to_str()).expect("UTF-8");
         if path.is_dir() && name != "tests" {
             read(&path, text);
-        } else if name.ends_with(".rs") && name != "tests.rs" {
+        } else if path.extension().is_some_and(|kind| kind == "rs") && name != "tests.rs" {
             text.push_str(&fs::read_to_string(&path).expect("a source"));
         }
     }

@@ -84,7 +84,7 @@ async fn answer(tx: &mut Tx, endpoint: &XiaozhiEndpoint) -> Result<Response, Api
 /// Reads what a file declares of `endpoint`, whose key it names otherwise.
 pub(crate) fn declared(
     body: serde_json::Value,
-    endpoint: XiaozhiEndpoint,
+    endpoint: &XiaozhiEndpoint,
 ) -> Result<XiaozhiEndpoint, ApiError> {
     input::parse(body).map(|input| input.apply(endpoint))
 }

@@ -19,7 +19,7 @@ fn names(text: &str) -> Vec<&str> {
 }
 
 fn texts(template: &Template) -> Vec<&str> {
-    let args = template.args.iter().flat_map(|arg| arg.texts()).map(String::as_str);
+    let args = template.args.iter().flat_map(super::Arg::texts).map(String::as_str);
     let env = template.env.values().chain(template.headers.values()).map(String::as_str);
     args.chain(env).chain(template.credential.as_deref()).collect()
 }

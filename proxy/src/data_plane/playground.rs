@@ -42,13 +42,13 @@ impl Parts {
             "protocolVersion": VERSION, "capabilities": {},
             "clientInfo": {"name": "mcp-proxy-gateway playground", "version": env!("CARGO_PKG_VERSION")},
         });
-        let opened = self.post(&call, None, message("initialize", hello), &gone).await?;
+        let opened = self.post(&call, None, message("initialize", &hello), &gone).await?;
         let session = opened.headers().get(MCP_SESSION_ID).cloned();
         let session = session.ok_or(PlayError::Refused("no session could be opened".into()))?;
         let params = json!({"name": call.name, "arguments": call.arguments});
         let started = Instant::now();
         let answer = async {
-            let reply = self.post(&call, Some(session), message("tools/call", params), &gone).await?;
+            let reply = self.post(&call, Some(session), message("tools/call", &params), &gone).await?;
             answer_of(reply).await
         };
         let answer = tokio::time::timeout(DEADLINE, answer).await.map_err(|_| PlayError::TimedOut)??;
@@ -65,11 +65,13 @@ impl Parts {
     ) -> Result<Reply, PlayError> {
         let clock = self.store.clock();
         let Facet::Mcp(path) = Facet::of(PATH) else { return Err(PlayError::TimedOut) };
-        let caller = self.keys.acting(call.key, clock.now()).map_err(refused)?;
+        let caller = self.keys.acting(call.key, clock.now()).map_err(|refusal| refused(&refusal))?;
         let admitted = match session {
             // What opens the session is ours and not the key's.
             None => rate_limit::admit_without_message(caller),
-            Some(_) => rate_limit::admit_message(caller, clock.now()).await.map_err(refused)?,
+            Some(_) => {
+                rate_limit::admit_message(caller, clock.now()).await.map_err(|refusal| refused(&refusal))?
+            }
         };
         let mut head = http::Request::new(()).into_parts().0;
         (head.method, head.uri) = (Method::POST, http::Uri::from_static(PATH));
@@ -84,11 +86,11 @@ impl Parts {
     }
 }
 
-fn message(method: &str, params: Value) -> Bytes {
+fn message(method: &str, params: &Value) -> Bytes {
     json!({"jsonrpc": "2.0", "id": CALL_ID, "method": method, "params": params}).to_string().into()
 }
 
-fn refused(refusal: Refusal) -> PlayError {
+fn refused(refusal: &Refusal) -> PlayError {
     match refusal.passes_after() {
         Some(retry_after) => PlayError::Limited { retry_after },
         None => PlayError::Refused(refusal.to_string()),

@@ -84,13 +84,13 @@ impl Broker {
 
 impl Robot {
     /// Says something, whatever it is.
-    pub(crate) fn say(&self, message: impl ToString) {
+    pub(crate) fn say(&self, message: impl std::fmt::Display) {
         // To one that left nothing can be said; what the test expects next tells.
         let _ = self.said.send(Message::text(message.to_string()));
     }
 
     /// Says it as a request.
-    pub(crate) fn ask(&self, id: impl Into<Value>, method: &str, params: Value) {
+    pub(crate) fn ask(&self, id: impl Into<Value>, method: &str, params: &Value) {
         let id: Value = id.into();
         self.say(json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}));
     }
@@ -110,14 +110,14 @@ impl Robot {
     }
 
     /// Asks, and hears the answer.
-    pub(crate) async fn asked(&mut self, id: impl Into<Value>, method: &str, params: Value) -> Value {
+    pub(crate) async fn asked(&mut self, id: impl Into<Value>, method: &str, params: &Value) -> Value {
         self.ask(id, method, params);
         self.hear().await
     }
 
     /// Calls a tool, and hears the text of its result.
     pub(crate) async fn called(&mut self, name: &str, arguments: Value) -> String {
-        let answer = self.asked(7, "tools/call", json!({"name": name, "arguments": arguments})).await;
+        let answer = self.asked(7, "tools/call", &json!({"name": name, "arguments": arguments})).await;
         assert_eq!(answer["id"], 7, "{answer}");
         let text = answer["result"]["content"][0]["text"].as_str();
         text.unwrap_or_else(|| panic!("no text in {answer}")).to_owned()
@@ -125,7 +125,7 @@ impl Robot {
 
     /// The names of the tools that it is shown.
     pub(crate) async fn tool_names(&mut self) -> Vec<String> {
-        let list = self.asked(2, "tools/list", json!({})).await;
+        let list = self.asked(2, "tools/list", &json!({})).await;
         let tools = list["result"]["tools"].as_array().unwrap_or_else(|| panic!("no tools in {list}"));
         tools.iter().map(|tool| tool["name"].as_str().expect("a name").to_owned()).collect()
     }

@@ -57,21 +57,21 @@ async fn a_brokers_call_reaches_an_upstream_and_comes_back() {
         "capabilities": {"sampling": {}, "roots": {"listChanged": false}},
         "clientInfo": {"name": "xz-mcp-broker", "version": "0.0.1"},
     });
-    let first = robot.asked(0, "initialize", hello.clone()).await;
+    let first = robot.asked(0, "initialize", &hello).await;
     assert_eq!((&first["id"], &first["result"]["protocolVersion"]), (&json!(0), &json!("2024-11-05")));
     assert_eq!(first["result"]["capabilities"], json!({"tools": {}}));
     robot.say(json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
     let id = "7c1e0c34-7f0c-4c4e_n_1";
-    let second = robot.asked(id, "initialize", hello).await;
+    let second = robot.asked(id, "initialize", &hello).await;
     assert_eq!(
         (&second["id"], &second["result"]["serverInfo"]),
         (&json!(id), &first["result"]["serverInfo"])
     );
-    assert_eq!(robot.asked(1, "ping", json!({})).await, json!({"jsonrpc": "2.0", "id": 1, "result": {}}));
+    assert_eq!(robot.asked(1, "ping", &json!({})).await, json!({"jsonrpc": "2.0", "id": 1, "result": {}}));
     let names = robot.tool_names().await;
     assert!(names.contains(&"echo".to_owned()), "{names:?}");
     let call = json!({"name": "echo", "arguments": {"message": "你好"}, "serialNumber": null});
-    let answer = robot.asked("7c1e_n_2", "tools/call", call).await;
+    let answer = robot.asked("7c1e_n_2", "tools/call", &call).await;
     assert_eq!(answer["id"], "7c1e_n_2");
     assert_eq!(answer["result"]["content"][0]["text"], "echo: 你好");
     // A newline at the end, as one of the reference clients has it, and what is no message at all.
@@ -79,9 +79,9 @@ async fn a_brokers_call_reaches_an_upstream_and_comes_back() {
     assert_eq!(robot.hear().await["id"], 3);
     robot.say("{");
     assert_eq!(robot.hear().await["error"]["code"], -32700);
-    let other = robot.asked(4, "prompts/list", json!({})).await;
+    let other = robot.asked(4, "prompts/list", &json!({})).await;
     assert_eq!((&other["id"], &other["error"]["code"]), (&json!(4), &json!(-32601)));
-    let unknown = robot.asked(5, "tools/call", json!({"name": "nothing", "arguments": {}})).await;
+    let unknown = robot.asked(5, "tools/call", &json!({"name": "nothing", "arguments": {}})).await;
     assert_eq!(unknown["error"]["code"], -32602);
 
     let shown = reaches(&admin, &path, |found| found["state"] == "connected").await;
@@ -148,7 +148,7 @@ async fn it_is_shown_as_many_tools_as_it_may_and_as_their_names_can_be() {
     assert_eq!((shown.len(), shown[1].as_str()), (2, "b"));
     assert!(shown[0].len() <= 64 && !shown[0].contains('.'), "{shown:?}");
     assert_eq!(robot.called(&shown[0], json!({})).await, format!("{long} got {{}}"));
-    let hidden = robot.asked(1, "tools/call", json!({"name": "c", "arguments": {}})).await;
+    let hidden = robot.asked(1, "tools/call", &json!({"name": "c", "arguments": {}})).await;
     assert_eq!(hidden["error"]["code"], -32602, "what isn't listed can't be called");
     let found = reaches(&admin, &path, |found| found["state"] == "connected").await;
     assert_eq!((&found["toolsShown"], &found["toolsTotal"]), (&json!(2), &json!(3)));
@@ -196,9 +196,9 @@ async fn its_messages_count_in_the_limit_of_its_key_and_addresses_do_not_apply()
     let mut broker = Broker::start().await;
     endpoint(&admin, &broker, &key, json!({})).await;
     let mut robot = broker.robot().await;
-    assert_eq!(robot.asked(1, "ping", json!({})).await["result"], json!({}));
-    assert_eq!(robot.asked(2, "ping", json!({})).await["result"], json!({}));
-    let refused = robot.asked(3, "ping", json!({})).await;
+    assert_eq!(robot.asked(1, "ping", &json!({})).await["result"], json!({}));
+    assert_eq!(robot.asked(2, "ping", &json!({})).await["result"], json!({}));
+    let refused = robot.asked(3, "ping", &json!({})).await;
     assert_eq!((&refused["id"], &refused["error"]["data"]["code"]), (&json!(3), &json!("RATE_LIMITED")));
     let last_ip = reaches(&admin, &format!("keys/{key}"), |key| key["lastIp"] != Value::Null).await;
     assert_eq!(last_ip["lastIp"], "127.0.0.1");

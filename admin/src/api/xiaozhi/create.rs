@@ -35,7 +35,7 @@ async fn act(app: &App, admin: &Admin, input: Input) -> Result<Response, ApiErro
     super::check_key(&mut tx, input.key_id, None).await?;
     let (key_id, nowhere) = (input.key_id, String::new().into());
     let endpoint = XiaozhiEndpoint::create(XiaozhiEndpointId::at(now), "", nowhere, key_id, now);
-    let endpoint = input.apply(endpoint);
+    let endpoint = input.apply(&endpoint);
     super::check_url(&app.control, &endpoint)?;
     xiaozhi_endpoints::insert(&mut tx, &endpoint).await.map_err(super::name_taken)?;
     let diff = audit::diff(None, Some(&wire::audited(&endpoint, &Fingerprint::new(app.store.sealer()))));

@@ -87,7 +87,7 @@ pub(super) struct Input {
 
 impl Input {
     /// `endpoint` with what the client says of it.
-    pub(super) fn apply(self, endpoint: XiaozhiEndpoint) -> XiaozhiEndpoint {
+    pub(super) fn apply(self, endpoint: &XiaozhiEndpoint) -> XiaozhiEndpoint {
         XiaozhiEndpoint {
             name: self.name,
             url: self.url,
@@ -97,7 +97,7 @@ impl Input {
             tools_max: self.tools_max,
             description_max: self.description_max,
             deadline_s: self.deadline_s,
-            ..endpoint
+            ..endpoint.clone()
         }
     }
 }

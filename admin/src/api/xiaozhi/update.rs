@@ -32,7 +32,7 @@ pub(crate) async fn update(
     }
     let input = input::parse_patch(body.value, &before)?;
     super::check_key(&mut tx, input.key_id, Some(before.key_id)).await?;
-    let after = input.apply(before.clone());
+    let after = input.apply(&before);
     super::check_url(&app.control, &after)?;
     let after = super::save(&mut tx, &app, &admin, now, &before, after).await?;
     let response = super::answer(&mut tx, &after).await?;

@@ -84,8 +84,8 @@ fn escaped_bytes(character: char) -> usize {
 mod tests {
     use super::*;
 
-    fn text_of(own: Value) -> String {
-        let given: Value = serde_json::from_slice(&result(&own)).unwrap();
+    fn text_of(own: &Value) -> String {
+        let given: Value = serde_json::from_slice(&result(own)).unwrap();
         assert_eq!((given["content"].as_array().unwrap().len(), &given["isError"]), (1, &json!(false)));
         given["content"][0]["text"].as_str().unwrap().to_owned()
     }
@@ -102,20 +102,20 @@ mod tests {
         ]});
         let expected = "one\n[image image/png: can't be shown here]\na file: file:///a\ninside b\n\
             [resource file:///c: can't be shown here]\n[something that can't be shown here]";
-        assert_eq!(text_of(own), expected);
+        assert_eq!(text_of(&own), expected);
     }
 
     #[test]
     fn what_failed_is_told_where_it_is_read() {
         let own = json!({"content": [{"type": "text", "text": "no such city"}], "isError": true});
-        assert_eq!(text_of(own), "Error: no such city");
+        assert_eq!(text_of(&own), "Error: no such city");
     }
 
     #[test]
     fn a_result_without_text_still_says_something() {
-        assert_eq!(text_of(json!({"content": [], "structuredContent": {"a": 1}})), r#"{"a":1}"#);
-        assert!(text_of(json!({"content": []})).contains("nothing"));
-        assert!(text_of(json!({})).contains("nothing"));
+        assert_eq!(text_of(&json!({"content": [], "structuredContent": {"a": 1}})), r#"{"a":1}"#);
+        assert!(text_of(&json!({"content": []})).contains("nothing"));
+        assert!(text_of(&json!({})).contains("nothing"));
     }
 
     #[test]
@@ -128,6 +128,6 @@ mod tests {
             assert!(text.as_str().unwrap().ends_with("of 100000 characters]"), "{unit}");
         }
         let short = "好".repeat(100);
-        assert_eq!(text_of(json!({"content": [{"type": "text", "text": short}]})), short);
+        assert_eq!(text_of(&json!({"content": [{"type": "text", "text": short}]})), short);
     }
 }

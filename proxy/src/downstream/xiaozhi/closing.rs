@@ -47,7 +47,6 @@ impl Ending {
                 "another connection of the same agent took its place: is another gateway or client running \
                  with this address?",
             ),
-            1000 => (Fault::Closed, "the broker closed the connection"),
             1001 => (Fault::GoingAway, "the broker is going away"),
             1002 | 1003 | 1007 | 1010 => (Fault::Protocol, "the broker found the protocol broken"),
             1008 => (Fault::Refused, "the broker does not take the token: copy the address anew"),

@@ -109,7 +109,7 @@ impl Messages {
                 Step::Say(compose::error_raw(Some(&request.id), &refusal.error_object()))
             }
             (Message::Request(request), Ok(admitted)) => {
-                self.request(request, admitted.caller(), view, has_room)
+                self.request(&request, admitted.caller(), view, has_room)
             }
             (Message::Notification(notification), _) => {
                 // Nobody but this connection can have begun the call that it ends.
@@ -126,21 +126,21 @@ impl Messages {
 
     fn request(
         &mut self,
-        request: Request,
+        request: &Request,
         caller: &Caller,
         view: &Arc<View>,
         has_room: impl FnOnce() -> bool,
     ) -> Step {
         let id = &request.id;
         match request.method.as_str() {
-            "initialize" => Step::Say(self.initialize(&request)),
+            "initialize" => Step::Say(self.initialize(request)),
             "ping" => Step::Say(compose::result(id, b"{}")),
             "tools/list" => Step::Say(compose::result(id, &self.shown.list)),
             "tools/call" if !has_room() => {
                 let text = answer::said("Error: too many calls are running at once. Try again in a moment.");
                 Step::Say(compose::result(id, &text))
             }
-            "tools/call" => self.call(&request, caller, view),
+            "tools/call" => self.call(request, caller, view),
             method => {
                 let text = format!("Method not found: {method}");
                 Step::Say(compose::error(Some(id), METHOD_NOT_FOUND, &text, None))
@@ -191,17 +191,15 @@ impl Messages {
         async move {
             let ended = timeout(deadline, running.alone()).await;
             drop(entered);
-            match ended {
-                Ok(answered) => Some(told(&id, &answered?)),
-                Err(_) => {
-                    let text = format!(
-                        "Error: the tool did not answer within {} seconds, and was given up. What it does may \
-                         have happened nevertheless.",
-                        deadline.as_secs()
-                    );
-                    Some(compose::result(&id, &answer::said(&text)))
-                }
+            if let Ok(answered) = ended {
+                return Some(told(&id, &answered?));
             }
+            let text = format!(
+                "Error: the tool did not answer within {} seconds, and was given up. What it does may have \
+                 happened nevertheless.",
+                deadline.as_secs()
+            );
+            Some(compose::result(&id, &answer::said(&text)))
         }
         .boxed()
     }

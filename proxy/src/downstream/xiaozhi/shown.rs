@@ -1,6 +1,7 @@
 //! The tools that a broker is shown: as many, as long and named as its robots can take them.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 use bytes::Bytes;
 use ring::digest::{SHA256, digest};
@@ -97,8 +98,12 @@ fn fitted(name: &str) -> String {
     let plain = name.chars().map(|character| if fits(character) { character } else { '_' });
     let plain: String = plain.take(NAME_CHARS_MAX - HASH_CHARS - 1).collect();
     let hash = digest(&SHA256, name.as_bytes());
-    let hex: String = hash.as_ref().iter().take(HASH_CHARS / 2).map(|byte| format!("{byte:02x}")).collect();
-    format!("{plain}-{hex}")
+    let mut fitted = format!("{plain}-");
+    for byte in &hash.as_ref()[..HASH_CHARS / 2] {
+        // Writing into a text can't fail.
+        let _ = write!(fitted, "{byte:02x}");
+    }
+    fitted
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ async fn a_connection_ends_with_its_key_and_comes_back_with_it() {
     let (_gateway, admin, mut broker, key) = scene().await;
     let path = endpoint(&admin, &broker, &key, json!({})).await;
     let mut robot = broker.robot().await;
-    assert_eq!(robot.asked(0, "ping", json!({})).await["id"], 0);
+    assert_eq!(robot.asked(0, "ping", &json!({})).await["id"], 0);
     assert_eq!(admin.post(&format!("keys/{key}/disable"), &json!({})).await.0, StatusCode::OK);
     let disabled = Instant::now();
     assert_eq!(robot.closed().await, Some(1008));
@@ -86,7 +86,7 @@ async fn a_connection_ends_with_its_key_and_comes_back_with_it() {
     assert_eq!(found["state"], "unavailable");
     assert_eq!(admin.post(&format!("keys/{key}/enable"), &json!({})).await.0, StatusCode::OK);
     let mut robot = broker.robot().await;
-    assert_eq!(robot.asked(0, "ping", json!({})).await["id"], 0);
+    assert_eq!(robot.asked(0, "ping", &json!({})).await["id"], 0);
     assert_eq!(admin.delete(&format!("keys/{key}")).await.0, StatusCode::NO_CONTENT);
     assert_eq!(robot.closed().await, Some(1008));
 }
@@ -99,7 +99,7 @@ async fn a_connection_ends_with_its_endpoint() {
     // What it is called is no reason to hang up.
     let (status, _) = admin.patch(&path, "\"1\"", &json!({"name": "hall"})).await;
     assert_eq!(status, StatusCode::OK);
-    assert_eq!(robot.asked(0, "ping", json!({})).await["id"], 0);
+    assert_eq!(robot.asked(0, "ping", &json!({})).await["id"], 0);
     let (status, found) = admin.patch(&path, "\"2\"", &json!({"enabled": false})).await;
     assert_eq!((status, &found["state"]), (StatusCode::OK, &json!("disabled")));
     let disabled = Instant::now();
@@ -117,7 +117,7 @@ async fn a_gateway_that_stops_says_so_and_dials_again_when_it_is_back() {
     let (mut gateway, admin, mut broker, key) = scene().await;
     endpoint(&admin, &broker, &key, json!({})).await;
     let mut robot = broker.robot().await;
-    assert_eq!(robot.asked(0, "ping", json!({})).await["id"], 0);
+    assert_eq!(robot.asked(0, "ping", &json!({})).await["id"], 0);
     let end = gateway.terminate().await;
     assert!(end.status.success(), "{end:?}");
     assert_eq!(robot.closed().await, Some(1001));

@@ -21,10 +21,10 @@ async fn each_call_is_recorded_with_its_transport_and_one_that_took_too_long_as_
     robot.called("wait", json!({})).await;
     peer.counts_reach(|counts| counts.cancelled == 1).await;
     // One that is withdrawn isn't answered: what comes next is the answer to something else.
-    robot.ask(9, "tools/call", json!({"name": "wait", "arguments": {}}));
+    robot.ask(9, "tools/call", &json!({"name": "wait", "arguments": {}}));
     peer.counts_reach(|counts| counts.parked == 1).await;
     robot.say(json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 9}}));
-    assert_eq!(robot.asked(10, "ping", json!({})).await["id"], 10);
+    assert_eq!(robot.asked(10, "ping", &json!({})).await["id"], 10);
     peer.counts_reach(|counts| counts.cancelled == 2).await;
     let end = gateway.terminate().await;
     assert!(end.status.success(), "{end:?}");
