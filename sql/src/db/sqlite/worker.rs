@@ -154,7 +154,7 @@ fn run_statement(
     let mut statement = connection.prepare_cached(sql).map_err(error::from_sqlite)?;
     let places = places(&statement)?;
     bind(&mut statement, &places, cells)?;
-    let mut rows = Rows::new(table, statement.column_names().into_iter().map(str::to_owned).collect());
+    let mut rows = Rows::new(table, statement.column_names().map(str::to_owned).collect());
     let width = statement.column_count();
     let mut cursor = statement.raw_query();
     while let Some(row) = cursor.next().map_err(error::from_sqlite)? {
