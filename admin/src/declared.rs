@@ -69,8 +69,8 @@ pub fn key_diff(before: Option<&ApiKey>, after: &ApiKey) -> Value {
 }
 
 /// Reads what `POST /api/admin/xiaozhi` takes, and lays it over `endpoint`.
-pub fn parse_xiaozhi(body: Value, endpoint: XiaozhiEndpoint) -> Result<XiaozhiEndpoint, Vec<FieldError>> {
-    xiaozhi::declared(body, &endpoint).map_err(field_errors)
+pub fn parse_xiaozhi(body: Value, endpoint: &XiaozhiEndpoint) -> Result<XiaozhiEndpoint, Vec<FieldError>> {
+    xiaozhi::declared(body, endpoint).map_err(field_errors)
 }
 
 /// What the audit log keeps of a change to a XiaoZhi endpoint.

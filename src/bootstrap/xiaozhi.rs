@@ -57,7 +57,7 @@ pub(super) fn read(items: Vec<(String, Map<String, Value>)>, problems: &mut Vec<
         let url_fails = url.is_err();
         errors.extend(url.err());
         errors.extend(key_name.as_ref().err().cloned());
-        match bodies::xiaozhi(body, blank()) {
+        match bodies::xiaozhi(body, &blank()) {
             Ok(new) => {
                 refuse_second("name", &new.name, &pointer, &mut named, problems);
                 if let (Ok(key_name), true) = (key_name, errors.is_empty()) {
