@@ -1,3 +1,5 @@
+//! Files of clients, read and written: what goes out comes in again.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

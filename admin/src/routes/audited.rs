@@ -12,7 +12,7 @@ use super::{Access, groups};
 use crate::testing::{PASSWORD, Scene};
 
 /// Operations that are no reading by their method, and change nothing.
-const CHANGE_NOTHING: [&str; 1] = ["POST /api/admin/rules/preview"];
+const CHANGE_NOTHING: [&str; 2] = ["POST /api/admin/rules/preview", "POST /api/admin/templates/{id}/build"];
 
 /// Where the gateway is reached, which an authorisation needs to know.
 const HOST: [(&str, &str); 1] = [("host", "localhost")];
@@ -143,6 +143,9 @@ impl Things {
             ("DELETE", "upstreams", "/oauth") => {
                 self.authorize().await;
                 with(&self.upstream, json!({}))
+            }
+            ("POST", "upstreams/import", _) => {
+                with("", json!({"mcpServers": {"imported": {"url": "https://i.example/mcp"}}}))
             }
             (_, "upstreams", _) => with(&self.upstream, json!({})),
             ("POST", "keys", "") => with("", json!({"name": "other"})),

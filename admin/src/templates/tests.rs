@@ -1,3 +1,5 @@
+//! Every template that is shipped can be built, and says all that it needs.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};

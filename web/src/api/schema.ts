@@ -177,6 +177,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/admin/clients": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Ready-made snippets */
+        get: operations["clients_clients"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/admin/events": {
         parameters: {
             query?: never;
@@ -321,7 +338,7 @@ export interface paths {
          * List the sessions of a key
          * @description Those with an id of their own, which outlive connections; of all replicas.
          */
-        get: operations["keys_list"];
+        get: operations["keys_list_sessions"];
         put?: never;
         post?: never;
         delete?: never;
@@ -344,7 +361,7 @@ export interface paths {
          * End a session of a key
          * @description Its client is told that there is no such session, and opens another one.
          */
-        delete: operations["keys_end"];
+        delete: operations["keys_end_session"];
         options?: never;
         head?: never;
         patch?: never;
@@ -824,6 +841,77 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/admin/templates": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List templates
+         * @description All of them in one page: they are few, and change with the release only.
+         */
+        get: operations["templates_list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/templates/categories": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the categories of templates */
+        get: operations["templates_categories"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/templates/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get a template */
+        get: operations["templates_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/templates/{id}/build": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Fill a template */
+        post: operations["templates_build"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/admin/tools": {
         parameters: {
             query?: never;
@@ -976,6 +1064,50 @@ export interface paths {
          * @description Answers 200 also where some could not be done: each has its own result.
          */
         post: operations["upstreams_bulk"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/upstreams/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export the upstreams as a client's file
+         * @description No secret is in it: `${NAME}` stands in its place. Imported again, what stands there as this wrote it keeps
+         *     what is stored. `mpg-left-out` has the names, percent-encoded and with commas between them, of those that
+         *     the format can't say.
+         */
+        get: operations["upstreams_export"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/upstreams/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Import upstreams from a client's file
+         * @description `mcp.json` of Claude and Cursor (`mcpServers`), VS Code's (`servers`), Codex's TOML (`mcp_servers`), or the
+         *     registry's `server.json`. Environment values, headers, arguments and parameters that look like credentials
+         *     are sealed. A server whose name an upstream has is skipped, unless `onConflict` or `replace` says otherwise.
+         */
+        post: operations["upstreams_import"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1659,6 +1791,13 @@ export interface components {
             /** @description The gateway's version. */
             version: string;
         };
+        /** @description What the form comes to. */
+        BuiltTemplate: {
+            /** @description What exactly would run, or be dialled; without secrets. */
+            command: string;
+            /** @description As `POST /api/admin/upstreams` takes it, with the secrets that were filled in. */
+            upstream: components["schemas"]["NewUpstream"];
+        };
         /** @description What is to be done to which. */
         Bulk: {
             /** @description What is to be done. */
@@ -1797,6 +1936,15 @@ export interface components {
             /** @description Oldest first. */
             items: components["schemas"]["CheckRow"][];
         };
+        /** @description Where the gateway is, and how clients are told. */
+        ClientsView: {
+            /** @description What to paste where. */
+            clients: components["schemas"]["Snippet"][];
+            /** @description Its endpoints, the best first. */
+            endpoints: components["schemas"]["Endpoint"][];
+            /** @description The gateway's address. */
+            url: string;
+        };
         /** @description `command`, `args`, `env` and `cwd` for stdio; `url` and `headers` for the others. */
         ConnParams: {
             /** @description Its arguments. */
@@ -1818,6 +1966,13 @@ export interface components {
         };
         /** @description A text, or a secret that is sealed and never shown again. */
         ConnValue: string | components["schemas"]["SecretValue"];
+        /** @description A category. */
+        CountedTemplateCategory: {
+            /** @description How many templates it has. */
+            count: number;
+            /** @description Which. */
+            id: components["schemas"]["TemplateCategory"];
+        };
         /** @description A stored rule that can't be read. */
         DamagedRule: {
             /** @description Its id, as it is stored. */
@@ -1825,6 +1980,15 @@ export interface components {
             /** @description What is wrong. */
             message: string;
             owner?: components["schemas"]["RuleOwner"] | null;
+        };
+        /** @description One endpoint. */
+        Endpoint: {
+            /** @description The eras that can be spoken there: `legacy`, `modern`. */
+            eras: string[];
+            /** @description `streamable-http`, `sse` or `websocket`. */
+            transport: string;
+            /** @description Where it is. */
+            url: string;
         };
         /** @description What becomes of an item, and by which steps. */
         ExplainedItem: {
@@ -1998,6 +2162,35 @@ export interface components {
             /** @description The gateway's version. */
             version: string;
             xiaozhi?: components["schemas"]["XiaozhiHealth"] | null;
+        };
+        /** @description What became, or would become, of the servers of a file. */
+        ImportReport: {
+            /** @description Whether nothing was saved. */
+            dryRun: boolean;
+            /** @description Each server, by name; those of a list in its order. */
+            items: components["schemas"]["ImportedItem"][];
+        };
+        /** @description What became of one server. */
+        ImportedItem: {
+            /** @description `create`, `replace`, `skip` or `error`. */
+            action: string;
+            /** @description The exact command, with its environment, or the address; without secrets. */
+            command: string;
+            /** @description What is wrong, by JSON pointer into the file. */
+            errors: components["schemas"]["ProblemField"][];
+            /**
+             * Format: uuid
+             * @description The upstream, once it is there.
+             */
+            id?: string | null;
+            /** @description Variables whose values the gateway doesn't have. While there are any the upstream is switched off. */
+            missing: string[];
+            /** @description Its name in the file, and that of the upstream. */
+            name: string;
+            /** @description What is sealed, by JSON pointer into the upstream. */
+            secrets: string[];
+            /** @description What is not taken over, or otherwise worth knowing. */
+            warnings: string[];
         };
         /** @description A tool, prompt, resource or resource template. */
         Item: {
@@ -2432,6 +2625,39 @@ export interface components {
                 issuedAt: string;
                 /** @description With what. */
                 userAgent: string;
+            }[];
+            /** @description Where the next page begins; null on the last. */
+            nextCursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many items match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Listed_Template: {
+            /** @description The items, in order. */
+            items: {
+                /** @description What it is about. */
+                category: components["schemas"]["TemplateCategory"];
+                /** @description One sentence. */
+                description: string;
+                /** @description Its own documentation. */
+                homepage: string;
+                /** @description Which. */
+                id: string;
+                /** @description For people. */
+                name: string;
+                /** @description The package. */
+                package?: string | null;
+                /** @description What is to be filled in. */
+                placeholders: components["schemas"]["TemplatePlaceholder"][];
+                /** @description Where its package comes from, `npm` or `pypi`; null if it is dialled. */
+                registry?: string | null;
+                /** @description Where it is dialled; null if it is started. */
+                url?: string | null;
+                /** @description The one version that is started. */
+                version?: string | null;
             }[];
             /** @description Where the next page begins; null on the last. */
             nextCursor?: string | null;
@@ -3283,6 +3509,27 @@ export interface components {
             /** @description With what. */
             userAgent: string;
         };
+        /** @description What one client is told. */
+        Snippet: {
+            /** @description Which client, for a program. */
+            client: string;
+            /** @description A link that has the client install it, where there is one. */
+            deepLink?: string | null;
+            /** @description The eras that it can speak there. */
+            eras: string[];
+            /** @description The file it belongs in; null for a command. */
+            file?: string | null;
+            /** @description `json`, `toml` or `shell`. */
+            language: string;
+            /** @description Which client, for a person. */
+            name: string;
+            /** @description What is easily missed. */
+            note: string;
+            /** @description What to paste. */
+            text: string;
+            /** @description How it reaches the gateway: as an endpoint, or `stdio` for a command that it starts. */
+            transport: string;
+        };
         /** @description The calls of one step. */
         StatsPoint: components["schemas"]["LatencyView"] & {
             /**
@@ -3493,6 +3740,68 @@ export interface components {
             /** @description Tools; true if not said. */
             tools?: boolean | null;
         };
+        /** @description A server, ready to be filled in. */
+        Template: {
+            /** @description What it is about. */
+            category: components["schemas"]["TemplateCategory"];
+            /** @description One sentence. */
+            description: string;
+            /** @description Its own documentation. */
+            homepage: string;
+            /** @description Which. */
+            id: string;
+            /** @description For people. */
+            name: string;
+            /** @description The package. */
+            package?: string | null;
+            /** @description What is to be filled in. */
+            placeholders: components["schemas"]["TemplatePlaceholder"][];
+            /** @description Where its package comes from, `npm` or `pypi`; null if it is dialled. */
+            registry?: string | null;
+            /** @description Where it is dialled; null if it is started. */
+            url?: string | null;
+            /** @description The one version that is started. */
+            version?: string | null;
+        };
+        /** @description The categories of templates. */
+        TemplateCategories: {
+            /** @description Each category, in the order that people are shown. */
+            items: components["schemas"]["CountedTemplateCategory"][];
+        };
+        /**
+         * @description What a server is about.
+         * @enum {string}
+         */
+        TemplateCategory: "search" | "dev-tools" | "databases" | "files" | "ai" | "collaboration" | "automation" | "other";
+        /** @description A filled-in form. */
+        TemplateForm: {
+            /** @description The name of the upstream; that of the template if not said. */
+            name?: string | null;
+            /** @description A value for each placeholder that is filled in; a whole number may be one. */
+            values?: {
+                [key: string]: string;
+            } | null;
+        };
+        /** @description One field of the form. */
+        TemplatePlaceholder: {
+            /** @description What stands there if nothing is filled in. */
+            default?: string | null;
+            /** @description Its name among the values. */
+            name: string;
+            /** @description What the whole value must match, as a regular expression. */
+            pattern?: string | null;
+            /** @description Whether it must be filled in, unless it has a default. */
+            required?: boolean;
+            /** @description For people. */
+            title: string;
+            /** @description What it takes. */
+            type?: components["schemas"]["TemplatePlaceholderType"];
+        };
+        /**
+         * @description What a placeholder takes.
+         * @enum {string}
+         */
+        TemplatePlaceholderType: "string" | "url" | "secret" | "int";
         /** @description A configuration, and the stored upstream that its placeholders stand for. */
         Trial: components["schemas"]["NewUpstream"] & {
             /**
@@ -4224,6 +4533,39 @@ export interface operations {
             };
         };
     };
+    clients_clients: {
+        parameters: {
+            query?: {
+                /** @description Its name in the client's file, of letters, digits, _ and -; `gateway` if not said. */
+                name?: string;
+                /** @description `smart` or `full` for that mode whatever the key says. */
+                mode?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClientsView"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     events_events: {
         parameters: {
             query?: {
@@ -4551,7 +4893,7 @@ export interface operations {
             };
         };
     };
-    keys_list: {
+    keys_list_sessions: {
         parameters: {
             query?: never;
             header?: never;
@@ -4581,7 +4923,7 @@ export interface operations {
             };
         };
     };
-    keys_end: {
+    keys_end_session: {
         parameters: {
             query?: never;
             header?: never;
@@ -5889,6 +6231,131 @@ export interface operations {
             };
         };
     };
+    templates_list: {
+        parameters: {
+            query?: {
+                /** @description Only those of this category. */
+                category?: components["schemas"]["TemplateCategory"];
+                /** @description Only those whose name, description or package holds this text, whatever its case. */
+                search?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Listed_Template"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    templates_categories: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TemplateCategories"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    templates_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Template"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    templates_build: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TemplateForm"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BuiltTemplate"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     tools_list: {
         parameters: {
             query?: {
@@ -6224,6 +6691,84 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["BulkAnswer"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upstreams_export: {
+        parameters: {
+            query?: {
+                /** @description `mcp` (Claude, Cursor; if not said), `vscode` or `codex`. */
+                format?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file */
+            200: {
+                headers: {
+                    "Content-Disposition"?: string;
+                    "mpg-left-out"?: string | null;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": Record<string, never>;
+                    "application/toml": string;
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    upstreams_import: {
+        parameters: {
+            query?: {
+                /** @description Save nothing */
+                dryRun?: boolean;
+                /** @description What becomes of a server whose name an upstream has: `skip` (if not said), `replace` or `error` */
+                onConflict?: string;
+                /** @description Only the servers of these names */
+                only?: string[];
+                /** @description Replace the upstreams of these names */
+                replace?: string[];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": Record<string, never>;
+                "application/toml": string;
+                "text/plain": string;
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportReport"];
                 };
             };
             /** @description What went wrong */

@@ -67,7 +67,7 @@ impl From<ClientSession> for KeySession {
 /// List the sessions of a key
 ///
 /// Those with an id of their own, which outlive connections; of all replicas.
-#[utoipa::path(get, path = "/api/admin/keys/{id}/sessions", tag = "keys",
+#[utoipa::path(get, path = "/api/admin/keys/{id}/sessions", tag = "keys", operation_id = "list_sessions",
     params(("id" = uuid::Uuid, Path)), responses((status = 200, body = KeySessions)))]
 pub(crate) async fn list(
     _admin: Admin,
@@ -84,7 +84,7 @@ pub(crate) async fn list(
 /// End a session of a key
 ///
 /// Its client is told that there is no such session, and opens another one.
-#[utoipa::path(delete, path = "/api/admin/keys/{id}/sessions/{sid}", tag = "keys",
+#[utoipa::path(delete, path = "/api/admin/keys/{id}/sessions/{sid}", tag = "keys", operation_id = "end_session",
     params(("id" = uuid::Uuid, Path), ("sid" = uuid::Uuid, Path)), responses((status = 204)))]
 pub(crate) async fn end(
     admin: Admin,
@@ -140,6 +140,7 @@ mod tests {
         assert_eq!(scene.get(&path).await.json["items"].as_array().unwrap().len(), 1);
         let mut tx = scene.store.read().await.unwrap();
         assert!(sessions::get(&mut tx, sid.parse().unwrap()).await.unwrap().unwrap().ended);
+        drop(tx);
         let told = scene.audited("key.end-session").await;
         assert_eq!(told[0].diff["sessionId"], json!(sid));
     }

@@ -1,3 +1,5 @@
+//! Importing files of clients: what is made, what is refused, and that nothing is saved in vain.
+
 use serde_json::{Value, json};
 
 use crate::testing::{Answer, Scene};
