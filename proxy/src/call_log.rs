@@ -80,7 +80,7 @@ impl CallLog {
         let (queue, ended) = mpsc::channel(QUEUE_MAX);
         let (counts, meters) = (Arc::<Counts>::default(), CallMeters::default());
         let (of_writer, metered) = (Arc::clone(&counts), meters.clone());
-        let writer = Writer::new(store.clone(), ended, of_writer, metered, settings.clone(), feed);
+        let writer = Writer::new(store.clone(), ended, of_writer, metered, feed);
         Self(Arc::new(Shared { queue, writer: Mutex::new(writer), counts, meters, store, settings }))
     }
 
@@ -119,6 +119,10 @@ impl CallLog {
         if !is_written {
             tracing::warn!("the last call records could not be written");
         }
+    }
+
+    fn is_recording(&self) -> bool {
+        self.0.settings.borrow().statistics.enabled
     }
 
     fn now(&self) -> Timestamp {

@@ -69,6 +69,8 @@ impl Way {
 
 /// A call that is over. Names are still where the catalog has them.
 pub(super) struct Ended {
+    /// Whether statistics were on when it began: switched on later, they begin with the next call.
+    pub(super) is_recorded: bool,
     item: Arc<Item>,
     method: CallMethod,
     begun: Begun,
@@ -86,7 +88,7 @@ impl Ended {
     }
 
     pub(super) fn into_record(self, id: CallRecordId) -> CallRecord {
-        let Self { item, method, begun, at, latency_us, outcome, bytes_out } = self;
+        let Self { is_recorded: _, item, method, begun, at, latency_us, outcome, bytes_out } = self;
         CallRecord {
             at,
             id,
@@ -117,8 +119,9 @@ pub struct Recording {
 impl Recording {
     pub(super) fn new(log: CallLog, method: CallMethod, item: Arc<Item>, begun: Begun) -> Self {
         let at = log.now();
+        let is_recorded = log.is_recording();
         let (latency_us, outcome, bytes_out) = (0, CallOutcome::Cancelled, 0);
-        let ended = Ended { item, method, begun, at, latency_us, outcome, bytes_out };
+        let ended = Ended { is_recorded, item, method, begun, at, latency_us, outcome, bytes_out };
         Self { log, began: Instant::now(), ended: Some(ended) }
     }
 

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use sql::model::{CallRecord, CallRecordId, Settings};
+use sql::model::{CallRecord, CallRecordId};
 use sql::{Store, StoreError, call_records};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::interval;
 use uuid::Uuid;
 
@@ -36,7 +36,6 @@ pub(super) struct Writer {
     /// Told of each batch, before it is written.
     feed: Feed,
     meters: CallMeters,
-    settings: watch::Receiver<Arc<Settings>>,
     /// Whether the last write failed; it is said once.
     is_away: bool,
 }
@@ -47,7 +46,6 @@ impl Writer {
         ended: mpsc::Receiver<Ended>,
         counts: Arc<Counts>,
         meters: CallMeters,
-        settings: watch::Receiver<Arc<Settings>>,
         feed: Feed,
     ) -> Self {
         // A random start, so that two processes don't give one id to two calls of one millisecond.
@@ -55,7 +53,7 @@ impl Writer {
         let (buffer, in_hand) = (VecDeque::new(), Vec::new());
         let next_id = i64::try_from(start >> 1).unwrap_or_default();
         let (is_repeated, is_away) = (false, false);
-        Self { store, ended, buffer, in_hand, is_repeated, next_id, counts, feed, meters, settings, is_away }
+        Self { store, ended, buffer, in_hand, is_repeated, next_id, counts, feed, meters, is_away }
     }
 
     /// Writes what has come, batch by batch. False: the store doesn't take it, and something is left.
@@ -150,11 +148,10 @@ impl Writer {
     /// Meters what came. What is beyond the bound is lost, the oldest first; where calls aren't recorded, nothing
     /// is kept.
     fn take_queued(&mut self) {
-        let is_recording = self.settings.borrow().statistics.enabled;
         let mut meters = self.meters.open();
         while let Ok(ended) = self.ended.try_recv() {
             ended.meter(&mut meters);
-            if !is_recording {
+            if !ended.is_recorded {
                 continue;
             }
             if self.buffer.len() >= BUFFER_MAX {
