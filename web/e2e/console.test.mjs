@@ -5,12 +5,14 @@ import { after, before, test } from 'node:test'
 import { listTools, startGateway } from '../../src/tests/harness/gateway.mjs'
 import { startReference } from '../../src/tests/harness/reference.mjs'
 import { checkPage, launch, openPage } from './browser.mjs'
+import { served } from './served.mjs'
 
 const USERNAME = 'ann'
 const PASSWORD = 'a good password'
 const SIZES = { desk: { width: 1280, height: 900 }, phone: { width: 360, height: 780 } }
 
 let gateway
+let front
 let hasFailed = false
 let reference
 let browser
@@ -34,12 +36,14 @@ function step(name, walk) {
 before(async () => {
   reference = await startReference({ transport: 'http', era: 'both' })
   gateway = await startGateway({ binary: process.env.MPG_BINARY, upstreams: [], tools: [] })
+  front = await served(gateway.origin)
   browser = await launch()
-  ;({ page, context, complaints } = await openPage(browser, gateway.origin))
+  ;({ page, context, complaints } = await openPage(browser, front.origin))
 })
 
 after(async () => {
   await browser?.close()
+  await front?.stop()
   await gateway?.stop()
   await reference?.stop()
 })
@@ -57,7 +61,7 @@ step('the first visitor registers', async () => {
 })
 
 step('a second visitor is asked to sign in, and is told when the password is wrong', async () => {
-  const second = await openPage(browser, gateway.origin)
+  const second = await openPage(browser, front.origin)
   await second.page.goto('/register')
   await second.page.waitForURL('**/login**')
   await checkPage(second.page, 'login')

@@ -1,14 +1,11 @@
 // Every page, and who may see it: nobody before the first admin exists, then whoever is signed in.
+import type { Component } from 'vue'
 import { createRouter, createWebHistory } from 'vue-router'
-import type { Router } from 'vue-router'
+import type { RouteRecordRaw, Router } from 'vue-router'
 import { queryClient } from './api/query'
 import { i18n } from './i18n'
-import { keyRoutes } from './keys/routes'
 import { statusQuery } from './session/queries'
-import { sessionRoutes } from './session/routes'
 import { useSession } from './session/store'
-import { toolRoutes } from './tools/routes'
-import { upstreamRoutes } from './upstreams/routes'
 
 declare module 'vue-router' {
   interface RouteMeta {
@@ -16,18 +13,20 @@ declare module 'vue-router' {
     isPublic?: boolean
     /** The key of the page's title. */
     title?: string
+    /** Stands in the navigation, under its title; the lowest order first. */
+    nav?: { icon: Component; order: number }
   }
 }
+
+/** Each noun's pages: src/<noun>/routes.ts. */
+const nouns = import.meta.glob<RouteRecordRaw[]>('./*/routes.ts', { eager: true, import: 'default' })
 
 export function createConsoleRouter(): Router {
   const router = createRouter({
     history: createWebHistory(),
     routes: [
       { path: '/', redirect: '/upstreams' },
-      ...sessionRoutes,
-      ...upstreamRoutes,
-      ...toolRoutes,
-      ...keyRoutes,
+      ...Object.values(nouns).flat(),
       {
         path: '/:path(.*)*',
         component: () => import('./layout/NotFound.vue'),

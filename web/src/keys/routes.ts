@@ -1,6 +1,13 @@
+import { KeyRound } from '@lucide/vue'
 import type { RouteRecordRaw } from 'vue-router'
 
-export const keyRoutes: RouteRecordRaw[] = [
-  { path: '/keys', component: () => import('./List.vue'), meta: { title: 'keys.title' } },
+const routes: RouteRecordRaw[] = [
+  {
+    path: '/keys',
+    component: () => import('./List.vue'),
+    meta: { title: 'keys.title', nav: { icon: KeyRound, order: 50 } },
+  },
   { path: '/keys/new', component: () => import('./Form.vue'), meta: { title: 'keys.new' } },
 ]
+
+export default routes

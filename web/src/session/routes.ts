@@ -1,6 +1,6 @@
 import type { RouteRecordRaw } from 'vue-router'
 
-export const sessionRoutes: RouteRecordRaw[] = [
+const routes: RouteRecordRaw[] = [
   {
     path: '/login',
     name: 'login',
@@ -14,3 +14,5 @@ export const sessionRoutes: RouteRecordRaw[] = [
     meta: { isPublic: true, title: 'session.register.title' },
   },
 ]
+
+export default routes

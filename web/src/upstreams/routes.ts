@@ -1,7 +1,12 @@
+import { Server } from '@lucide/vue'
 import type { RouteRecordRaw } from 'vue-router'
 
-export const upstreamRoutes: RouteRecordRaw[] = [
-  { path: '/upstreams', component: () => import('./List.vue'), meta: { title: 'upstreams.title' } },
+const routes: RouteRecordRaw[] = [
+  {
+    path: '/upstreams',
+    component: () => import('./List.vue'),
+    meta: { title: 'upstreams.title', nav: { icon: Server, order: 20 } },
+  },
   { path: '/upstreams/new', component: () => import('./Form.vue'), meta: { title: 'upstreams.new' } },
   {
     path: '/upstreams/:id',
@@ -16,3 +21,5 @@ export const upstreamRoutes: RouteRecordRaw[] = [
     meta: { title: 'upstreams.edit' },
   },
 ]
+
+export default routes
