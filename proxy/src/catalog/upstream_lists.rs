@@ -56,6 +56,8 @@ pub struct UpstreamLists {
     pub(super) moved_uris: Arc<MovedUris>,
     /// What a key without rules sees.
     pub(super) whole: Arc<Shown>,
+    /// How many definitions are held back until an admin approves them.
+    pub(super) held_back: usize,
     states: Vec<ListState>,
     findings: Vec<Finding>,
     /// The definitions that can't be read, and so are left out.
@@ -129,6 +131,7 @@ impl UpstreamLists {
             held,
             hidden_uris,
             moved_uris,
+            held_back: held_back.len(),
             states: states.clone(),
             findings,
             left_out,
@@ -179,6 +182,7 @@ impl UpstreamLists {
             offers: self.offers,
             items,
             held: self.held.clone(),
+            held_back: self.held_back,
             hidden_uris: self.hidden_uris.clone(),
             moved_uris: Arc::clone(&self.moved_uris),
             states: self.states.clone(),

@@ -52,6 +52,12 @@ impl DataPlane {
         parts.show_upstreams(page);
         parts.show_lost(page);
         parts.show_jobs(page);
+        page.one(
+            "mpg_audit_failures",
+            Kind::Counter,
+            "Audit events that could not be written, and the acts with them",
+            parts.store.audit_failures(),
+        );
     }
 }
 
@@ -71,6 +77,14 @@ impl Parts {
         );
         page.one("mpg_tools", Kind::Gauge, "Tools in the catalog", tools);
         page.one("mpg_stream_clients", Kind::Gauge, "Streams that clients hold open", self.streams.total());
+        let sessions = page.family(
+            "mpg_sessions",
+            Kind::Gauge,
+            "Sessions of clients that have a connection, a stream or a call here",
+        );
+        for (transport, count) in self.live.counts() {
+            sessions.add(&[("transport", transport.as_str())], count);
+        }
         page.one(
             "mpg_parked_calls",
             Kind::Gauge,
@@ -170,6 +184,19 @@ impl Parts {
         );
         for (name, status) in &upstreams {
             unattributed.add(&[("upstream", name)], status.unattributed);
+        }
+        let restarts =
+            page.family("mpg_child_restarts", Kind::Counter, "Child processes that were started again");
+        for (name, status) in &upstreams {
+            restarts.add(&[("upstream", name)], status.child_restarts);
+        }
+        let pins = page.family(
+            "mpg_pins_held",
+            Kind::Gauge,
+            "Changed definitions that are held back until an admin approves them",
+        );
+        for (upstream, count) in catalog.held_back() {
+            pins.add(&[("upstream", upstream.name.as_str())], count as u64);
         }
         let lines = page.family(
             "mpg_upstream_dropped_lines",

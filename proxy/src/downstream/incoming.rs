@@ -222,7 +222,7 @@ async fn element(
 
 /// A call that its session can cancel from now on, and that ends with it.
 pub fn cancellable(live: &LiveSessions, session: &Session, id: Id, running: Running) -> Running {
-    let guard = live.of(session.id).enter_call(id, running.cancel.clone());
+    let guard = live.of(session.id, || session.transport()).enter_call(id, running.cancel.clone());
     // The session may have ended after this request was let in and before its call was entered.
     if live.is_ended(session.id) {
         running.cancel.cancel();
