@@ -43,6 +43,7 @@ mod revoked_keys;
 mod rolling;
 mod rules_by_admin;
 mod sessions;
+mod shared_admin;
 mod shutdown;
 mod smart;
 mod sse;
