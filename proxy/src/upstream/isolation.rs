@@ -12,9 +12,9 @@
 //! request. One that can be asked some of it and not all is served by a session that declared just this, so
 //! that the upstream leaves out, or does in another way, what this client can't answer. It is an addition:
 //!
-//! - Only where a session costs little. A child process for each set of capabilities is not what anyone
-//!   expects of one configured command, so over stdio the upstream goes on believing that all can be
-//!   asked, and is refused what this client can't be.
+//! - Only where a session is what was asked for, or costs little. A shared child process is one for all: what
+//!   one client told it the others shall find there, so it goes on believing that all can be asked, and is
+//!   refused what this client can't be. With isolation, children of one's own are expected, and declare it.
 //! - A client that can be asked nothing stays where all is declared. 2026-07-28 wants it told which
 //!   capability it lacks (-32021), which only the question that is refused reveals.
 //! - Where there is no room for one more, or the upstream doesn't take it, what declares all serves.
@@ -152,9 +152,10 @@ impl Served {
 }
 
 /// Whether sessions with this upstream may declare less than all: it may be of the legacy era, and another
-/// session with it is no other process.
+/// session with it is no second process of one that all were to share.
 fn may_reduce(spec: &Upstream) -> bool {
-    spec.transport != Transport::Stdio && spec.protocol != Protocol::Modern
+    let is_one_process = spec.transport == Transport::Stdio && spec.isolation == Isolation::Shared;
+    !is_one_process && spec.protocol != Protocol::Modern
 }
 
 /// The sessions with one upstream that some callers have of their own, each by what it declared.

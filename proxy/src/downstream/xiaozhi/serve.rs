@@ -10,17 +10,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
-use sql::model::XiaozhiFault;
+use sql::model::{XiaozhiEndpoint, XiaozhiFault};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
 use super::closing::Ending;
-use super::endpoint::{Dialled, Stop};
+use super::endpoint::{Dialled, Shared, Stop};
 use super::messages::{Messages, Step, shown};
 use super::socket::Socket;
-use crate::access::{Caller, rate_limit};
+use crate::access::{Admitted, Caller, rate_limit};
 use crate::downstream::connection::jittered;
 use crate::refusal::Refusal;
 
@@ -38,6 +38,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_secs(1);
 
 type Sink = SplitSink<Socket, Message>;
+type Frame = Result<Message, tungstenite::Error>;
 
 /// Why a socket is left.
 #[derive(Debug)]
@@ -130,30 +131,17 @@ pub(super) async fn serve(
             }
             frame = stream.next() => {
                 missed = 0;
-                let text = match frame {
-                    Some(Ok(Message::Text(text))) => Bytes::from(text),
-                    Some(Ok(Message::Close(frame))) => {
-                        let code = frame.map(|frame| frame.code.into());
-                        break End::Failed(Ending::of_close(code, opened_at.elapsed()));
-                    }
-                    Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_) | Message::Binary(_))) => continue,
-                    Some(Err(error)) => break End::Failed(Ending::of_error(&error)),
-                    None => break End::Failed(Ending::lost()),
+                let text = match text_of(frame, opened_at) {
+                    Ok(Some(text)) => text,
+                    Ok(None) => continue,
+                    Err(ending) => break End::Failed(ending),
                 };
-                if text.trim_ascii().is_empty() {
-                    continue;
-                }
-                let now = shared.clock.now();
-                let admitted = match shared.keys.acting(endpoint.key_id, now) {
-                    Ok(caller) => rate_limit::admit_message(caller, now).await,
-                    Err(refusal) => break End::KeyInvalid(refusal),
+                let admitted = match admit(&shared, &endpoint, peer).await {
+                    // For a changed list a moment is awaited in which nothing runs.
+                    _ if matches!(leaving, Some(End::Stopped(_))) => Err(Refusal::Stopping),
+                    Admission::Message(admitted) => admitted,
+                    Admission::KeyInvalid(refusal) => break End::KeyInvalid(refusal),
                 };
-                // For a changed list a moment is awaited in which nothing runs.
-                let is_draining = matches!(leaving, Some(End::Stopped(_)));
-                let admitted = if is_draining { Err(Refusal::Stopping) } else { admitted };
-                if let (Ok(admitted), Some(peer)) = (&admitted, peer) {
-                    shared.keys.note_use(admitted.key().id, now, peer);
-                }
                 let view = shared.dispatch.view(admitted.as_ref().map_or(&caller, |admitted| admitted.caller())).await;
                 match messages.take(text, admitted.as_ref(), &view, || calls.len() < CALLS_MAX) {
                     Step::Silent => {}
@@ -171,6 +159,42 @@ pub(super) async fn serve(
     drop(messages);
     close(sink, stream, &end).await;
     end
+}
+
+/// The message in a frame; none in one that only says that the broker lives.
+fn text_of(frame: Option<Frame>, opened_at: Instant) -> Result<Option<Bytes>, Ending> {
+    match frame {
+        Some(Ok(Message::Text(text))) => {
+            Ok(Some(Bytes::from(text)).filter(|text| !text.trim_ascii().is_empty()))
+        }
+        Some(Ok(Message::Close(frame))) => {
+            Err(Ending::of_close(frame.map(|frame| frame.code.into()), opened_at.elapsed()))
+        }
+        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_) | Message::Binary(_))) => Ok(None),
+        Some(Err(error)) => Err(Ending::of_error(&error)),
+        None => Err(Ending::lost()),
+    }
+}
+
+/// What the key's policy says of one message.
+enum Admission {
+    /// It is taken, or refused by itself.
+    Message(Result<Admitted, Refusal>),
+    /// Nothing more will be taken.
+    KeyInvalid(Refusal),
+}
+
+async fn admit(shared: &Shared, endpoint: &XiaozhiEndpoint, peer: Option<IpAddr>) -> Admission {
+    let now = shared.clock.now();
+    let caller = match shared.keys.acting(endpoint.key_id, now) {
+        Ok(caller) => caller,
+        Err(refusal) => return Admission::KeyInvalid(refusal),
+    };
+    let admitted = rate_limit::admit_message(caller, now).await;
+    if let (Ok(admitted), Some(peer)) = (&admitted, peer) {
+        shared.keys.note_use(admitted.key().id, now, peer);
+    }
+    Admission::Message(admitted)
 }
 
 async fn say(sink: &mut Sink, answer: Bytes) -> Result<(), Ending> {

@@ -65,10 +65,18 @@ async fn clients_that_can_be_asked_the_same_share_a_session_until_it_is_idle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_child_is_one_for_all() {
+async fn a_shared_child_is_one_for_all_and_children_of_ones_own_declare_what_their_client_can() {
     for (isolation, expected) in [
         (Isolation::Shared, vec![(3, Roots::OfCalls)]),
-        (Isolation::PerKey, vec![(0, Roots::Undeclared), (3, Roots::OfCalls)]),
+        (
+            Isolation::PerKey,
+            vec![
+                (0, Roots::Undeclared),
+                (1, Roots::Undeclared),
+                (1, Roots::Undeclared),
+                (1, Roots::OfCalls),
+            ],
+        ),
     ] {
         let opener = scripted(Vec::new());
         let (served, _news) = served(&opener, isolation, Transport::Stdio, 64).await;
