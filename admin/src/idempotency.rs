@@ -207,7 +207,7 @@ mod tests {
         let key = [("idempotency-key", "one")];
         let body = json!({"name": "u", "transport": "stdio", "connParams": {"command": "cat"}});
         let send = |index: usize| {
-            let (scene, body) = (if index % 2 == 0 { &scene } else { &replica }, body.clone());
+            let (scene, body) = (if index.is_multiple_of(2) { &scene } else { &replica }, body.clone());
             async move { scene.send("POST", "/api/admin/upstreams", Some(body), &key).await }
         };
         let answers = join_all((0..8).map(send)).await;

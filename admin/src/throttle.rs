@@ -310,7 +310,7 @@ mod tests {
         let (one, two, clock) = throttles().await;
         let stranger = |index: u32| Account::new(std::net::Ipv4Addr::from(index + (10 << 24)).into(), "root");
         for index in 0..GLOBAL_FAILURES_MAX {
-            let throttle = if index % 2 == 0 { &one } else { &two };
+            let throttle = if index.is_multiple_of(2) { &one } else { &two };
             throttle.admit(&stranger(index)).await.unwrap();
         }
         assert_eq!(refusal(&one, &stranger(9_999)).await, Duration::from_mins(1));

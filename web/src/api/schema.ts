@@ -245,7 +245,7 @@ export interface paths {
         /**
          * Create a key
          * @description With an `Idempotency-Key` the same request again answers the same, the secret included, for ten
-         *     minutes and while this process lives.
+         *     minutes.
          */
         post: operations["keys_create"];
         delete?: never;
@@ -1040,8 +1040,7 @@ export interface paths {
         put?: never;
         /**
          * Create an upstream
-         * @description With an `Idempotency-Key` the same request again answers the same, for ten minutes and while
-         *     this process lives.
+         * @description With an `Idempotency-Key` the same request again answers the same, for ten minutes.
          */
         post: operations["upstreams_create"];
         delete?: never;
