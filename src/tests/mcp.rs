@@ -46,6 +46,7 @@ mod sessions;
 mod shared_admin;
 mod shutdown;
 mod smart;
+mod spans;
 mod sse;
 mod statistics;
 mod surface;

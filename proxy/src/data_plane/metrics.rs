@@ -11,6 +11,7 @@ use crate::jobs::JobOutcome;
 use crate::metrics::calls::{BOUNDS_US, UpstreamCalls};
 use crate::metrics::drops::{self, Queue};
 use crate::metrics::page::{Kind, Page};
+use crate::spans::Spans;
 use crate::upstream::states::ConnectionState;
 
 /// How long the database may take to answer before it counts as away: a scrape waits for it.
@@ -49,6 +50,7 @@ impl DataPlane {
         page.one("mpg_replicas", Kind::Gauge, "Replicas known to be running", replicas.into());
         parts.show_catalog(page);
         parts.show_calls(page);
+        parts.show_spans(page);
         parts.show_upstreams(page);
         parts.show_lost(page);
         parts.show_jobs(page);
@@ -137,6 +139,16 @@ impl Parts {
             "Call records dropped beyond records_max",
             records.surplus,
         );
+    }
+
+    /// Nothing where there is no collector.
+    fn show_spans(&self, page: &mut Page) {
+        let counts = self.spans.as_ref().map(Spans::counts);
+        let calls = page.family("mpg_traced_calls", Kind::Counter, "Calls by what became of their spans");
+        if let Some(counts) = counts {
+            calls.add(&[("outcome", "sent")], counts.sent);
+            calls.add(&[("outcome", "lost")], counts.lost);
+        }
     }
 
     fn show_upstreams(&self, page: &mut Page) {

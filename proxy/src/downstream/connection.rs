@@ -309,7 +309,8 @@ impl Connection {
     async fn request(self: &Arc<Self>, caller: &Caller, client: Client, view: Arc<View>, request: Request) {
         let dispatch = &self.shared.dispatch;
         let id = request.id.detached();
-        let asked = Asked { request, client: client.clone(), caller: caller.clone(), view, trace: None };
+        let asked =
+            Asked { request, client: client.clone(), caller: caller.clone(), view, trace: None, span: None };
         let running = match dispatch.request(asked) {
             Outcome::Done(answered) => return self.say(answered.message).await,
             Outcome::Running(running) => running,

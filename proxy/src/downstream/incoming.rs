@@ -208,8 +208,14 @@ async fn element(
     }
     let (view, id) = (dispatch.view(caller).await, request.id.clone());
     let client = Client::Legacy(Arc::clone(session));
-    let running = match dispatch.request(Asked { request, client, caller: caller.clone(), view, trace: None })
-    {
+    let running = match dispatch.request(Asked {
+        request,
+        client,
+        caller: caller.clone(),
+        view,
+        trace: None,
+        span: None,
+    }) {
         Outcome::Done(answered) => return Some(answered.message),
         Outcome::Running(running) => cancellable(&dispatch.live, session, id, running),
     };

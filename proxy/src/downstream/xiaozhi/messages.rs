@@ -177,7 +177,14 @@ impl Messages {
             return Step::Say(compose::error(Some(&id), INVALID_PARAMS, text, None));
         };
         let client = Client::Legacy(Arc::clone(&self.session));
-        let asked = Asked { request, client, caller: caller.clone(), view: Arc::clone(view), trace: None };
+        let asked = Asked {
+            request,
+            client,
+            caller: caller.clone(),
+            view: Arc::clone(view),
+            trace: None,
+            span: None,
+        };
         match self.dispatch.request(asked) {
             Outcome::Done(answered) => Step::Say(told(&id, &answered)),
             Outcome::Running(running) => Step::Call(self.run(id, running)),
