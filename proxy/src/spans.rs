@@ -136,22 +136,17 @@ impl Spans {
     /// Begins the spans of a call. None where whoever began its trace doesn't want it recorded.
     pub fn begin(&self, said: Option<&Traced>, asked: AskedAs) -> Option<Arc<CallSpan>> {
         let ids = &self.0.ids;
-        let (trace_id, parent, state) = match said {
-            Some(traced) => {
-                let context = traced.context();
-                if !context.is_sampled() {
-                    return None;
-                }
-                (context.trace_bytes(), Some(context.span_bytes()), context.state().map(str::to_owned))
+        let (trace_id, parent, state) = if let Some(context) = said.map(Traced::context) {
+            if !context.is_sampled() {
+                return None;
             }
-            None => {
-                let trace_id = ids.trace();
-                let [.., a, b, c, d, e, f, g, h] = trace_id;
-                if u64::from_be_bytes([a, b, c, d, e, f, g, h]) > self.0.keep_below {
-                    return None;
-                }
-                (trace_id, None, None)
+            (context.trace_bytes(), Some(context.span_bytes()), context.state().map(str::to_owned))
+        } else {
+            let trace_id = ids.trace();
+            if Uuid::from_bytes(trace_id).as_u64_pair().1 > self.0.keep_below {
+                return None;
             }
+            (trace_id, None, None)
         };
         let (server_id, client_id) = (ids.span(), ids.span());
         let (began, sent, answered) = (Instant::now(), AtomicU64::new(0), AtomicU64::new(0));

@@ -35,6 +35,7 @@ mod oauth;
 mod outside_calls;
 mod parked;
 mod pinning;
+mod poisoned;
 mod relay;
 mod renamed;
 mod replicas;

@@ -143,6 +143,7 @@ impl Recording {
     }
 
     /// A collector is told of it by this span.
+    #[must_use]
     pub fn seen_as(mut self, span: Option<Arc<CallSpan>>) -> Self {
         if let Some(ended) = &mut self.ended {
             ended.span = span;

@@ -68,7 +68,7 @@ fn client(call: &EndedSpan) -> Option<Message> {
     let mut span = begun(call, &call.item.definition.upstream_name, KIND_CLIENT, &ids, from_to);
     let transport = match call.item.upstream.conn_params {
         ConnParams::Stdio { .. } => "pipe",
-        _ => "tcp",
+        ConnParams::Http { .. } => "tcp",
     };
     span.attribute(9, "network.transport", transport);
     Some(ended(span, call.outcome))

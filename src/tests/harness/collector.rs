@@ -163,7 +163,7 @@ impl Value<'_> {
     }
 
     fn hex(&self) -> String {
-        self.bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+        self.bytes().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
     }
 }
 
@@ -249,7 +249,7 @@ fn span(bytes: &[u8]) -> Span {
             9 => span.attributes.extend([attribute(value.bytes())]),
             15 => {
                 span.status =
-                    fields(value.bytes()).iter().find(|(field, _)| *field == 3).expect("a code").1.number()
+                    fields(value.bytes()).iter().find(|(field, _)| *field == 3).expect("a code").1.number();
             }
             16 => span.flags = value.number(),
             _ => panic!("a span has no field {field}"),
