@@ -243,6 +243,7 @@ impl Parts {
         );
     }
 
+    /// By `task`: Prometheus itself labels what it scrapes with `job`.
     fn show_jobs(&self, page: &mut Page) {
         let jobs = self.jobs.statuses();
         let last = page.family(
@@ -252,14 +253,14 @@ impl Parts {
         );
         for job in &jobs {
             if let Some(at) = job.last_run_at {
-                last.add_real(&[("job", job.job.as_str())], unix_seconds(at));
+                last.add_real(&[("task", job.job.as_str())], unix_seconds(at));
             }
         }
         let runs =
             page.family("mpg_job_runs", Kind::Counter, "Jobs that this replica did, by what came of them");
         for job in &jobs {
-            runs.add(&[("job", job.job.as_str()), ("outcome", JobOutcome::Done.as_str())], job.done);
-            runs.add(&[("job", job.job.as_str()), ("outcome", JobOutcome::Failed.as_str())], job.failed);
+            runs.add(&[("task", job.job.as_str()), ("outcome", JobOutcome::Done.as_str())], job.done);
+            runs.add(&[("task", job.job.as_str()), ("outcome", JobOutcome::Failed.as_str())], job.failed);
         }
     }
 }

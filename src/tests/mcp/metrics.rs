@@ -103,7 +103,7 @@ async fn a_page_tells_what_happened_and_has_all_that_examples_ask_for() {
     ] {
         assert!(page.lines().any(|found| found == line), "{line}\n{page}");
     }
-    assert!(page.contains("mpg_job_last_run_timestamp_seconds{job=\"rollups\"} "), "{page}");
+    assert!(page.contains("mpg_job_last_run_timestamp_seconds{task=\"rollups\"} "), "{page}");
     assert!(page.ends_with("# EOF\n"));
     // Neither keys nor tools are labels, nor is anything that came from a client.
     for secret in [gateway.key(), "echo", "mpg_nobody"] {
