@@ -2727,7 +2727,7 @@ export interface components {
                 protocol: "auto" | "legacy" | "modern";
                 /** @description The version both sides agreed on. */
                 protocolVersion?: string | null;
-                /** @description Whether deceptive characters are stripped from its definitions. */
+                /** @description Whether invisible characters, comments and words for models alone are stripped from its definitions. */
                 sanitize: boolean;
                 /** @description What it says of itself. */
                 serverInfo?: Record<string, never> | null;
@@ -3062,7 +3062,7 @@ export interface components {
             onToolChange?: "allow" | "warn" | "hold";
             /** @enum {string} */
             protocol?: "auto" | "legacy" | "modern";
-            /** @description Whether deceptive characters are stripped from its definitions; false if not said. */
+            /** @description Whether invisible characters, comments and words for models alone are stripped from its definitions; false if not said. */
             sanitize?: boolean | null;
             /**
              * Format: int64
@@ -3908,7 +3908,7 @@ export interface components {
             protocol: "auto" | "legacy" | "modern";
             /** @description The version both sides agreed on. */
             protocolVersion?: string | null;
-            /** @description Whether deceptive characters are stripped from its definitions. */
+            /** @description Whether invisible characters, comments and words for models alone are stripped from its definitions. */
             sanitize: boolean;
             /** @description What it says of itself. */
             serverInfo?: Record<string, never> | null;
@@ -3989,7 +3989,7 @@ export interface components {
             onToolChange?: "allow" | "warn" | "hold";
             /** @enum {string} */
             protocol?: "auto" | "legacy" | "modern";
-            /** @description Whether deceptive characters are stripped from its definitions. */
+            /** @description Whether invisible characters, comments and words for models alone are stripped from its definitions. */
             sanitize?: boolean | null;
             /**
              * Format: int64
