@@ -88,9 +88,9 @@ fn strip_value(raw: &[u8], kept: Option<&str>, out: &mut Vec<u8>, depth: usize) 
             let text = serde_json::from_slice::<String>(raw).ok()?;
             let clean = clean(&text);
             if clean == text {
-                out.extend_from_slice(raw)
+                out.extend_from_slice(raw);
             } else {
-                out.extend_from_slice(&compose::string(&clean))
+                out.extend_from_slice(&compose::string(&clean));
             }
         }
         b'{' => {
