@@ -43,6 +43,7 @@ const PASSWORD_COST: u32 = 4;
 #[derive(Clone)]
 pub(crate) struct Scene {
     router: Router,
+    deps: Deps,
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     pub(crate) plane: Arc<ScriptedPlane>,
@@ -97,8 +98,8 @@ impl Scene {
             public_url,
             version: "test",
         };
-        let router = routes::router(App::new(deps, PASSWORD_COST));
-        Self { router, store, clock, plane, logs, address: "127.0.0.1".parse().unwrap(), token: None }
+        let router = routes::router(App::new(deps.clone(), PASSWORD_COST));
+        Self { router, deps, store, clock, plane, logs, address: "127.0.0.1".parse().unwrap(), token: None }
     }
 
     /// `root` has registered and logged in.
@@ -106,6 +107,12 @@ impl Scene {
         let scene = Self::new().await;
         scene.register().await;
         scene.logged_in_again().await
+    }
+
+    /// The same client at another replica: a router of its own on the same store.
+    pub(crate) fn replica(&self) -> Self {
+        let router = routes::router(App::new(self.deps.clone(), PASSWORD_COST));
+        Self { router, ..self.clone() }
     }
 
     /// The same client at another address.

@@ -13,11 +13,12 @@ use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sql::clock::Clock;
-use sql::model::{ApiKeyId, Mode, Timestamp};
+use sql::model::{ApiKeyId, CallTransport, KeyMode, Mode, Timestamp};
 use sql::seal::Sealer;
 use uuid::Uuid;
 
 use super::abilities::Abilities;
+use crate::call_log::Way;
 use crate::relay::ReplicaId;
 use crate::wire::meta::Version;
 
@@ -100,6 +101,11 @@ impl Session {
             replica: None,
             deadline: None,
         }
+    }
+
+    /// The transport that it is on.
+    pub fn transport(&self) -> CallTransport {
+        Way::of(&self.face, KeyMode::Inherit, self.mode).transport
     }
 
     /// When the token stops being valid, with sessions that live `ttl_s`.

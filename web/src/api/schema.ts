@@ -245,7 +245,7 @@ export interface paths {
         /**
          * Create a key
          * @description With an `Idempotency-Key` the same request again answers the same, the secret included, for ten
-         *     minutes and while this process lives.
+         *     minutes.
          */
         post: operations["keys_create"];
         delete?: never;
@@ -1040,8 +1040,7 @@ export interface paths {
         put?: never;
         /**
          * Create an upstream
-         * @description With an `Idempotency-Key` the same request again answers the same, for ten minutes and while
-         *     this process lives.
+         * @description With an `Idempotency-Key` the same request again answers the same, for ten minutes.
          */
         post: operations["upstreams_create"];
         delete?: never;
@@ -2728,7 +2727,7 @@ export interface components {
                 protocol: "auto" | "legacy" | "modern";
                 /** @description The version both sides agreed on. */
                 protocolVersion?: string | null;
-                /** @description Whether deceptive characters are stripped from its definitions. */
+                /** @description Whether invisible characters, comments and words for models alone are stripped from its definitions. */
                 sanitize: boolean;
                 /** @description What it says of itself. */
                 serverInfo?: Record<string, never> | null;
@@ -3063,7 +3062,7 @@ export interface components {
             onToolChange?: "allow" | "warn" | "hold";
             /** @enum {string} */
             protocol?: "auto" | "legacy" | "modern";
-            /** @description Whether deceptive characters are stripped from its definitions; false if not said. */
+            /** @description Whether invisible characters, comments and words for models alone are stripped from its definitions; false if not said. */
             sanitize?: boolean | null;
             /**
              * Format: int64
@@ -3909,7 +3908,7 @@ export interface components {
             protocol: "auto" | "legacy" | "modern";
             /** @description The version both sides agreed on. */
             protocolVersion?: string | null;
-            /** @description Whether deceptive characters are stripped from its definitions. */
+            /** @description Whether invisible characters, comments and words for models alone are stripped from its definitions. */
             sanitize: boolean;
             /** @description What it says of itself. */
             serverInfo?: Record<string, never> | null;
@@ -3990,7 +3989,7 @@ export interface components {
             onToolChange?: "allow" | "warn" | "hold";
             /** @enum {string} */
             protocol?: "auto" | "legacy" | "modern";
-            /** @description Whether deceptive characters are stripped from its definitions. */
+            /** @description Whether invisible characters, comments and words for models alone are stripped from its definitions. */
             sanitize?: boolean | null;
             /**
              * Format: int64
