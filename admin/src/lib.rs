@@ -11,6 +11,7 @@
 mod api;
 mod app;
 mod audit;
+mod backup;
 mod client_files;
 pub mod declared;
 mod doc;
