@@ -14,8 +14,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{
-    audit, auth, backup, clients, document, events, health, items, keys, logs, oauth, rules, settings,
-    stats, templates, upstreams, xiaozhi,
+    audit, auth, backup, clients, document, events, health, items, keys, logs, oauth, rules, settings, stats,
+    templates, upstreams, xiaozhi,
 };
 use crate::backup::BACKUP_BYTES_MAX;
 use crate::error::{ApiError, Problem, ProblemField};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
 use proxy::pinning;
+use serde_json::{Value, json};
 use sql::model::{
     AliasRule, ApiKey, Claim, ConnParams, FilterRule, Kind, Pin, Secret, Settings, Timestamp, Upstream,
     Value as Stored, XiaozhiEndpoint,

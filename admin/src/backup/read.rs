@@ -6,8 +6,8 @@ use proxy::pinning;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use sql::model::{
-    ApiKey, ApiKeyId, FieldError, Kind, Pin, PlaintextKey, PreviousSecret, Review, RuleOwner, Secret, Settings,
-    Timestamp, Upstream, UpstreamId, XiaozhiEndpoint,
+    ApiKey, ApiKeyId, FieldError, Kind, Pin, PlaintextKey, PreviousSecret, Review, RuleOwner, Secret,
+    Settings, Timestamp, Upstream, UpstreamId, XiaozhiEndpoint,
 };
 
 use super::envelope::{self, Envelope};
@@ -136,7 +136,8 @@ fn contents(
         reader.rule(pointer, body, rules::restored_filter)
     });
     let names = reader.list(take("names"), "names", Reader::name);
-    let pins = reader.list(take("pins"), "pins", |reader, pointer, body| reader.pin(pointer, body, &upstreams));
+    let pins =
+        reader.list(take("pins"), "pins", |reader, pointer, body| reader.pin(pointer, body, &upstreams));
     let xiaozhi = reader.list(take("xiaozhi"), "xiaozhi", Reader::endpoint).into_iter().flatten().collect();
     let created_at = parsed::<Timestamp>(take("createdAt"));
     let gateway = take("gateway").as_str().map(str::to_owned);
@@ -332,7 +333,8 @@ impl Reader<'_> {
         let stored = self.stored.xiaozhi.iter().find(|endpoint| endpoint.id == id);
         let sealed = self.opened.as_ref().and_then(|opened| opened.xiaozhi.get(&id.to_string()));
         let Some(url) = sealed.or(stored.map(|endpoint| endpoint.url.expose())) else {
-            self.without_secrets.push(body.get("name").and_then(Value::as_str).unwrap_or_default().to_owned());
+            self.without_secrets
+                .push(body.get("name").and_then(Value::as_str).unwrap_or_default().to_owned());
             return Some(None);
         };
         body.insert("url".into(), url.as_str().into());

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use proxy::catalog::naming::settle as naming;
-use serde_json::Value;
 use proxy::pinning;
+use serde_json::Value;
+use sql::model::rule::RULES_PER_OWNER_MAX;
 use sql::model::{
     AliasRule, ApiKey, Claim, FieldError, FilterRule, OnToolChange, Pin, Settings, Timestamp, Upstream,
     XiaozhiEndpoint,
@@ -86,12 +87,13 @@ pub(crate) async fn restore(
 ) -> Result<Vec<Restored>, NotRestored> {
     let now = tx.clock().now();
     let wanted = &backup.contents;
-    let stored = Contents::load(tx).await?;
+    let mut stored = Contents::load(tx).await?;
     refuse_clashes(wanted, &stored, mode)?;
     let mut done = Vec::new();
     if mode == Mode::Replace {
-        delete_others(tx, wanted, &stored, seen, &mut done).await?;
+        delete_others(tx, wanted, &mut stored, seen, &mut done).await?;
     }
+    part_with_names(tx, wanted, &mut stored).await?;
     restore_upstreams(tx, wanted, &stored, now, seen, &mut done).await?;
     restore_keys(tx, wanted, &stored, now, &mut done).await?;
     restore_rules(tx, &wanted.aliases, now, "aliasRule", &mut done).await?;
@@ -135,10 +137,40 @@ fn refuse_clashes(wanted: &Contents, stored: &Contents, mode: Mode) -> Result<()
     if clashes.is_empty() { Ok(()) } else { Err(NotRestored::Clash(clashes)) }
 }
 
+/// Has what changes its name give it up first if another one gets it: two may have changed names with one another.
+/// Until it gets its own, its id is its name.
+async fn part_with_names(tx: &mut Tx, wanted: &Contents, stored: &mut Contents) -> Result<(), NotRestored> {
+    for before in &mut stored.upstreams {
+        if wanted.upstreams.iter().any(|other| other.id != before.id && other.name == before.name) {
+            let parted =
+                Upstream { name: before.id.to_string(), version: before.version + 1, ..before.clone() };
+            fresh(upstreams::update(tx, &parted, before.version).await?)?;
+            before.version += 1;
+        }
+    }
+    for before in &mut stored.keys {
+        if wanted.keys.iter().any(|other| other.id != before.id && other.name == before.name) {
+            let parted =
+                ApiKey { name: before.id.to_string(), version: before.version + 1, ..before.clone() };
+            fresh(api_keys::update(tx, &parted, before.version).await?)?;
+            before.version += 1;
+        }
+    }
+    for before in &mut stored.xiaozhi {
+        if wanted.xiaozhi.iter().any(|other| other.id != before.id && other.name == before.name) {
+            let name = before.id.to_string();
+            let parted = XiaozhiEndpoint { name, version: before.version + 1, ..before.clone() };
+            fresh(xiaozhi_endpoints::update(tx, &parted, before.version).await?)?;
+            before.version += 1;
+        }
+    }
+    Ok(())
+}
+
 async fn delete_others(
     tx: &mut Tx,
     wanted: &Contents,
-    stored: &Contents,
+    stored: &mut Contents,
     seen: &Seen<'_>,
     done: &mut Vec<Restored>,
 ) -> Result<(), StoreError> {
@@ -167,6 +199,9 @@ async fn delete_others(
         upstreams::delete(tx, upstream.id).await?;
         done.push(gone("upstream", upstream.id, &upstream.name, &(seen.upstream)(upstream)));
     }
+    stored.keys.retain(|key| keys.contains(&key.id));
+    stored.upstreams.retain(|upstream| upstreams.contains(&upstream.id));
+    stored.xiaozhi.retain(|endpoint| endpoints.contains(&endpoint.id));
     Ok(())
 }
 
@@ -279,6 +314,18 @@ async fn restore_rules<R: crate::api::rules::Restorable>(
         }
         done.push(written(kind, rule.id().to_string(), rule.pattern(), old.as_ref(), &new));
     }
+    let mut counted = None;
+    for rule in wanted {
+        // Those of one owner stand together in a backup.
+        let owner = rule.owner();
+        if counted.replace(owner) == Some(owner) {
+            continue;
+        }
+        if rules::count::<R>(tx, owner).await? > RULES_PER_OWNER_MAX {
+            let message = format!("an owner would have more than {RULES_PER_OWNER_MAX}");
+            return Err(NotRestored::Clash(vec![FieldError::new(format!("/{kind}s"), message)]));
+        }
+    }
     Ok(())
 }
 
@@ -309,8 +356,7 @@ async fn restore_endpoints(
         match before {
             Some(before) if *before == after => continue,
             Some(before) => {
-                let next =
-                    XiaozhiEndpoint { version: before.version + 1, updated_at: now, ..after.clone() };
+                let next = XiaozhiEndpoint { version: before.version + 1, updated_at: now, ..after.clone() };
                 fresh(xiaozhi_endpoints::update(tx, &next, before.version).await?)?;
             }
             None => xiaozhi_endpoints::insert(tx, &after).await?,

@@ -123,7 +123,12 @@ async fn without_a_passphrase_stored_secrets_stay_and_missing_ones_are_named() {
     assert_eq!((here.status, &here.json["changes"]), (200, &json!([])), "{}", here.json);
     let other = Scene::logged_in().await;
     let there = import(&other, &backup, None, "merge").await;
-    assert_eq!((there.status, &there.json["withoutSecrets"]), (200, &json!(["files", "room"])), "{}", there.json);
+    assert_eq!(
+        (there.status, &there.json["withoutSecrets"]),
+        (200, &json!(["files", "room"])),
+        "{}",
+        there.json
+    );
     assert!(other.endpoints().await.is_empty(), "nobody knows where to dial");
 }
 
@@ -141,7 +146,10 @@ async fn merging_keeps_what_is_there_and_refuses_to_clash_with_it() {
     third.xiaozhi("room").await;
     let refused = import(&third, &backup, Some(WORD), "merge").await;
     assert_eq!((refused.status, &refused.json["code"]), (422, &json!("BACKUP_INVALID")), "{}", refused.json);
-    assert_eq!(refused.pointers(), ["/backup/upstreams/1/name", "/backup/keys/0/name", "/backup/xiaozhi/0/name"]);
+    assert_eq!(
+        refused.pointers(),
+        ["/backup/upstreams/1/name", "/backup/keys/0/name", "/backup/xiaozhi/0/name"]
+    );
     assert_eq!(third.get("/api/admin/upstreams").await.json["total"], 1);
 }
 
@@ -219,7 +227,8 @@ async fn the_body_is_read_strictly() {
 #[tokio::test]
 async fn pins_come_back() {
     let scene = furnished().await;
-    let upstream = scene.get("/api/admin/upstreams").await.json["items"][0]["id"].as_str().unwrap().to_owned();
+    let upstream =
+        scene.get("/api/admin/upstreams").await.json["items"][0]["id"].as_str().unwrap().to_owned();
     scene.agree(&upstream, "moved", Some([7; 32])).await;
     let backup = export(&scene, json!({"passphrase": WORD})).await;
     let other = Scene::logged_in().await;
@@ -227,9 +236,11 @@ async fn pins_come_back() {
     let kept = |pin: &sql::model::Pin| (pin.upstream_name.clone(), pin.pin, pin.approved.clone(), pin.review);
     let (before, after) = (scene.pins().await, other.pins().await);
     assert_eq!(before.iter().map(kept).collect::<Vec<_>>(), after.iter().map(kept).collect::<Vec<_>>());
-    let moved = |pins: &[sql::model::Pin]| pins.iter().find(|pin| pin.upstream_name == "moved").unwrap().identity;
+    let moved =
+        |pins: &[sql::model::Pin]| pins.iter().find(|pin| pin.upstream_name == "moved").unwrap().identity;
     assert_ne!(moved(&after), [7; 32], "which says nothing of where");
-    let read = |pins: &[sql::model::Pin]| pins.iter().find(|pin| pin.upstream_name == "read").unwrap().identity;
+    let read =
+        |pins: &[sql::model::Pin]| pins.iter().find(|pin| pin.upstream_name == "read").unwrap().identity;
     assert_eq!(read(&before), read(&after));
     assert_ne!(moved(&after), read(&after));
 }
@@ -246,11 +257,11 @@ async fn any_installation_comes_back() {
             let body = json!({
                 "name": format!("u{at} \u{e9}\"\\{seed}"), "transport": "streamable-http",
                 "connParams": {"url": format!("https://h{at}.example/mcp"),
-                    "headers": {"X/a~b": {"secret": format!("CANARY-{at}")}, "X-Plain": "\u{1F980}"}},
+                    "headers": {"X-a~b": {"secret": format!("CANARY-{at}")}, "X-Plain": "\u{1F980}"}},
                 "credential": if dice.below(2) == 0 { json!(null) } else { json!("CANARY-credential") },
                 "enabled": dice.below(2) == 0, "namePrefix": "p_".repeat(dice.below(2)),
-                "tags": ["a", "b"][..dice.below(3)].to_vec(),
-                "onToolChange": ["allow", "warn", "hold"][dice.below(3)],
+                "tags": (["a", "b"][..dice.below(3)].to_vec()),
+                "onToolChange": (["allow", "warn", "hold"][dice.below(3)]),
             });
             let made = scene.post("/api/admin/upstreams", body).await;
             assert_eq!(made.status, 201, "{}", made.json);
@@ -262,7 +273,7 @@ async fn any_installation_comes_back() {
         for at in 0..dice.below(4) {
             let shown = if dice.below(2) == 0 { json!(null) } else { json!(upstreams) };
             let body = json!({"name": format!("k{at}"), "upstreamIds": shown, "allowedCidrs": ["10.0.0.0/8"],
-                "mode": ["inherit", "smart", "full"][dice.below(3)], "quotaPerDay": 10,
+                "mode": (["inherit", "smart", "full"][dice.below(3)]), "quotaPerDay": 10,
                 "rateLimit": {"limit": 1 + dice.below(99), "windowS": 60}, "expiresAt": "2031-02-03T04:05:06Z"});
             let made = scene.post("/api/admin/keys", body).await;
             assert_eq!(made.status, 201, "{}", made.json);
@@ -271,7 +282,8 @@ async fn any_installation_comes_back() {
                 let path = format!("/api/admin/keys/{id}/rotate");
                 assert_eq!(scene.post(&path, json!({"overlapS": 3600})).await.status, 200);
             }
-            let owner = if dice.below(2) == 0 { json!({"type": "all"}) } else { json!({"type": "key", "id": id}) };
+            let owner =
+                if dice.below(2) == 0 { json!({"type": "all"}) } else { json!({"type": "key", "id": id}) };
             let rule = json!({"owner": owner, "pattern": "(a)_.*", "isRegex": true, "targetName": "$1_x"});
             assert_eq!(scene.post("/api/admin/rules/aliases", rule).await.status, 201);
             if dice.below(2) == 0 {
@@ -302,4 +314,30 @@ impl Dice {
         self.0 ^= self.0 >> 29;
         usize::try_from(self.0 >> 33).unwrap() % bound
     }
+}
+
+/// Two that changed names with one another change back.
+#[tokio::test]
+async fn names_can_be_swapped_and_rules_have_their_limit() {
+    let scene = Scene::logged_in().await;
+    let (one, two) = (scene.upstream("one").await, scene.upstream("two").await);
+    let backup = export(&scene, json!({})).await;
+    for (id, name, etag) in [(&one, "x", "\"1\""), (&two, "one", "\"1\""), (&one, "two", "\"2\"")] {
+        let path = format!("/api/admin/upstreams/{id}");
+        let patched = scene.send("PATCH", &path, Some(json!({"name": name})), &[("if-match", etag)]).await;
+        assert_eq!(patched.status, 200, "{}", patched.json);
+    }
+    let restored = import(&scene, &backup, None, "merge").await;
+    assert_eq!(restored.status, 200, "{}", restored.json);
+    assert_eq!(said(&export(&scene, json!({})).await), said(&backup));
+    let rule = |at: usize| json!({"owner": {"type": "all"}, "pattern": format!("t{at}"), "action": "deny"});
+    scene.post("/api/admin/rules/filters", rule(0)).await;
+    let backup = export(&scene, json!({})).await;
+    let id = backup["filterRules"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(scene.delete(&format!("/api/admin/rules/filters/{id}")).await.status, 204);
+    for at in 1..=200 {
+        assert_eq!(scene.post("/api/admin/rules/filters", rule(at)).await.status, 201);
+    }
+    let refused = import(&scene, &backup, None, "merge").await;
+    assert_eq!((refused.status, refused.pointers()), (422, vec!["/backup/filterRules".to_owned()]));
 }
