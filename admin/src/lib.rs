@@ -25,6 +25,7 @@ pub mod log_ring;
 mod merge;
 mod password;
 mod query;
+pub mod reset_password;
 mod routes;
 mod session;
 mod templates;
