@@ -11,6 +11,7 @@
 mod api;
 mod app;
 mod audit;
+mod backup;
 mod client_files;
 pub mod declared;
 mod doc;
@@ -24,6 +25,7 @@ pub mod log_ring;
 mod merge;
 mod password;
 mod query;
+pub mod reset_password;
 mod routes;
 mod session;
 mod templates;

@@ -245,6 +245,36 @@ impl Scene {
         answer.json["id"].as_str().unwrap().to_owned()
     }
 
+    /// The XiaoZhi endpoints as they are stored.
+    pub(crate) async fn endpoints(&self) -> Vec<sql::model::XiaozhiEndpoint> {
+        let mut tx = self.store.read().await.unwrap();
+        sql::xiaozhi_endpoints::list(&mut tx).await.unwrap()
+    }
+
+    /// What was agreed to, as it is stored.
+    pub(crate) async fn pins(&self) -> Vec<sql::model::Pin> {
+        let mut tx = self.store.read().await.unwrap();
+        sql::pins::all(&mut tx).await.unwrap()
+    }
+
+    /// Has a tool agreed to, where its upstream is now or where `identity` says.
+    pub(crate) async fn agree(&self, upstream_id: &str, name: &str, identity: Option<[u8; 32]>) {
+        let mut tx = self.store.begin().await.unwrap();
+        let upstream = upstreams::get(&mut tx, upstream_id.parse().unwrap()).await.unwrap().unwrap();
+        let pin = sql::model::Pin {
+            upstream_id: upstream.id,
+            kind: Kind::Tool,
+            upstream_name: name.to_owned(),
+            identity: identity.unwrap_or_else(|| proxy::pinning::identity(&upstream)),
+            pin: [3; 32],
+            approved: Some("{\"name\": \"\u{e9}\"}".into()),
+            review: None,
+            found_at: None,
+        };
+        sql::pins::save(&mut tx, &[pin]).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
     /// Stores a tool of an upstream, behind those it has.
     pub(crate) async fn tool(&self, upstream_id: &str, name: &str) -> DefinitionId {
         self.item(Kind::Tool, upstream_id, name).await

@@ -202,8 +202,13 @@ pub(super) fn parse(app: &App, value: Json, stored: Option<&Upstream>) -> Result
 
 /// Reads a whole upstream without asking the data plane's policy.
 pub(super) fn parse_unasked(value: Json) -> Result<Input, ApiError> {
+    parse_over(value, None)
+}
+
+/// The same, with the stored upstream that has what placeholders stand for.
+pub(super) fn parse_over(value: Json, stored: Option<&Upstream>) -> Result<Input, ApiError> {
     let mut problems = Problems::default();
-    let input = read(value, None, &mut problems);
+    let input = read(value, stored, &mut problems);
     problems.unless_any(input)
 }
 
