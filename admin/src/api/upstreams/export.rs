@@ -44,7 +44,7 @@ pub(crate) async fn export(
     let (_, format) = *known.ok_or_else(|| ApiError::field("/format", "must be mcp, vscode or codex"))?;
     let now = app.store.clock().now();
     let mut tx = app.store.begin().await?;
-    let servers: Vec<Server> = upstreams::list(&mut tx).await?.iter().map(Server::of).collect();
+    let servers = Server::all(&upstreams::list(&mut tx).await?);
     let (text, left_out) = write::file(format, &servers);
     let diff = json!({"format": word, "upstreams": servers.len() - left_out.len()});
     audit::record(&mut tx, now, &admin, Act::on("upstream.export", "", "", diff)).await?;
