@@ -119,11 +119,12 @@ mod tests {
         };
         assert_eq!(names(&scene.get(PATH).await), None);
         let vs_code = scene.get(&format!("{PATH}?format=vscode")).await;
-        assert_eq!(names(&vs_code).as_deref(), Some("s%C3%B6ckel%2C%20two"));
         assert_eq!(
-            vs_code.json["servers"]["web"]["headers"]["Authorization"],
-            "Bearer ${input:WEB_CREDENTIAL}"
+            names(&vs_code).as_deref(),
+            Some("web,s%C3%B6ckel%2C%20two"),
+            "switched off, or no transport of its"
         );
+        assert_eq!(vs_code.json["servers"]["files"]["args"][2], "${input:FILES_ARG_3}");
         assert_eq!(vs_code.json["inputs"][0]["password"], true);
         let codex = scene.get(&format!("{PATH}?format=codex")).await;
         assert_eq!(names(&codex).as_deref(), Some("old,s%C3%B6ckel%2C%20two"));

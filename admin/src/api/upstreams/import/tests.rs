@@ -101,7 +101,14 @@ async fn every_format_is_read() {
     let cursor = r#"{"mcpServers": {"cursor": {"url": "https://c.example/mcp", "headers": {"Authorization": "Bearer ${env:KEY}"}}}}"#;
     let answer = import(&scene, "", "application/json", cursor).await;
     assert_eq!(item(&answer, "cursor")["missing"], json!(["KEY"]), "{}", answer.json);
-    assert_eq!(stored(&scene, "cursor").await["enabled"], false, "it can't work without its key");
+    let cursor = stored(&scene, "cursor").await;
+    assert_eq!(cursor["enabled"], false, "it can't work without its key");
+    let path = format!("/api/admin/upstreams/{}", cursor["id"].as_str().unwrap());
+    let early = scene.post(&format!("{path}/enable"), json!({})).await;
+    assert_eq!((early.status, &early.json["code"]), (409, &json!("CONFLICT")));
+    assert!(early.json["detail"].as_str().unwrap().contains("KEY"), "{}", early.json);
+    let given = json!({"credential": "k", "enabled": true});
+    assert_eq!(scene.send("PATCH", &path, Some(given), &[("if-match", "\"1\"")]).await.status, 200);
 
     let code = r#"{
       // comments are allowed here
