@@ -72,6 +72,15 @@ impl Scene {
         scene.logged_in_again().await
     }
 
+    /// The same for the length of names.
+    pub(crate) async fn with_fixed_name_length(length_max: u32) -> Self {
+        let mut settings = Settings::default();
+        settings.naming.length_max = length_max;
+        let scene = Self::made_with(None, settings, vec!["naming.length_max".into()]).await;
+        scene.register().await;
+        scene.logged_in_again().await
+    }
+
     async fn made(public_url: Option<String>) -> Self {
         Self::made_with(public_url, Settings::default(), Vec::new()).await
     }

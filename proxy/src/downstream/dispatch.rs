@@ -305,8 +305,7 @@ impl Dispatch {
             .and_then(|level| LogLevel::parse(&level))
         {
             Some(level) => {
-                let until = session.ends_at(asked.view.settings().limits.session_ttl_s);
-                self.live.set_level(session.id, level, until);
+                self.live.set_level(session.id, level, session.forgotten_at());
                 self.log_levels.tell_all();
                 done_result(asked, Bytes::from_static(b"{}"))
             }

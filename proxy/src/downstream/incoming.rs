@@ -242,8 +242,6 @@ pub struct Kept<'a> {
     pub log: &'a SessionLog,
     /// What the client sent.
     pub http: &'a McpRequest,
-    /// When the session is over anyway.
-    pub ends_at: Timestamp,
 }
 
 impl Kept<'_> {
@@ -254,7 +252,7 @@ impl Kept<'_> {
         }
         let level = request.params.as_ref().and_then(|params| params.text(Field::Level));
         if let Some(level) = level.and_then(|level| LogLevel::parse(&level)) {
-            self.log.set_level(session.id, level, self.ends_at).await;
+            self.log.set_level(session.id, level, session.forgotten_at()).await;
         }
     }
 }

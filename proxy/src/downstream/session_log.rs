@@ -92,7 +92,7 @@ impl SessionLog {
     }
 
     /// Has an admin see a session that was opened.
-    pub(super) fn opened(&self, session: &Session, address: IpAddr, ends_at: Timestamp) {
+    pub(super) fn opened(&self, session: &Session, address: IpAddr) {
         let info: Option<Implementation> =
             session.client_info.as_ref().and_then(|info| serde_json::from_str(info.get()).ok());
         self.notes.opened(ClientSession {
@@ -103,7 +103,7 @@ impl SessionLog {
             client: info.map(|info| format!("{} {}", info.name, info.version).trim().to_owned()),
             address: Some(address),
             created_at: session.created_at,
-            expires_at: ends_at,
+            expires_at: session.forgotten_at(),
         });
     }
 
@@ -112,7 +112,8 @@ impl SessionLog {
         self.notes.run(self.store.clone(), tasks);
     }
 
-    /// Ends a session; its row may go after `ends_at`, when its token is no longer valid anyway.
+    /// Ends a session; its row may go after `ends_at`, when no setting could make its token
+    /// valid any more.
     pub async fn end(&self, session: Uuid, ends_at: Timestamp) {
         self.live.end(session, ends_at);
         self.updates.end(session);

@@ -393,7 +393,8 @@ export interface paths {
         };
         /**
          * List the sessions of a key
-         * @description Those with an id of their own, which outlive connections; of all replicas.
+         * @description Those of Streamable HTTP, which have an id and outlive connections; of all replicas, the newest first. A session of
+         *     SSE or WebSocket is one with its connection, and isn't listed.
          */
         get: operations["keys_list_sessions"];
         put?: never;
@@ -1776,7 +1777,7 @@ export interface components {
         /** @description What is agreed to. */
         Approval: {
             /** @description The `hash` of the definition that was looked at; a conflict if it is another by now. */
-            hash?: string | null;
+            hash: string;
         };
         /** @description An entry of the audit log. */
         AuditEvent: {
@@ -2354,7 +2355,7 @@ export interface components {
             createdAt: string;
             /**
              * Format: date-time
-             * @description When it ends by itself.
+             * @description When it ends by itself, as long as the setting for it stays as it is.
              */
             expiresAt: string;
             /**
@@ -2366,11 +2367,6 @@ export interface components {
             path: string;
             /** @description The version that was agreed. */
             version: string;
-        };
-        /** @description The sessions of a key. */
-        KeySessions: {
-            /** @description The newest first, at most 200. */
-            items: components["schemas"]["KeySession"][];
         };
         /** @description What a key used of its quotas, over all replicas, as this one knows it: some seconds old where others counted. */
         KeyUsage: {
@@ -2621,6 +2617,42 @@ export interface components {
                  * @description Changes with what an admin can change; the ETag.
                  */
                 version: number;
+            }[];
+            /** @description Where the next page begins; null on the last. */
+            nextCursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many items match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
+        Listed_KeySession: {
+            /** @description The items, in order. */
+            items: {
+                /** @description From where it was opened. */
+                address?: string | null;
+                /** @description What the client calls itself, if it says so. */
+                client?: string | null;
+                /**
+                 * Format: date-time
+                 * @description When.
+                 */
+                createdAt: string;
+                /**
+                 * Format: date-time
+                 * @description When it ends by itself, as long as the setting for it stays as it is.
+                 */
+                expiresAt: string;
+                /**
+                 * Format: uuid
+                 * @description Which.
+                 */
+                id: string;
+                /** @description The path it was opened on. */
+                path: string;
+                /** @description The version that was agreed. */
+                version: string;
             }[];
             /** @description Where the next page begins; null on the last. */
             nextCursor?: string | null;
@@ -5093,7 +5125,16 @@ export interface operations {
     };
     keys_list_sessions: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description How many items at most, 1 to 200; 50 if not said. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description The field to sort by; descending with `-` in front. */
+                sort?: string;
+            };
             header?: never;
             path: {
                 id: string;
@@ -5107,7 +5148,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["KeySessions"];
+                    "application/json": components["schemas"]["Listed_KeySession"];
                 };
             };
             /** @description What went wrong */
@@ -5341,9 +5382,9 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: {
+        requestBody: {
             content: {
-                "application/json": components["schemas"]["Approval"] | null;
+                "application/json": components["schemas"]["Approval"];
             };
         };
         responses: {
@@ -5549,9 +5590,9 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: {
+        requestBody: {
             content: {
-                "application/json": components["schemas"]["Approval"] | null;
+                "application/json": components["schemas"]["Approval"];
             };
         };
         responses: {
@@ -6706,9 +6747,9 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: {
+        requestBody: {
             content: {
-                "application/json": components["schemas"]["Approval"] | null;
+                "application/json": components["schemas"]["Approval"];
             };
         };
         responses: {

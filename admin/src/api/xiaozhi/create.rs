@@ -9,7 +9,7 @@ use sql::xiaozhi_endpoints;
 use super::input::{self, Input, XiaozhiBody};
 use super::wire::{self, XiaozhiView};
 use crate::App;
-use crate::audit::{self, Act, Fingerprint};
+use crate::audit::{self, Act};
 use crate::error::ApiError;
 use crate::extract::{self, Admin};
 use crate::idempotency::Created;
@@ -39,7 +39,7 @@ async fn act(app: &App, admin: &Admin, input: Input) -> Created {
     let endpoint = input.apply(&endpoint);
     super::check_url(&app.control, &endpoint)?;
     xiaozhi_endpoints::insert(&mut tx, &endpoint).await.map_err(super::name_taken)?;
-    let diff = audit::diff(None, Some(&wire::audited(&endpoint, &Fingerprint::new(app.store.sealer()))));
+    let diff = audit::diff(None, Some(&wire::audited(&endpoint, &app.fingerprint)));
     let act = Act::on("xiaozhi.create", endpoint.id, endpoint.name.as_str(), diff);
     audit::record(&mut tx, now, admin, act).await?;
     let mut response = super::answer(&mut tx, &endpoint).await?;

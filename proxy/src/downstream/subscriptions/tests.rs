@@ -180,7 +180,7 @@ async fn a_stream_ends_with_its_key_its_session_and_the_gateway_whatever_else_th
         let mut later = None;
         match cause {
             "key" => caller.revoked().cancel(),
-            "session" => scene.subscriptions.live.end(session.id, session.ends_at(60)),
+            "session" => scene.subscriptions.live.end(session.id, session.forgotten_at()),
             "gateway" => scene.subscriptions.draining.cancel(),
             _ => later = Some(Events::of(scene.get(&session))),
         }
