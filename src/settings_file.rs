@@ -200,13 +200,11 @@ impl SettingsFile {
 /// The settings that a file says; what it doesn't say is as by default.
 fn parse(path: &Path, content: Vec<u8>) -> Result<Settings, Vec<FileProblem>> {
     let document = Document::parse(path, content).map_err(|problem| vec![problem])?;
-    // An empty file says nothing.
-    let said = if document.value().is_null() {
-        Value::Object(serde_json::Map::new())
-    } else {
-        document.value().clone()
-    };
-    Settings::default().merge_patch(&said).map_err(|errors| {
+    if document.value().is_null() {
+        // Many editors empty a file before they write it, and a full disk leaves it so.
+        return Err(vec![document.problem("", "it says nothing; `{}` is every default")]);
+    }
+    Settings::default().merge_patch(document.value()).map_err(|errors| {
         errors.into_iter().map(|error| document.problem(&error.pointer, error.message)).collect()
     })
 }

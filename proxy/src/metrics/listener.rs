@@ -28,6 +28,10 @@ const CONNECTION_TIME_MAX: Duration = Duration::from_hours(1);
 /// Makes the page.
 pub type Pages = Arc<dyn Fn() -> BoxFuture<'static, Page> + Send + Sync>;
 
+/// Between two attempts to take a connection while that fails, as it does without a free descriptor: at once, each
+/// time.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
 /// Serves the page until the tasks stop.
 pub async fn serve(socket: TcpListener, pages: Pages, tasks: Tasks) {
     let listening = socket.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(socket));
@@ -50,7 +54,16 @@ pub async fn serve(socket: TcpListener, pages: Pages, tasks: Tasks) {
             accepted = socket.accept() => accepted,
             () = stopping.cancelled() => return,
         };
-        let Ok((connection, _)) = accepted else { continue };
+        let (connection, _) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::debug!(error = %error, "the metrics listener could not take a connection");
+                tokio::select! {
+                    () = tokio::time::sleep(ACCEPT_RETRY) => continue,
+                    () = stopping.cancelled() => return,
+                }
+            }
+        };
         let (pages, stopping) = (Arc::clone(&pages), stopping.clone());
         tasks.spawn_here("metrics connection", async move {
             let service = service_fn(move |request| answer(request, Arc::clone(&pages)));

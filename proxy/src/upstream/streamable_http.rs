@@ -87,8 +87,9 @@ impl Parts {
     fn keep_session(&self, session: Option<&HeaderValue>) {
         // Session management: visible ASCII only.
         let sound = |value: &&HeaderValue| value.as_bytes().iter().all(u8::is_ascii_graphic);
-        self.session.store(session.filter(sound).map(|session| {
-            let mut session = session.clone();
+        // Copied: it would keep all that was read with it for as long as the session lives.
+        let copied = session.filter(sound).and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
+        self.session.store(copied.map(|mut session| {
             session.set_sensitive(true);
             Arc::new(session)
         }));

@@ -83,7 +83,7 @@ impl http_body::Body for Body {
                     return Poll::Ready(Some(Err(error)));
                 }
             };
-            let outcome = match ready!(source.connection.poll_read(cx, wanted)) {
+            let outcome = match ready!(source.connection.poll_read_on(cx, wanted)) {
                 Ok(0) if this.length.ends_with_connection() => None,
                 Ok(0) => Some(Err(Broken::Ended)),
                 Ok(_) => continue,

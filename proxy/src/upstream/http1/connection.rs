@@ -21,15 +21,20 @@ const READ_BYTES: usize = 4 * 1024;
 /// Read at once of a body that is known to be larger, so that a long one costs few reads.
 const READ_BYTES_MAX: usize = 64 * 1024;
 
+/// A buffer is read into until less than this part of the room for one read is left.
+const ROOM_LEFT_SHARE: usize = 4;
+
 /// A connection. Dropped, it is closed, whatever is on its way.
 pub(super) struct Connection {
     stream: TcpStream,
     /// What was read and isn't taken yet.
     pub(super) read: BytesMut,
+    rest: Rest,
     sent_nothing: bool,
 }
 
 /// What of a request has yet to leave.
+#[derive(Default)]
 struct Rest {
     head: Bytes,
     body: Bytes,
@@ -50,14 +55,14 @@ impl Rest {
 impl Connection {
     /// A new one.
     pub(super) fn over(stream: TcpStream) -> Self {
-        Self { stream, read: BytesMut::new(), sent_nothing: true }
+        Self { stream, read: BytesMut::new(), rest: Rest::default(), sent_nothing: true }
     }
 
     /// Sends a request and waits for the head of the final answer (RFC 9110, 15.2: others may precede it).
     pub(super) async fn ask(&mut self, head: Bytes, body: Bytes) -> Result<Response<Length>, Broken> {
         self.sent_nothing = true;
-        let mut rest = Rest { head, body };
-        poll_fn(|cx| self.poll_ask(cx, &mut rest)).await
+        self.rest = Rest { head, body };
+        poll_fn(|cx| self.poll_ask(cx)).await
     }
 
     /// Whether no byte of the last request left.
@@ -66,13 +71,17 @@ impl Connection {
     }
 
     /// Writes and reads at once: an upstream that doesn't want a body may answer before it is written, and close.
-    fn poll_ask(&mut self, cx: &mut Context<'_>, rest: &mut Rest) -> Poll<Result<Response<Length>, Broken>> {
-        let written = self.poll_write(cx, rest);
+    /// One that begins to answer well may still be reading, and is given the rest while its answer is read.
+    fn poll_ask(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<Length>, Broken>> {
+        let written = self.poll_write(cx);
         loop {
             if let Some(mut answer) = head::answer(&mut self.read)? {
-                if !rest.is_empty() {
+                if !self.rest.is_empty() {
                     // What it would take for the next request is the end of this one.
                     answer.body_mut().forbid_reuse();
+                }
+                if !answer.status().is_success() {
+                    self.rest = Rest::default();
                 }
                 return Poll::Ready(Ok(answer));
             }
@@ -91,22 +100,35 @@ impl Connection {
         }
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, rest: &mut Rest) -> Poll<io::Result<()>> {
-        while !rest.is_empty() {
-            let slices = [IoSlice::new(&rest.head), IoSlice::new(&rest.body)];
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.rest.is_empty() {
+            let slices = [IoSlice::new(&self.rest.head), IoSlice::new(&self.rest.body)];
             let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &slices))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.sent_nothing = false;
-            rest.advance(written);
+            self.rest.advance(written);
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Reads what there is, about so many bytes of it; 0 is the end.
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
-        self.read.reserve(wanted.clamp(READ_BYTES, READ_BYTES_MAX));
+    /// Reads what there is, about so many bytes of it; 0 is the end. Writes on what is left of the request.
+    pub(super) fn poll_read_on(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Err(_)) = self.poll_write(cx) {
+            // Whether its answer goes on without the rest, reading tells.
+            self.rest = Rest::default();
+        }
+        self.poll_read(cx, wanted)
+    }
+
+    /// What was read stays where it is as long as somebody has a piece of it: a buffer serves many reads, however
+    /// small they are.
+    fn poll_read(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
+        let room = wanted.clamp(READ_BYTES, READ_BYTES_MAX);
+        if self.read.capacity() - self.read.len() < room / ROOM_LEFT_SHARE {
+            self.read.reserve(room);
+        }
         poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read)
     }
 

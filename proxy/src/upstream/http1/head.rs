@@ -28,7 +28,12 @@ pub(super) fn request(head: &Parts, body: &mut Bytes) -> Bytes {
     let mut out = BytesMut::with_capacity(REQUEST_BYTES + joined.len());
     out.put_slice(head.method.as_str().as_bytes());
     out.put_u8(b' ');
-    out.put_slice(head.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
+    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    // RFC 9112, 3.2.1: a path that is empty is written as this.
+    if !target.starts_with('/') {
+        out.put_u8(b'/');
+    }
+    out.put_slice(target.as_bytes());
     out.put_slice(b" HTTP/1.1\r\n");
     if !head.headers.contains_key(HOST) {
         out.put_slice(b"host: ");

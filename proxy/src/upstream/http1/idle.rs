@@ -59,15 +59,16 @@ impl Idle {
         Self(Arc::new(Inner { waiting: Mutex::default(), tasks }))
     }
 
-    /// The one that was used last, if it still stands: so that in quiet times the others can end.
+    /// The one that was used last, if it still stands: so that in quiet times the others can end. What is asked of a
+    /// socket, and what closes it, happens outside of the lock, which all calls in clear share.
     pub(super) fn take(&self, origin: &Origin) -> Option<Connection> {
-        let mut waiting = self.lock();
-        let of_origin = waiting.by_origin.get_mut(origin)?;
         let oldest = Instant::now().checked_sub(IDLE_TIMEOUT);
-        while let Some((since, connection)) = of_origin.pop() {
+        loop {
+            let (since, connection) = self.lock().by_origin.get_mut(origin)?.pop()?;
             if oldest.is_some_and(|oldest| since < oldest) {
                 // Those below have waited for longer.
-                of_origin.clear();
+                let too_old = self.lock().by_origin.remove(origin);
+                drop(too_old);
                 return None;
             }
             let is_fresh = since.elapsed() < CERTAIN_FOR;
@@ -75,7 +76,6 @@ impl Idle {
                 return Some(connection);
             }
         }
-        None
     }
 
     /// Keeps a connection whose last answer was read to its end.
@@ -115,15 +115,21 @@ impl Idle {
 
     /// Closes what has waited for too long; since when the oldest of the others waits.
     fn close_old(&self) -> Option<Instant> {
-        let mut waiting = self.lock();
         let now = Instant::now();
+        let mut too_old = Vec::new();
+        let mut waiting = self.lock();
         waiting.by_origin.retain(|_, of_origin| {
-            of_origin.retain(|(since, _)| now < *since + IDLE_TIMEOUT);
+            // Those that came last are at the end.
+            let kept_from = of_origin.partition_point(|(since, _)| *since + IDLE_TIMEOUT <= now);
+            too_old.extend(of_origin.drain(..kept_from));
             !of_origin.is_empty()
         });
         let first = waiting.by_origin.values().filter_map(|of_origin| of_origin.first());
         let first = first.map(|(since, _)| *since).min();
         waiting.is_swept = first.is_some();
+        drop(waiting);
+        // Closed now, with nobody waiting for it.
+        drop(too_old);
         first
     }
 

@@ -4,6 +4,7 @@
 //! with `Last-Event-ID`. [`events`] does so by itself: to its reader the stream simply goes on.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -59,17 +60,20 @@ pub(crate) async fn whole(response: Response<Body>, limit: usize) -> Result<Byte
     }
 }
 
-/// The data of each event of a stream, across resumptions; ends with an error when the stream is over.
+/// The data of each event of a stream, across resumptions; ends with an error when the stream is over. Once `answered`
+/// is set, nothing is resumed any more.
 pub(super) fn events(
     parts: Arc<Parts>,
     response: Response<Body>,
     event_bytes_max: usize,
+    answered: Arc<AtomicBool>,
 ) -> impl Stream<Item = Result<Bytes, CallError>> {
     let tail = Tail {
         parts,
         body: Some(response.into_body()),
         reader: Reader::new(event_bytes_max),
         event_bytes_max,
+        answered,
         position: Position::default(),
         failures: 0,
         is_broken: false,
@@ -112,6 +116,7 @@ struct Tail {
     body: Option<Body>,
     reader: Reader,
     event_bytes_max: usize,
+    answered: Arc<AtomicBool>,
     position: Position,
     failures: u32,
     /// The connection ended in the middle, which no server does that wants us to come back later.
@@ -139,7 +144,8 @@ impl Tail {
 
     async fn resume(&mut self) -> Result<(), CallError> {
         let Some(last) = self.position.last_event_id.clone() else { return Err(CallError::ClosedMidCall) };
-        if self.parts.era() != Era::Legacy || self.failures >= RESUME_FAILURES_MAX {
+        let is_answered = self.answered.load(Ordering::Relaxed);
+        if is_answered || self.parts.era() != Era::Legacy || self.failures >= RESUME_FAILURES_MAX {
             return Err(CallError::ClosedMidCall);
         }
         // The caller of a server that crashed hears of it at once: one that lives answers at once.

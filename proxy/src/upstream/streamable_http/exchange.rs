@@ -1,12 +1,14 @@
 //! One call over HTTP: its POST, what comes before the answer, the answer, and how it is given up.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::StreamExt;
+use futures::stream::{Stream, StreamExt};
 use http::{Method, Response, StatusCode};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::Parts;
 use super::asks::Asks;
@@ -23,6 +25,9 @@ use crate::wire::text::Text;
 
 /// The body of an error status is read up to here: enough for a JSON-RPC error.
 const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a stream that has answered may take to end before its connection is closed.
+const END_WITHIN: Duration = Duration::from_secs(1);
 
 /// Sends one call and waits for its answer.
 pub(super) async fn exchange(parts: &Arc<Parts>, call: Call) -> Result<Answer, CallError> {
@@ -222,8 +227,9 @@ impl Exchange<'_> {
 
     /// Everything on the call's stream, in order, until its answer.
     async fn stream(&mut self, response: Response<Body>) -> Result<Answer, CallError> {
-        let mut events =
-            std::pin::pin!(events(Arc::clone(self.parts), response, self.call.response_bytes_max));
+        let answered = Arc::new(AtomicBool::new(false));
+        let limit = self.call.response_bytes_max;
+        let mut events = Box::pin(events(Arc::clone(self.parts), response, limit, Arc::clone(&answered)));
         let idle = self.call.idle_timeout;
         let mut silent_since = Instant::now();
         loop {
@@ -234,6 +240,8 @@ impl Exchange<'_> {
                     Some(Ok(data)) => {
                         silent_since = Instant::now();
                         if let Some(answer) = self.take(data) {
+                            answered.store(true, Ordering::Relaxed);
+                            self.let_end(events);
                             return Ok(answer);
                         }
                     }
@@ -252,6 +260,17 @@ impl Exchange<'_> {
                 }
             }
         }
+    }
+
+    /// Reads a stream that has answered to its end, which most servers send in the same moment: then the connection
+    /// serves the next call.
+    fn let_end<S>(&self, mut events: Pin<Box<S>>)
+    where
+        S: Stream<Item = Result<Bytes, CallError>> + Send + 'static,
+    {
+        // Nothing is to follow: what does is for nobody.
+        let over = async move { timeout(END_WITHIN, events.next()).await };
+        self.parts.wiring.tasks.spawn_here("end of an upstream's stream", async move { drop(over.await) });
     }
 
     /// One message; the answer, if it is ours.
