@@ -50,7 +50,8 @@ pub use crate::routes::openapi;
 /// The body of requests and answers of [`service`].
 pub use axum::body::Body;
 
-/// What the control plane stands on.
+/// What the control plane stands on. Clones stand on the same.
+#[derive(Clone)]
 pub struct Deps {
     /// What the gateway remembers.
     pub store: Store,

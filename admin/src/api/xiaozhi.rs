@@ -59,8 +59,7 @@ async fn save(
     if !xiaozhi_endpoints::update(tx, &after, before.version).await.map_err(name_taken)? {
         return Err(ApiError::PreconditionFailed);
     }
-    let fingerprint = Fingerprint::new(app.store.sealer());
-    let audited = |endpoint: &XiaozhiEndpoint| wire::audited(endpoint, &fingerprint);
+    let audited = |endpoint: &XiaozhiEndpoint| wire::audited(endpoint, &app.fingerprint);
     let diff = audit::diff(Some(&audited(before)), Some(&audited(&after)));
     audit::record(tx, now, admin, Act::on("xiaozhi.update", after.id, after.name.as_str(), diff)).await?;
     Ok(after)

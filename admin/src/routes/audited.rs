@@ -70,8 +70,8 @@ impl Things {
         Self { scene, upstream, tool, prompt, resource, key, alias, filter, session }
     }
 
-    /// Has an admin asked about an item.
-    async fn to_be_reviewed(&self, id: &str) {
+    /// Has an admin asked about an item; says its hash.
+    async fn to_be_reviewed(&self, id: &str) -> String {
         let mut tx = self.scene.store.begin().await.unwrap();
         let item = lists::get(&mut tx, id.parse().unwrap()).await.unwrap().unwrap();
         let owner = upstreams::get(&mut tx, item.upstream_id).await.unwrap().unwrap();
@@ -80,6 +80,7 @@ impl Things {
         let pin = Pin { approved, review, ..proxy::pinning::agreed(&owner, &item) };
         pins::save(&mut tx, &[pin]).await.unwrap();
         tx.commit().await.unwrap();
+        item.hash.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     async fn open_session(&self) {
@@ -172,7 +173,7 @@ impl Things {
                     _ => &self.resource,
                 };
                 if verb == "/approve" {
-                    self.to_be_reviewed(id).await;
+                    return with(id, json!({"hash": self.to_be_reviewed(id).await}));
                 }
                 with(id, if method == "PATCH" { json!({"enabled": false}) } else { json!({}) })
             }

@@ -302,7 +302,7 @@ export interface paths {
         /**
          * Create a key
          * @description With an `Idempotency-Key` the same request again answers the same, the secret included, for ten
-         *     minutes and while this process lives.
+         *     minutes.
          */
         post: operations["keys_create"];
         delete?: never;
@@ -393,7 +393,8 @@ export interface paths {
         };
         /**
          * List the sessions of a key
-         * @description Those with an id of their own, which outlive connections; of all replicas.
+         * @description Those of Streamable HTTP, which have an id and outlive connections; of all replicas, the newest first. A session of
+         *     SSE or WebSocket is one with its connection, and isn't listed.
          */
         get: operations["keys_list_sessions"];
         put?: never;
@@ -1097,8 +1098,7 @@ export interface paths {
         put?: never;
         /**
          * Create an upstream
-         * @description With an `Idempotency-Key` the same request again answers the same, for ten minutes and while
-         *     this process lives.
+         * @description With an `Idempotency-Key` the same request again answers the same, for ten minutes.
          */
         post: operations["upstreams_create"];
         delete?: never;
@@ -1777,7 +1777,7 @@ export interface components {
         /** @description What is agreed to. */
         Approval: {
             /** @description The `hash` of the definition that was looked at; a conflict if it is another by now. */
-            hash?: string | null;
+            hash: string;
         };
         /** @description An entry of the audit log. */
         AuditEvent: {
@@ -2355,7 +2355,7 @@ export interface components {
             createdAt: string;
             /**
              * Format: date-time
-             * @description When it ends by itself.
+             * @description When it ends by itself, as long as the setting for it stays as it is.
              */
             expiresAt: string;
             /**
@@ -2367,11 +2367,6 @@ export interface components {
             path: string;
             /** @description The version that was agreed. */
             version: string;
-        };
-        /** @description The sessions of a key. */
-        KeySessions: {
-            /** @description The newest first, at most 200. */
-            items: components["schemas"]["KeySession"][];
         };
         /** @description What a key used of its quotas, over all replicas, as this one knows it: some seconds old where others counted. */
         KeyUsage: {
@@ -2632,6 +2627,42 @@ export interface components {
             total: number;
         };
         /** @description One page of a list. */
+        Listed_KeySession: {
+            /** @description The items, in order. */
+            items: {
+                /** @description From where it was opened. */
+                address?: string | null;
+                /** @description What the client calls itself, if it says so. */
+                client?: string | null;
+                /**
+                 * Format: date-time
+                 * @description When.
+                 */
+                createdAt: string;
+                /**
+                 * Format: date-time
+                 * @description When it ends by itself, as long as the setting for it stays as it is.
+                 */
+                expiresAt: string;
+                /**
+                 * Format: uuid
+                 * @description Which.
+                 */
+                id: string;
+                /** @description The path it was opened on. */
+                path: string;
+                /** @description The version that was agreed. */
+                version: string;
+            }[];
+            /** @description Where the next page begins; null on the last. */
+            nextCursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many items match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
         Listed_LogLine: {
             /** @description The items, in order. */
             items: {
@@ -2790,7 +2821,7 @@ export interface components {
                 protocol: "auto" | "legacy" | "modern";
                 /** @description The version both sides agreed on. */
                 protocolVersion?: string | null;
-                /** @description Whether deceptive characters are stripped from its definitions. */
+                /** @description Whether invisible characters, comments and words for models alone are stripped from its definitions. */
                 sanitize: boolean;
                 /** @description What it says of itself. */
                 serverInfo?: Record<string, never> | null;
@@ -3125,7 +3156,7 @@ export interface components {
             onToolChange?: "allow" | "warn" | "hold";
             /** @enum {string} */
             protocol?: "auto" | "legacy" | "modern";
-            /** @description Whether deceptive characters are stripped from its definitions; false if not said. */
+            /** @description Whether invisible characters, comments and words for models alone are stripped from its definitions; false if not said. */
             sanitize?: boolean | null;
             /**
              * Format: int64
@@ -4012,7 +4043,7 @@ export interface components {
             protocol: "auto" | "legacy" | "modern";
             /** @description The version both sides agreed on. */
             protocolVersion?: string | null;
-            /** @description Whether deceptive characters are stripped from its definitions. */
+            /** @description Whether invisible characters, comments and words for models alone are stripped from its definitions. */
             sanitize: boolean;
             /** @description What it says of itself. */
             serverInfo?: Record<string, never> | null;
@@ -4093,7 +4124,7 @@ export interface components {
             onToolChange?: "allow" | "warn" | "hold";
             /** @enum {string} */
             protocol?: "auto" | "legacy" | "modern";
-            /** @description Whether deceptive characters are stripped from its definitions. */
+            /** @description Whether invisible characters, comments and words for models alone are stripped from its definitions. */
             sanitize?: boolean | null;
             /**
              * Format: int64
@@ -5094,7 +5125,16 @@ export interface operations {
     };
     keys_list_sessions: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description How many items at most, 1 to 200; 50 if not said. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description The field to sort by; descending with `-` in front. */
+                sort?: string;
+            };
             header?: never;
             path: {
                 id: string;
@@ -5108,7 +5148,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["KeySessions"];
+                    "application/json": components["schemas"]["Listed_KeySession"];
                 };
             };
             /** @description What went wrong */
@@ -5342,9 +5382,9 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: {
+        requestBody: {
             content: {
-                "application/json": components["schemas"]["Approval"] | null;
+                "application/json": components["schemas"]["Approval"];
             };
         };
         responses: {
@@ -5550,9 +5590,9 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: {
+        requestBody: {
             content: {
-                "application/json": components["schemas"]["Approval"] | null;
+                "application/json": components["schemas"]["Approval"];
             };
         };
         responses: {
@@ -6707,9 +6747,9 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: {
+        requestBody: {
             content: {
-                "application/json": components["schemas"]["Approval"] | null;
+                "application/json": components["schemas"]["Approval"];
             };
         };
         responses: {
