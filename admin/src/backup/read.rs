@@ -126,7 +126,7 @@ fn contents(
     let has_secrets = opened.is_some();
     let mut reader = Reader { problems: Problems::default(), opened, stored, without_secrets: Vec::new() };
     let mut take = |name: &str| members.remove(name).unwrap_or_default();
-    let settings = reader.settings(take("settings"));
+    let settings = reader.settings(&take("settings"));
     let upstreams = reader.list(take("upstreams"), "upstreams", Reader::upstream);
     let keys = reader.list(take("keys"), "keys", Reader::key);
     let aliases = reader.list(take("aliasRules"), "aliasRules", |reader, pointer, body| {
@@ -138,7 +138,7 @@ fn contents(
     let names = reader.list(take("names"), "names", Reader::name);
     let pins =
         reader.list(take("pins"), "pins", |reader, pointer, body| reader.pin(pointer, body, &upstreams));
-    let xiaozhi = reader.list(take("xiaozhi"), "xiaozhi", Reader::endpoint).into_iter().flatten().collect();
+    let xiaozhi = reader.list(take("xiaozhi"), "xiaozhi", Reader::endpoint);
     let created_at = parsed::<Timestamp>(take("createdAt"));
     let gateway = take("gateway").as_str().map(str::to_owned);
     let contents = Contents { settings, upstreams, keys, aliases, filters, names, pins, xiaozhi };
@@ -163,11 +163,11 @@ fn field_errors(error: ApiError) -> Refused {
 }
 
 impl Reader<'_> {
-    fn settings(&mut self, value: Value) -> Option<Settings> {
+    fn settings(&mut self, value: &Value) -> Option<Settings> {
         if value.is_null() {
             return None;
         }
-        match Settings::default().merge_patch(&value) {
+        match Settings::default().merge_patch(value) {
             Ok(settings) => Some(settings),
             Err(errors) => {
                 self.extend("/settings", errors);
@@ -323,7 +323,7 @@ impl Reader<'_> {
     }
 
     /// An endpoint; one whose address nobody knows is left out.
-    fn endpoint(&mut self, pointer: &str, mut body: Map<String, Value>) -> Option<Option<XiaozhiEndpoint>> {
+    fn endpoint(&mut self, pointer: &str, mut body: Map<String, Value>) -> Option<XiaozhiEndpoint> {
         let id = self.taken(pointer, &mut body, "id")?;
         let created_at = self.taken(pointer, &mut body, "createdAt")?;
         if body.get("url") != Some(&super::secret_mark()) {
@@ -335,13 +335,13 @@ impl Reader<'_> {
         let Some(url) = sealed.or(stored.map(|endpoint| endpoint.url.expose())) else {
             self.without_secrets
                 .push(body.get("name").and_then(Value::as_str).unwrap_or_default().to_owned());
-            return Some(None);
+            return None;
         };
         body.insert("url".into(), url.as_str().into());
         let nobody = ApiKeyId::at(created_at);
         let blank = XiaozhiEndpoint::create(id, "", String::new().into(), nobody, created_at);
         match xiaozhi::declared(Value::Object(body), &blank) {
-            Ok(endpoint) => Some(Some(endpoint)),
+            Ok(endpoint) => Some(endpoint),
             Err(error) => {
                 self.extend(pointer, field_errors(error));
                 None
