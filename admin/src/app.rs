@@ -59,10 +59,10 @@ impl App {
     pub(crate) fn new(deps: Deps, password_cost: u32) -> Self {
         let clock = deps.store.clock().clone();
         Self(Arc::new(Parts {
-            tokens: Tokens::new(deps.store.sealer(), deps.store.instance_id(), clock.clone()),
+            tokens: Tokens::new(deps.store.sealer(), deps.store.instance_id(), clock),
             hasher: Hasher::new(password_cost),
-            throttle: Throttle::new(clock.clone()),
-            idempotency: Idempotency::new(clock),
+            throttle: Throttle::new(deps.store.clone()),
+            idempotency: Idempotency::new(deps.store.clone()),
             fingerprint: Fingerprint::new(deps.store.sealer()),
             registering: Mutex::new(()),
             store: deps.store,

@@ -135,6 +135,16 @@ pub(crate) fn declared(body: serde_json::Value) -> Result<NewUpstream, ApiError>
     input::parse_unasked(body).map(|input| input.new)
 }
 
+/// What a client may set of it, as it would write it.
+pub(crate) fn settable(upstream: &Upstream) -> serde_json::Value {
+    wire::settable(upstream)
+}
+
+/// Reads an upstream of a backup; `stored` has what placeholders stand for. Asks no policy.
+pub(crate) fn restored(body: serde_json::Value, stored: Option<&Upstream>) -> Result<NewUpstream, ApiError> {
+    input::parse_over(body, stored).map(|input| input.new)
+}
+
 /// The upstream as the audit log keeps it.
 pub(crate) fn audited(upstream: &Upstream, fingerprint: &audit::Fingerprint) -> serde_json::Value {
     wire::audited(upstream, fingerprint)

@@ -88,6 +88,11 @@ pub(crate) fn declared(
     input::parse(body).map(|input| input.apply(endpoint))
 }
 
+/// What a client may set of an endpoint, as it would write it: the address is in it.
+pub(crate) fn settable(endpoint: &XiaozhiEndpoint) -> serde_json::Value {
+    wire::settable(endpoint)
+}
+
 /// The endpoint as the audit log keeps it.
 pub(crate) fn audited(endpoint: &XiaozhiEndpoint, fingerprint: &Fingerprint) -> serde_json::Value {
     wire::audited(endpoint, fingerprint)

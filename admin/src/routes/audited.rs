@@ -14,7 +14,11 @@ use super::{Access, groups};
 use crate::testing::{PASSWORD, Scene};
 
 /// Operations that are no reading by their method, and change nothing.
-const CHANGE_NOTHING: [&str; 2] = ["POST /api/admin/rules/preview", "POST /api/admin/templates/{id}/build"];
+const CHANGE_NOTHING: [&str; 3] = [
+    "POST /api/admin/backup/preview",
+    "POST /api/admin/rules/preview",
+    "POST /api/admin/templates/{id}/build",
+];
 
 /// Where the gateway is reached, which an authorisation needs to know.
 const HOST: [(&str, &str); 1] = [("host", "localhost")];
@@ -194,6 +198,11 @@ impl Things {
                 let made = self.scene.post("/api/admin/xiaozhi", self.endpoint("room")).await;
                 assert_eq!(made.status, 201, "{}", made.json);
                 with(made.json["id"].as_str().unwrap(), json!({"name": "den"}))
+            }
+            ("POST", "backup/export", _) => with("", json!({})),
+            ("POST", "backup/import", _) => {
+                let backup = self.scene.post("/api/admin/backup/export", json!({})).await.json;
+                with("", json!({"backup": backup, "mode": "merge"}))
             }
             ("PATCH", "settings", _) => with("", json!({"naming": {"length_max": 32}})),
             _ => panic!("{method} {path} is new: say here how it is called"),

@@ -13,11 +13,12 @@ use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sql::clock::Clock;
-use sql::model::{ApiKeyId, Limits, Mode, Timestamp};
+use sql::model::{ApiKeyId, CallTransport, KeyMode, Limits, Mode, Timestamp};
 use sql::seal::Sealer;
 use uuid::Uuid;
 
 use super::abilities::Abilities;
+use crate::call_log::Way;
 use crate::relay::ReplicaId;
 use crate::wire::meta::Version;
 
@@ -102,9 +103,14 @@ impl Session {
         }
     }
 
+    /// The transport that it is on.
+    pub fn transport(&self) -> CallTransport {
+        Way::of(&self.face, KeyMode::Inherit, self.mode).transport
+    }
+
     /// When the token stops being valid, with sessions that live `ttl_s`. Not for what is kept of it: the
     /// setting may be another tomorrow.
-    fn ends_at(&self, ttl_s: u32) -> Timestamp {
+    pub fn ends_at(&self, ttl_s: u32) -> Timestamp {
         self.created_at.plus(Duration::from_secs(u64::from(ttl_s)))
     }
 

@@ -14,7 +14,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use serde::Deserialize;
 use sql::model::{ClientSession, SessionState, Timestamp};
-use sql::{Store, StoreError, Tx, changes, client_sessions, sessions};
+use sql::{Store, StoreError, Tx, changes, client_sessions, idempotent_answers, login_attempts, sessions};
 use uuid::Uuid;
 
 use super::live::LiveSessions;
@@ -26,6 +26,9 @@ use crate::wire::meta::LogLevel;
 
 /// How long a client waits for the store; a store that answers does so in milliseconds.
 const WRITE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long control planes remember guesses of passwords, and answers to creates: nobody looks at older ones.
+const ADMIN_STATE_KEPT_MS: i64 = 60 * 60 * 1_000;
 
 /// What a client says of itself.
 #[derive(Default, Deserialize)]
@@ -168,6 +171,9 @@ impl SessionLog {
         let mut tx = self.store.begin().await?;
         sessions::sweep(&mut tx, now).await?;
         client_sessions::sweep(&mut tx, now).await?;
+        let kept_since = Timestamp::from_millis(now.millis().saturating_sub(ADMIN_STATE_KEPT_MS));
+        login_attempts::sweep(&mut tx, kept_since).await?;
+        idempotent_answers::sweep(&mut tx, kept_since).await?;
         tx.commit().await
     }
 

@@ -111,7 +111,7 @@ impl StreamableHttp {
         }
         let client = Client::Modern(ModernClient::of(meta, http.path.full_path, mode));
         let trace = TraceContext::of_headers(&http.head.headers);
-        self.request(Asked { request, client, caller, view, trace }, http).await
+        self.request(Asked { request, client, caller, view, trace, span: None }, http).await
     }
 
     async fn legacy(&self, http: McpRequest, message: Message) -> Reply {
@@ -175,7 +175,7 @@ impl StreamableHttp {
         let view = self.dispatch.view(&caller).await;
         let trace = TraceContext::of_headers(&http.head.headers);
         let client = Client::Legacy(session);
-        self.request(Asked { request, client, caller, view, trace }, http).await
+        self.request(Asked { request, client, caller, view, trace, span: None }, http).await
     }
 
     fn kept<'a>(&'a self, http: &'a McpRequest) -> Kept<'a> {

@@ -177,6 +177,63 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/admin/backup/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make a backup
+         * @description Upstreams, rules, keys (as hashes), names and settings. Keep it unchanged: its digest is checked.
+         */
+        post: operations["backup_export"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/backup/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Restore a backup
+         * @description In one transaction, with ids as they were; admins are left alone. Keys work as before.
+         */
+        post: operations["backup_import"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/backup/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Preview a restore */
+        post: operations["backup_preview"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/admin/clients": {
         parameters: {
             query?: never;
@@ -245,7 +302,7 @@ export interface paths {
         /**
          * Create a key
          * @description With an `Idempotency-Key` the same request again answers the same, the secret included, for ten
-         *     minutes and while this process lives.
+         *     minutes.
          */
         post: operations["keys_create"];
         delete?: never;
@@ -1041,8 +1098,7 @@ export interface paths {
         put?: never;
         /**
          * Create an upstream
-         * @description With an `Idempotency-Key` the same request again answers the same, for ten minutes and while
-         *     this process lives.
+         * @description With an `Idempotency-Key` the same request again answers the same, for ten minutes.
          */
         post: operations["upstreams_create"];
         delete?: never;
@@ -1791,6 +1847,11 @@ export interface components {
             setupTokenRequired: boolean;
             /** @description The gateway's version. */
             version: string;
+        };
+        /** @description How to make the backup. */
+        BackupRequest: {
+            /** @description Seals the secrets of upstreams into the backup, 12 to 1,024 characters; without one it has none. */
+            passphrase?: string | null;
         };
         /** @description What the form comes to. */
         BuiltTemplate: {
@@ -2760,7 +2821,7 @@ export interface components {
                 protocol: "auto" | "legacy" | "modern";
                 /** @description The version both sides agreed on. */
                 protocolVersion?: string | null;
-                /** @description Whether deceptive characters are stripped from its definitions. */
+                /** @description Whether invisible characters, comments and words for models alone are stripped from its definitions. */
                 sanitize: boolean;
                 /** @description What it says of itself. */
                 serverInfo?: Record<string, never> | null;
@@ -3095,7 +3156,7 @@ export interface components {
             onToolChange?: "allow" | "warn" | "hold";
             /** @enum {string} */
             protocol?: "auto" | "legacy" | "modern";
-            /** @description Whether deceptive characters are stripped from its definitions; false if not said. */
+            /** @description Whether invisible characters, comments and words for models alone are stripped from its definitions; false if not said. */
             sanitize?: boolean | null;
             /**
              * Format: int64
@@ -3346,6 +3407,47 @@ export interface components {
             setupToken?: string | null;
             /** @description 3 to 32 characters. */
             username: string;
+        };
+        /** @description A backup that came back. */
+        RestoreBody: {
+            /** @description The document that `export` answered, unchanged. */
+            backup: Record<string, never>;
+            /** @description `merge` (what isn't in the backup stays) or `replace` (it goes). */
+            mode: string;
+            /** @description What its secrets were sealed with; needed if it has any. */
+            passphrase?: string | null;
+        };
+        /** @description One change. */
+        RestoreChange: {
+            /** @description `create`, `update` or `delete`. */
+            change: string;
+            /** @description What differs, by JSON pointer; secrets as fingerprints. */
+            diff: Record<string, never>;
+            /** @description Which. */
+            id: string;
+            /** @description `upstream`, `key`, `aliasRule`, `filterRule`, `settings` or `xiaozhi`. */
+            kind: string;
+            /** @description Its name, or its pattern. */
+            name: string;
+        };
+        /** @description What was, or would be, done. */
+        RestoreReport: {
+            /** @description Each change, in the order in which it is made; what is so already is none. */
+            changes: components["schemas"]["RestoreChange"][];
+            /**
+             * Format: date-time
+             * @description When the backup was made.
+             */
+            createdAt: string;
+            /** @description The release that made it. */
+            gateway: string;
+            /** @description Whether it has the secrets of upstreams. */
+            hasSecrets: boolean;
+            /**
+             * @description The upstreams and XiaoZhi endpoints whose secrets are neither in it nor stored: upstreams are restored
+             *     without, endpoints not at all.
+             */
+            withoutSecrets: string[];
         };
         /** @description Why an admin is to look at an item, and at what. */
         ReviewView: {
@@ -3941,7 +4043,7 @@ export interface components {
             protocol: "auto" | "legacy" | "modern";
             /** @description The version both sides agreed on. */
             protocolVersion?: string | null;
-            /** @description Whether deceptive characters are stripped from its definitions. */
+            /** @description Whether invisible characters, comments and words for models alone are stripped from its definitions. */
             sanitize: boolean;
             /** @description What it says of itself. */
             serverInfo?: Record<string, never> | null;
@@ -4022,7 +4124,7 @@ export interface components {
             onToolChange?: "allow" | "warn" | "hold";
             /** @enum {string} */
             protocol?: "auto" | "legacy" | "modern";
-            /** @description Whether deceptive characters are stripped from its definitions. */
+            /** @description Whether invisible characters, comments and words for models alone are stripped from its definitions. */
             sanitize?: boolean | null;
             /**
              * Format: int64
@@ -4553,6 +4655,102 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    backup_export: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BackupRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": Record<string, never>;
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    backup_import: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RestoreBody"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RestoreReport"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    backup_preview: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RestoreBody"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RestoreReport"];
+                };
             };
             /** @description What went wrong */
             default: {

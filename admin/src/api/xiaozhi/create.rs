@@ -12,6 +12,7 @@ use crate::App;
 use crate::audit::{self, Act};
 use crate::error::ApiError;
 use crate::extract::{self, Admin};
+use crate::idempotency::Created;
 
 /// Create a XiaoZhi endpoint
 ///
@@ -29,7 +30,7 @@ pub(crate) async fn create(
     app.idempotency.once(admin.id, "xiaozhi.create", &headers, &body.bytes, act(&app, &admin, input)).await
 }
 
-async fn act(app: &App, admin: &Admin, input: Input) -> Result<Response, ApiError> {
+async fn act(app: &App, admin: &Admin, input: Input) -> Created {
     let now = app.store.clock().now();
     let mut tx = app.store.begin().await?;
     super::check_key(&mut tx, input.key_id, None).await?;
@@ -42,12 +43,11 @@ async fn act(app: &App, admin: &Admin, input: Input) -> Result<Response, ApiErro
     let act = Act::on("xiaozhi.create", endpoint.id, endpoint.name.as_str(), diff);
     audit::record(&mut tx, now, admin, act).await?;
     let mut response = super::answer(&mut tx, &endpoint).await?;
-    tx.commit().await?;
     *response.status_mut() = StatusCode::CREATED;
     let location = format!("/api/admin/xiaozhi/{}", endpoint.id);
     let location = HeaderValue::try_from(location).expect("an id is plain text");
     response.headers_mut().insert(header::LOCATION, location);
-    Ok(response)
+    Ok((tx, response))
 }
 
 #[cfg(test)]
