@@ -1,39 +1,64 @@
 //! `server.json` of the registry: packages to start and addresses to dial. Of several ways the first is taken
 //! that the gateway can go: packages before addresses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 use sql::model::Transport;
 
 use super::server::{self, Given, Reach, Server};
 
-/// A page of the registry: each item is a `server.json`, bare or under `server`.
+/// Says of an item of the registry that no newer version of its server is there.
+const IS_LATEST: &str = "/_meta/io.modelcontextprotocol.registry~1official/isLatest";
+
+/// A page of the registry: each item is a `server.json`, bare or under `server`. Of several versions of a server
+/// the latest is read; servers of different owners that are called the same have their owner in front.
 pub(super) fn read_list(list: &[Value]) -> Vec<Server> {
-    list.iter()
+    let full = |item: &Value| text(item.get("server").unwrap_or(item), "name").unwrap_or_default().to_owned();
+    let is_latest = |item: &Value| item.pointer(IS_LATEST) == Some(&Value::Bool(true));
+    let latest: BTreeSet<String> = list.iter().filter(|item| is_latest(item)).map(full).collect();
+    let kept: Vec<(usize, &Value)> = list
+        .iter()
         .enumerate()
+        .filter(|(_, item)| is_latest(item) || !latest.contains(&full(item)))
+        .collect();
+    let names: BTreeSet<String> = kept.iter().map(|(_, item)| full(item)).collect();
+    let called = |short: &str| names.iter().filter(|name| short_of(name) == short).count();
+    kept.into_iter()
         .map(|(index, item)| {
-            let pointer = format!("/servers/{index}");
-            match item.get("server").unwrap_or(item) {
-                Value::Object(file) if item.get("server").is_some() => {
-                    read_one(file, &format!("{pointer}/server"))
-                }
-                Value::Object(file) => read_one(file, &pointer),
-                _ => {
-                    let mut server = Server::at("", pointer);
-                    server.wrong("", "must be an object");
-                    server
-                }
+            let mut server = read_item(item, format!("/servers/{index}"));
+            if !server.name.is_empty()
+                && called(&server.name) > 1
+                && let Some((owner, short)) = full(item).rsplit_once('/')
+            {
+                server.name = format!("{}-{short}", owner.rsplit('.').next().unwrap_or(owner));
             }
+            server
         })
         .collect()
+}
+
+fn read_item(item: &Value, pointer: String) -> Server {
+    match item.get("server").unwrap_or(item) {
+        Value::Object(file) if item.get("server").is_some() => read_one(file, &format!("{pointer}/server")),
+        Value::Object(file) => read_one(file, &pointer),
+        _ => {
+            let mut server = Server::at("", pointer);
+            server.wrong("", "must be an object");
+            server
+        }
+    }
+}
+
+/// What people call a server, of a name like io.github.owner/server.
+fn short_of(full: &str) -> &str {
+    full.rsplit('/').next().unwrap_or_default()
 }
 
 /// One file.
 pub(super) fn read_one(file: &Map<String, Value>, pointer: &str) -> Server {
     let full = file.get("name").and_then(Value::as_str).unwrap_or_default();
-    // Reverse DNS, a slash, and what people call it.
-    let short = full.rsplit('/').next().unwrap_or_default();
+    let short = short_of(full);
     let mut server = Server::at(short, pointer.to_owned());
     if short.is_empty() {
         server.wrong("/name", "must be a text like io.github.owner/server");
@@ -104,16 +129,24 @@ fn package_of(package: &Value, version: Option<&str>) -> Result<Reach, &'static 
             hint.unwrap_or("uvx")
         }
         "oci" => {
-            if !has_runtime {
-                args.extend(["run", "-i", "--rm"].map(Given::read));
-            }
-            for name in env.keys() {
-                // By name: the value comes from the environment, and is on no command line.
-                args.extend([Given::read("-e"), Given::read(name)]);
+            if args.first().is_none_or(|first| first.text != "run") {
+                args.splice(0..0, ["run", "-i", "--rm"].map(Given::read));
             }
             let tagged = identifier.contains('@')
                 || identifier.rsplit('/').next().is_some_and(|end| end.contains(':'));
-            args.push(Given::read(&if tagged { identifier.to_owned() } else { pinned(":") }));
+            let image = Given::read(&if tagged { identifier.to_owned() } else { pinned(":") });
+            let is_image = |given: &Given| {
+                let rest = given.text.strip_prefix(identifier);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@']))
+            };
+            // What runs it may have named the image already.
+            let place = args.iter().position(is_image).unwrap_or(args.len());
+            if args.get(place).is_none_or(|named| named.text == identifier) {
+                args.splice(place..(place + 1).min(args.len()), [image]);
+            }
+            // By name: the value comes from the environment, and is on no command line.
+            let passed = env.keys().flat_map(|name| ["-e", name.as_str()]).map(Given::read);
+            args.splice(place..place, passed.collect::<Vec<_>>());
             hint.unwrap_or("docker")
         }
         "nuget" => {
@@ -151,7 +184,11 @@ fn arguments(package: &Value, member: &str) -> Vec<Given> {
         let value = value_of(argument);
         if text(argument, "type") == Some("named") {
             let Some(name) = text(argument, "name") else { continue };
+            let is_switch = text(argument, "format") == Some("boolean");
             match value {
+                // A flag that is there or isn't.
+                Some(value) if is_switch && value.text == "true" => words.push(Given::read(name)),
+                Some(value) if is_switch && value.text == "false" => {}
                 Some(value) => words.extend([Given::read(name), value]),
                 // A flag that stands alone says so by having nothing to fill.
                 None if argument.get("isRequired").is_none() && argument.get("format").is_none() => {
@@ -200,4 +237,77 @@ fn filled(value: &str, variables: Option<&Value>) -> Given {
     }
     out.push_str(rest);
     Given { said_secret: secret, ..Given::read(&out) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::client_files::line;
+
+    fn run(package: &Value) -> String {
+        let file = json!({"name": "a/b", "version": "1.2.0", "packages": [package]});
+        let server = read_one(file.as_object().unwrap(), "");
+        line::of(&server.reach.unwrap_or_else(|| panic!("{:?}", server.problems)), &|_| false)
+    }
+
+    #[test]
+    fn a_switch_is_there_or_not_and_an_image_is_named_once() {
+        let flag = |name: &str, value: &str| json!({"type": "named", "name": name, "format": "boolean", "value": value});
+        let oci = |arguments: Value| {
+            json!({"registryType": "oci", "identifier": "ghcr.io/a/b", "runtimeArguments": arguments,
+                "environmentVariables": [{"name": "TOKEN", "isRequired": true}]})
+        };
+        let mount = json!({"type": "named", "name": "--mount", "value": "type=bind,src=/a,dst=/b"});
+        let word = |text: &str| json!({"type": "positional", "value": text});
+        for (arguments, expected) in [
+            (json!([]), "docker run -i --rm -e TOKEN ghcr.io/a/b:1.2.0"),
+            (
+                json!([
+                    word("run"),
+                    flag("-i", "true"),
+                    flag("--rm", "true"),
+                    flag("--init", "false"),
+                    word("ghcr.io/a/b")
+                ]),
+                "docker run -i --rm -e TOKEN ghcr.io/a/b:1.2.0",
+            ),
+            (
+                json!([word("run"), flag("-i", "true"), word("ghcr.io/a/b:2")]),
+                "docker run -i -e TOKEN ghcr.io/a/b:2",
+            ),
+            (json!([mount]), "docker run -i --rm --mount type=bind,src=/a,dst=/b -e TOKEN ghcr.io/a/b:1.2.0"),
+        ] {
+            assert_eq!(run(&oci(arguments.clone())), format!("TOKEN='${{TOKEN}}' {expected}"), "{arguments}");
+        }
+        let npm = json!({"registryType": "npm", "identifier": "b",
+            "packageArguments": [flag("--fast", "true"), flag("--slow", "false")]});
+        assert_eq!(run(&npm), "npx -y b@1.2.0 --fast");
+    }
+
+    #[test]
+    fn a_page_has_the_latest_of_each_and_names_that_differ() {
+        let item = |name: &str, version: &str, latest: bool| {
+            json!({"server": {"name": name, "version": version, "remotes": [{"type": "sse", "url": "https://h/"}]},
+                "_meta": {"io.modelcontextprotocol.registry/official": {"isLatest": latest}}})
+        };
+        let page = [
+            item("io.github.one/weather", "1", false),
+            item("io.github.one/weather", "2", true),
+            item("com.two/weather", "1", true),
+            item("com.two/maps", "1", false),
+        ];
+        let servers = read_list(&page);
+        let read: Vec<(&str, &str)> =
+            servers.iter().map(|server| (server.name.as_str(), server.pointer.as_str())).collect();
+        assert_eq!(
+            read,
+            [
+                ("one-weather", "/servers/1/server"),
+                ("two-weather", "/servers/2/server"),
+                ("maps", "/servers/3/server")
+            ]
+        );
+    }
 }

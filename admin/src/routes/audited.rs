@@ -1,5 +1,7 @@
 //! Every operation that writes leaves an event in the audit log: by going through the list of routes.
 
+use std::fmt::Write as _;
+
 use bytes::Bytes;
 use proxy::control::SyncReport;
 use serde_json::{Value, json};
@@ -80,7 +82,11 @@ impl Things {
         let pin = Pin { approved, review, ..proxy::pinning::agreed(&owner, &item) };
         pins::save(&mut tx, &[pin]).await.unwrap();
         tx.commit().await.unwrap();
-        item.hash.iter().map(|byte| format!("{byte:02x}")).collect()
+        let mut hash = String::new();
+        for byte in item.hash {
+            write!(hash, "{byte:02x}").unwrap();
+        }
+        hash
     }
 
     async fn open_session(&self) {

@@ -124,6 +124,20 @@ fn nothing_is_hidden_and_nothing_is_secret() {
     }
 }
 
+/// Whoever sees the processes of a machine sees their arguments.
+#[test]
+fn no_secret_is_on_a_command_line() {
+    for template in all() {
+        let is_secret = |name: &str| {
+            let mut placeholders = template.placeholders.iter();
+            placeholders.any(|placeholder| placeholder.name == name && placeholder.kind == Kind::Secret)
+        };
+        for text in template.args.iter().flat_map(super::Arg::texts) {
+            assert!(!names(text).into_iter().any(is_secret), "{}: {text}", template.id);
+        }
+    }
+}
+
 #[test]
 fn every_placeholder_is_declared_used_and_sound() {
     for template in all() {

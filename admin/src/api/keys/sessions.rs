@@ -141,7 +141,7 @@ mod tests {
         let path = format!("/api/admin/keys/{key}/sessions");
         let listed = scene.get(&path).await.json;
         assert_eq!(listed["items"].as_array().unwrap().len(), 2, "{listed}");
-        let ends_at = now.plus(Duration::from_secs(86_340)).to_string();
+        let ends_at = now.plus(Duration::from_mins(1_439)).to_string();
         assert_eq!(listed["items"][0]["expiresAt"], json!(ends_at), "{listed}");
         let sid = listed["items"][0]["id"].as_str().unwrap().to_owned();
         assert_eq!(scene.delete(&format!("{path}/{}", uuid::Uuid::from_u128(3))).await.status, 404, "over");

@@ -170,6 +170,9 @@ fn wished(servers: Vec<Server>, wishes: &Wishes) -> Result<Vec<Server>, ApiError
             problems.add(pointer, "names a server that the file doesn't have");
         }
     }
+    let is_wished = |server: &Server| wishes.only.is_empty() || wishes.only.contains(&server.name);
+    // What isn't asked for may be called as it likes.
+    let servers: Vec<Server> = servers.into_iter().filter(is_wished).collect();
     let mut names = BTreeSet::new();
     for server in &servers {
         if !names.insert(&server.name) {
@@ -177,8 +180,7 @@ fn wished(servers: Vec<Server>, wishes: &Wishes) -> Result<Vec<Server>, ApiError
         }
     }
     problems.unless_any(Some(()))?;
-    let is_wished = |server: &Server| wishes.only.is_empty() || wishes.only.contains(&server.name);
-    Ok(servers.into_iter().filter(is_wished).collect())
+    Ok(servers)
 }
 
 struct Planned {
