@@ -22,3 +22,18 @@ export type SignedIn = PostAnswer<'/api/auth/login'>
 export type UpstreamPatch = paths['/api/admin/upstreams/{id}'] extends { patch: { requestBody: infer B } }
   ? Json<B>
   : never
+export type ApiKeyPatch = paths['/api/admin/keys/{id}'] extends { patch: { requestBody: infer B } }
+  ? Json<B>
+  : never
+export type Template = Get<'/api/admin/templates/{id}'>
+export type TemplateCategory = Template['category']
+export type ImportedItem = PostAnswer<'/api/admin/upstreams/import'>['items'][number]
+export type BulkAction = PostBody<'/api/admin/upstreams/bulk'>['action']
+export type BulkResult = PostAnswer<'/api/admin/upstreams/bulk'>['items'][number]
+export type XiaozhiEndpoint = Get<'/api/admin/xiaozhi/{id}'>
+export type NewXiaozhiEndpoint = PostBody<'/api/admin/xiaozhi'>
+export type XiaozhiEndpointPatch = paths['/api/admin/xiaozhi/{id}'] extends {
+  patch: { requestBody: infer B }
+}
+  ? Json<B>
+  : never

@@ -12,6 +12,8 @@ describe('bodyOf', () => {
       upstreamIds: null,
       allowedCidrs: [],
       rateLimit: null,
+      quotaPerDay: null,
+      quotaPerMonth: null,
     })
   })
 

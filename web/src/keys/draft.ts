@@ -1,7 +1,8 @@
 // What the form for a key holds, and how it becomes the body of the REST API.
-import type { NewApiKey } from '@/api/types'
+import type { ApiKey, NewApiKey } from '@/api/types'
 
-export const EXPIRIES = ['never', '7', '30', '90', '365'] as const
+/** `keep` stands only in the form of a key that has an end. */
+export const EXPIRIES = ['keep', 'never', '7', '30', '90', '365'] as const
 export const MODES = ['inherit', 'full', 'smart'] as const
 
 export interface Draft {
@@ -13,6 +14,8 @@ export interface Draft {
   allowedCidrs: string
   limit: string
   windowS: string
+  quotaPerDay: string
+  quotaPerMonth: string
 }
 
 export const emptyDraft = (): Draft => ({
@@ -24,17 +27,38 @@ export const emptyDraft = (): Draft => ({
   allowedCidrs: '',
   limit: '',
   windowS: '60',
+  quotaPerDay: '',
+  quotaPerMonth: '',
+})
+
+export const draftOf = (key: ApiKey): Draft => ({
+  name: key.name,
+  expiry: key.expiresAt ? 'keep' : 'never',
+  mode: key.mode,
+  isLimited: key.upstreamIds != null,
+  upstreamIds: key.upstreamIds ?? [],
+  allowedCidrs: key.allowedCidrs.join('\n'),
+  limit: key.rateLimit ? String(key.rateLimit.limit) : '',
+  windowS: String(key.rateLimit?.windowS ?? 60),
+  quotaPerDay: String(key.quotaPerDay ?? ''),
+  quotaPerMonth: String(key.quotaPerMonth ?? ''),
 })
 
 const DAY_MS = 86_400_000
 
+const countOf = (typed: string) => (typed === '' ? null : Number(typed))
+const endOf = (days: string, now: number) =>
+  days === 'never' ? null : new Date(now + Number(days) * DAY_MS).toISOString()
+
 export function bodyOf(draft: Draft, now: number): NewApiKey {
   return {
     name: draft.name.trim(),
-    expiresAt: draft.expiry === 'never' ? null : new Date(now + Number(draft.expiry) * DAY_MS).toISOString(),
+    ...(draft.expiry === 'keep' ? {} : { expiresAt: endOf(draft.expiry, now) }),
     mode: draft.mode,
     upstreamIds: draft.isLimited ? draft.upstreamIds : null,
     allowedCidrs: draft.allowedCidrs.split(/[\s,，]+/).filter(Boolean),
     rateLimit: draft.limit === '' ? null : { limit: Number(draft.limit), windowS: Number(draft.windowS) },
+    quotaPerDay: countOf(draft.quotaPerDay),
+    quotaPerMonth: countOf(draft.quotaPerMonth),
   }
 }

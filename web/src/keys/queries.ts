@@ -2,9 +2,9 @@
 import { keepPreviousData, useInfiniteQuery, useMutation, useQuery } from '@tanstack/vue-query'
 import { toValue } from 'vue'
 import type { MaybeRefOrGetter } from 'vue'
-import { api, unwrap } from '@/api/client'
+import { api, unwrap, unwrapTagged } from '@/api/client'
 import { queryClient } from '@/api/query'
-import type { NewApiKey } from '@/api/types'
+import type { ApiKeyPatch, NewApiKey } from '@/api/types'
 
 const KEY = 'keys'
 const PAGE = 50
@@ -59,4 +59,50 @@ export const useDeleteKey = () =>
   useMutation({
     mutationFn: (id: string) => unwrap(api.DELETE('/api/admin/keys/{id}', path(id))),
     onSettled: refresh,
+  })
+
+/** One key as it is now, and the ETag to change it with. */
+export const useKey = (id: MaybeRefOrGetter<string | undefined>) =>
+  useQuery({
+    queryKey: [KEY, 'one', id],
+    queryFn: () => unwrapTagged(api.GET('/api/admin/keys/{id}', path(toValue(id) ?? ''))),
+    enabled: () => toValue(id) !== undefined,
+    refetchOnWindowFocus: false,
+  })
+
+export const useUsage = (id: MaybeRefOrGetter<string>) =>
+  useQuery({
+    queryKey: [KEY, 'usage', id],
+    queryFn: () => unwrap(api.GET('/api/admin/keys/{id}/usage', path(toValue(id)))),
+  })
+
+export const useKeySessions = (id: MaybeRefOrGetter<string>) =>
+  useQuery({
+    queryKey: [KEY, 'sessions', id],
+    queryFn: async () => (await unwrap(api.GET('/api/admin/keys/{id}/sessions', path(toValue(id))))).items,
+  })
+
+export const useEndKeySession = () =>
+  useMutation({
+    mutationFn: ({ id, sid }: { id: string; sid: string }) =>
+      unwrap(api.DELETE('/api/admin/keys/{id}/sessions/{sid}', { params: { path: { id, sid } } })),
+    onSettled: refresh,
+  })
+
+export const useUpdateKey = () =>
+  useMutation({
+    mutationFn: ({ id, etag, patch }: { id: string; etag: string; patch: ApiKeyPatch }) => {
+      const params = { ...path(id).params, header: { 'If-Match': etag } }
+      return unwrap(api.PATCH('/api/admin/keys/{id}', { params, body: patch }))
+    },
+    onSuccess: refresh,
+  })
+
+/** The answer holds the new secret, once, as that of a new key does. */
+export const useRotateKey = () =>
+  useMutation({
+    mutationFn: ({ id, overlapS }: { id: string; overlapS: number }) =>
+      unwrap(api.POST('/api/admin/keys/{id}/rotate', { ...path(id), body: { overlapS } })),
+    onSuccess: refresh,
+    gcTime: 0,
   })

@@ -67,12 +67,16 @@ export interface AnyConnParams {
 
 export const connParams = (upstream: Pick<Upstream, 'connParams'>) => upstream.connParams as AnyConnParams
 
-export function draftOf(upstream: Upstream): Draft {
-  const params = connParams(upstream)
-  const entry = (name: string, value: Value) =>
-    typeof value === 'string'
-      ? newEntry({ name, value })
+/** The form of a stored upstream, or of one that a template was made into, whose secrets are still at hand. */
+export function draftOf(upstream: Upstream | NewUpstream): Draft {
+  const params = connParams(upstream as Pick<Upstream, 'connParams'>)
+  const entry = (name: string, value: Value) => {
+    if (typeof value === 'string') return newEntry({ name, value })
+    const { secret } = value
+    return typeof secret === 'string'
+      ? newEntry({ name, value: secret, isSecret: true })
       : newEntry({ name, value: '', isSecret: true, isStored: true })
+  }
   const named = (values: Record<string, Value> = {}) =>
     Object.entries(values).map(([name, value]) => entry(name, value))
   return {
@@ -85,9 +89,10 @@ export function draftOf(upstream: Upstream): Draft {
     cwd: params.cwd ?? '',
     url: params.url ?? '',
     headers: named(params.headers),
-    namePrefix: upstream.namePrefix,
-    protocol: upstream.protocol,
-    tags: upstream.tags.join(', '),
+    credential: 'credential' in upstream ? (upstream.credential ?? '') : '',
+    namePrefix: upstream.namePrefix ?? '',
+    protocol: upstream.protocol ?? 'auto',
+    tags: (upstream.tags ?? []).join(', '),
   }
 }
 

@@ -4,7 +4,7 @@ import { toValue } from 'vue'
 import type { MaybeRefOrGetter } from 'vue'
 import { api, unwrap, unwrapTagged } from '@/api/client'
 import { queryClient } from '@/api/query'
-import type { NewUpstream, UpstreamPatch } from '@/api/types'
+import type { BulkAction, NewUpstream, Upstream, UpstreamPatch } from '@/api/types'
 import { useSession } from '@/session/store'
 
 const KEY = 'upstreams'
@@ -17,11 +17,26 @@ const PAGE = 50
 const path = (id: string) => ({ params: { path: { id } } })
 const refresh = () => queryClient.invalidateQueries({ queryKey: [KEY] })
 
-export function useUpstreams(search: MaybeRefOrGetter<string>) {
+export interface Filters {
+  search: string
+  transport: Upstream['transport'] | ''
+  enabled: 'true' | 'false' | ''
+  sort: string
+}
+
+export function useUpstreams(filters: MaybeRefOrGetter<Filters>) {
   return useInfiniteQuery({
-    queryKey: [KEY, 'list', search],
+    queryKey: [KEY, 'list', filters],
     queryFn: ({ pageParam }) => {
-      const query = { limit: PAGE, cursor: pageParam, search: toValue(search) || undefined }
+      const { search, transport, enabled, sort } = toValue(filters)
+      const query = {
+        limit: PAGE,
+        cursor: pageParam,
+        search: search || undefined,
+        transport: transport || undefined,
+        enabled: enabled === '' ? undefined : enabled === 'true',
+        sort: sort || undefined,
+      }
       return unwrap(api.GET('/api/admin/upstreams', { params: { query } }))
     },
     initialPageParam: undefined as string | undefined,
@@ -153,4 +168,12 @@ export const useTestUpstream = () =>
   useMutation({
     mutationFn: ({ body, id }: { body: NewUpstream; id?: string }) =>
       unwrap(api.POST('/api/admin/upstreams/test', { body: { ...body, id } })),
+  })
+
+/** One answer for each: that some failed is no failure of the request. */
+export const useBulk = () =>
+  useMutation({
+    mutationFn: (body: { action: BulkAction; ids: string[] }) =>
+      unwrap(api.POST('/api/admin/upstreams/bulk', { body })),
+    onSettled: refresh,
   })

@@ -9,6 +9,11 @@ const routes: RouteRecordRaw[] = [
   },
   { path: '/upstreams/new', component: () => import('./Form.vue'), meta: { title: 'upstreams.new' } },
   {
+    path: '/upstreams/import',
+    component: () => import('./Import.vue'),
+    meta: { title: 'upstreams.import.title' },
+  },
+  {
     path: '/upstreams/:id',
     component: () => import('./Detail.vue'),
     props: true,
