@@ -6,11 +6,13 @@ export const KINDS = [
   'tool',
   'prompt',
   'resource',
-  'rule',
+  'alias_rule',
+  'filter_rule',
   'key',
   'settings',
   'admin',
   'xiaozhi',
+  'access',
   'audit',
 ] as const
 
