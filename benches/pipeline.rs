@@ -137,6 +137,7 @@ impl Pipeline {
             cache: Cache::default(),
             draining: CancellationToken::new(),
             peer: None,
+            spans: None,
         });
         let plane = plane.await.expect("a store that can be read");
         let (service, keys) = (plane.mcp_service(None), plane.keys());

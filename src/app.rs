@@ -116,6 +116,7 @@ async fn run(
         stale_max: config.stale_max,
         cache,
         peer: bound.peer,
+        spans: config.spans.clone(),
         draining: plane.draining.clone(),
     })
     .await

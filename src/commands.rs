@@ -6,6 +6,7 @@ pub(crate) mod connect;
 pub(crate) mod healthcheck;
 pub(crate) mod migrate;
 pub(crate) mod openapi;
+pub(crate) mod reset_password;
 pub(crate) mod version;
 
 use std::io::{self, Write};

@@ -3,6 +3,7 @@
 //! This is the only place that reads the environment. Every problem is found in one pass and told in
 //! a line of its own that names the variable and never its value; nothing starts until all are gone.
 
+mod collector;
 mod connect;
 mod duration;
 mod encryption_key;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use proxy::cache::RedisAddress;
 use proxy::guard::{TlsError, TlsFiles};
+use proxy::spans::SpanOptions;
 use sql::model::Secret;
 use url::Url;
 
@@ -59,6 +61,8 @@ pub(crate) struct Config {
     pub(crate) redis: Option<RedisAddress>,
     /// `MPG_METRICS_ADDR`: where Prometheus reads; nowhere without.
     pub(crate) metrics: Option<SocketAddr>,
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` and its like: where a collector takes spans; nowhere without.
+    pub(crate) spans: Option<SpanOptions>,
     /// `MPG_PEER_ADDR`: where other replicas hand over what is for this one.
     pub(crate) peer: Option<SocketAddr>,
     /// `MPG_TRUSTED_PROXIES`: whose `X-Forwarded-For` is believed.
@@ -163,6 +167,7 @@ impl Config {
             tls: tls(&mut reader),
             redis: redis(&mut reader),
             metrics: reader.parsed("MPG_METRICS_ADDR", None, |text| metrics_address(text).map(Some)),
+            spans: collector::spans(&mut reader),
             peer: reader.parsed("MPG_PEER_ADDR", None, |text| peer_address(text).map(Some)),
             trusted_proxies: reader.list("MPG_TRUSTED_PROXIES", network).unwrap_or_default(),
             allowed_hosts: allowed(&mut reader, "MPG_ALLOWED_HOSTS", host_name),

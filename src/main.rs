@@ -39,6 +39,8 @@ Examples:
     MPG_LISTEN=0.0.0.0:8080 mcp-proxy-gateway config show
   Check that nobody altered the audit log, and that it has what the log told an hour ago:
     mcp-proxy-gateway audit verify --anchor 1042:5f0c...
+  Give an admin who lost the password another one; a gateway that serves need not stop:
+    MPG_ADMIN_USERNAME=root MPG_ADMIN_PASSWORD_FILE=new mcp-proxy-gateway reset-password
   Serve over TLS, with HTTP/2:
     MPG_TLS_CERT=cert.pem MPG_TLS_KEY=key.pem mcp-proxy-gateway
   Give a client that only starts commands a gateway on another machine:
@@ -102,6 +104,8 @@ enum Command {
     Openapi,
     /// Ask a gateway on this machine whether it lives: exit code 0 or 1
     Healthcheck,
+    /// Give the admin that MPG_ADMIN_USERNAME names the password in MPG_ADMIN_PASSWORD[_FILE]
+    ResetPassword,
     /// Serve MCP on standard input and output, from a gateway elsewhere
     #[command(after_help = CONNECT_EXAMPLES)]
     Connect(ConnectOptions),
@@ -162,6 +166,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Migrate => commands::migrate::run(&config()?),
         Command::Openapi => commands::openapi::run(),
+        Command::ResetPassword => commands::reset_password::run(&config()?),
         Command::Healthcheck => commands::healthcheck::run(&config()?),
         Command::Connect(options) => commands::connect::run(load_connect(&options)?),
         Command::Version => commands::version::run(),

@@ -11,6 +11,7 @@ use sql::{Store, StoreError, Tx};
 use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::Deps;
+use crate::api::audit::export::EXPORTS_MAX;
 use crate::api::events::WATCHERS_MAX;
 use crate::audit::Fingerprint;
 use crate::idempotency::Idempotency;
@@ -32,6 +33,8 @@ pub(crate) struct Parts {
     pub(crate) logs: LogRing,
     /// Room for consoles that watch.
     pub(crate) watchers: Arc<Semaphore>,
+    /// Room for exports of the audit log.
+    pub(crate) exporting: Arc<Semaphore>,
     /// The settings that the environment fixes, as `group.key`.
     pub(crate) locked: Vec<String>,
     pub(crate) setup_token: Option<Secret<String>>,
@@ -56,10 +59,10 @@ impl App {
     pub(crate) fn new(deps: Deps, password_cost: u32) -> Self {
         let clock = deps.store.clock().clone();
         Self(Arc::new(Parts {
-            tokens: Tokens::new(deps.store.sealer(), deps.store.instance_id(), clock.clone()),
+            tokens: Tokens::new(deps.store.sealer(), deps.store.instance_id(), clock),
             hasher: Hasher::new(password_cost),
-            throttle: Throttle::new(clock.clone()),
-            idempotency: Idempotency::new(clock),
+            throttle: Throttle::new(deps.store.clone()),
+            idempotency: Idempotency::new(deps.store.clone()),
             fingerprint: Fingerprint::new(deps.store.sealer()),
             registering: Mutex::new(()),
             store: deps.store,
@@ -68,6 +71,7 @@ impl App {
             locked: deps.locked,
             logs: deps.logs,
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
+            exporting: Arc::new(Semaphore::new(EXPORTS_MAX)),
             setup_token: deps.setup_token,
             public_url: deps.public_url,
             version: deps.version,

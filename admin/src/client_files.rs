@@ -1,7 +1,8 @@
 //! The files in which MCP clients and the registry name servers: read into, and written from, one neutral form.
 //!
 //! Reading order: `server` is the neutral form; `text` turns a body into a strict value; `mcp_json` (Claude,
-//! Cursor and, under `servers`, VS Code), `codex` and `server_json` are the readers; `write` is the way back;
+//! Cursor and, under `servers`, VS Code), `codex` and `server_json` are the readers; `write` is the way back,
+//! with the names of `variables` in the place of secrets;
 //! `credentials` says what must not be kept in the clear, `line` how a person is shown what will run.
 //!
 //! A file is data from a stranger: nothing in it is expanded, fetched or run here, and whatever is read goes
@@ -16,6 +17,7 @@ mod codex;
 mod mcp_json;
 mod server_json;
 mod text;
+mod variables;
 
 use serde_json::Value;
 use sql::model::FieldError;

@@ -26,6 +26,9 @@ pub(crate) enum ApiError {
     /// Fields that must be corrected, all of them.
     #[error("{} fields are not valid", .0.len())]
     Invalid(Vec<FieldError>),
+    /// A backup that isn't restored, and why, all of it.
+    #[error("the backup is not restored")]
+    BackupInvalid(Vec<FieldError>),
     /// The body can't be read at all.
     #[error("the body can't be read: {0}")]
     Malformed(String),
@@ -239,6 +242,7 @@ fn face(error: &ApiError) -> (StatusCode, &'static str, String) {
         ApiError::Invalid(_) => {
             (StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION", "some fields are not valid".into())
         }
+        ApiError::BackupInvalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "BACKUP_INVALID", said),
         ApiError::Malformed(_) => (StatusCode::BAD_REQUEST, "VALIDATION", said),
         ApiError::WrongMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "VALIDATION", said),
         ApiError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "VALIDATION", said),
@@ -286,7 +290,9 @@ fn internal_face() -> (StatusCode, &'static str, String) {
 /// The fields that must be corrected, whoever found them.
 fn problems(error: &ApiError) -> Vec<FieldError> {
     match error {
-        ApiError::Invalid(problems) | ApiError::Conflict { problems, .. } => problems.clone(),
+        ApiError::Invalid(problems)
+        | ApiError::BackupInvalid(problems)
+        | ApiError::Conflict { problems, .. } => problems.clone(),
         ApiError::Store(error) => match **error {
             StoreError::InvalidCursor => vec![FieldError::new("/cursor", "is not a cursor of this list")],
             StoreError::InvalidSort => vec![FieldError::new("/sort", "is not a field of this list")],
@@ -332,6 +338,7 @@ mod tests {
     fn every_variant_has_its_status() {
         let cases = [
             (ApiError::field("/name", "is required"), 422),
+            (ApiError::BackupInvalid(Vec::new()), 422),
             (ApiError::Malformed("x".into()), 400),
             (ApiError::WrongMediaType, 415),
             (ApiError::TooLarge { limit_bytes: 1 }, 413),

@@ -144,17 +144,6 @@ pub(crate) fn flag(value: Value) -> Result<bool, String> {
     }
 }
 
-/// What `read` takes, but for values that nothing acts on yet: to accept one would be to promise it.
-pub(crate) fn served<T>(
-    read: impl FnOnce(Value) -> Result<T, String>,
-    is_served: impl FnOnce(&T) -> bool,
-) -> impl FnOnce(Value) -> Result<T, String> {
-    move |value| {
-        read(value)
-            .and_then(|value| if is_served(&value) { Ok(value) } else { Err("not supported yet".into()) })
-    }
-}
-
 /// A whole number of a range.
 pub(crate) fn integer<T>(range: RangeInclusive<T>) -> impl FnOnce(Value) -> Result<T, String>
 where

@@ -17,7 +17,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The longest a request may take that waits for an upstream: its connect and list deadlines are
 /// at most 300 s each by the settings; nobody looks at a spinner for longer than this.
-const UPSTREAM_REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
+pub(crate) const UPSTREAM_REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Nothing but our own files may load, and nobody may put us in a frame (threat T15).
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; script-src 'self'; style-src 'self'; \

@@ -11,6 +11,7 @@
 mod api;
 mod app;
 mod audit;
+mod backup;
 mod client_files;
 pub mod declared;
 mod doc;
@@ -24,6 +25,7 @@ pub mod log_ring;
 mod merge;
 mod password;
 mod query;
+pub mod reset_password;
 mod routes;
 mod session;
 mod templates;
@@ -48,7 +50,8 @@ pub use crate::routes::openapi;
 /// The body of requests and answers of [`service`].
 pub use axum::body::Body;
 
-/// What the control plane stands on.
+/// What the control plane stands on. Clones stand on the same.
+#[derive(Clone)]
 pub struct Deps {
     /// What the gateway remembers.
     pub store: Store,

@@ -88,6 +88,14 @@ impl Hasher {
         .await
     }
 
+    /// Other work that takes a core for a while, in turn with passwords.
+    pub(crate) async fn away<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        self.blocking(work).await
+    }
+
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,

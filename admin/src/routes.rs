@@ -14,9 +14,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{
-    audit, auth, clients, document, events, health, items, keys, logs, oauth, rules, settings, stats,
+    audit, auth, backup, clients, document, events, health, items, keys, logs, oauth, rules, settings, stats,
     templates, upstreams, xiaozhi,
 };
+use crate::backup::BACKUP_BYTES_MAX;
 use crate::error::{ApiError, Problem, ProblemField};
 use crate::{App, extract, frame, ui};
 
@@ -39,7 +40,7 @@ enum Patience {
 }
 
 /// Every route, by who may use it and how long it may take.
-fn groups() -> [(Access, Patience, OpenApiRouter<App>); 4] {
+fn groups() -> [(Access, Patience, OpenApiRouter<App>); 5] {
     let open = OpenApiRouter::new()
         .routes(routes!(auth::status::status))
         .routes(routes!(auth::register::register))
@@ -114,11 +115,17 @@ fn groups() -> [(Access, Patience, OpenApiRouter<App>); 4] {
         .routes(routes!(templates::categories::categories))
         .routes(routes!(templates::get::get))
         .routes(routes!(templates::build::build))
+        .routes(routes!(backup::export::export))
         .routes(routes!(clients::clients))
         .routes(routes!(audit::export::export))
         .routes(routes!(logs::logs))
         .routes(routes!(events::events))
         .routes(routes!(health::health));
+    let large = OpenApiRouter::new()
+        .routes(routes!(backup::preview::preview))
+        .routes(routes!(backup::import::import))
+        // Inside of the limit for all.
+        .layer(DefaultBodyLimit::max(BACKUP_BYTES_MAX));
     let waiting = OpenApiRouter::new()
         .routes(routes!(audit::verify::verify))
         .routes(routes!(upstreams::test::test))
@@ -131,6 +138,7 @@ fn groups() -> [(Access, Patience, OpenApiRouter<App>); 4] {
         (Access::Open, Patience::Store, open),
         (Access::Open, Patience::Upstream, returning),
         (Access::Admin, Patience::Store, admin),
+        (Access::Admin, Patience::Upstream, large),
         (Access::Admin, Patience::Upstream, waiting),
     ]
 }

@@ -43,6 +43,7 @@ const PASSWORD_COST: u32 = 4;
 #[derive(Clone)]
 pub(crate) struct Scene {
     router: Router,
+    deps: Deps,
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     pub(crate) plane: Arc<ScriptedPlane>,
@@ -67,6 +68,15 @@ impl Scene {
         let mut settings = Settings::default();
         settings.mcp_api.mode = mode;
         let scene = Self::made_with(None, settings, vec!["mcp_api.mode".into()]).await;
+        scene.register().await;
+        scene.logged_in_again().await
+    }
+
+    /// The same for the length of names.
+    pub(crate) async fn with_fixed_name_length(length_max: u32) -> Self {
+        let mut settings = Settings::default();
+        settings.naming.length_max = length_max;
+        let scene = Self::made_with(None, settings, vec!["naming.length_max".into()]).await;
         scene.register().await;
         scene.logged_in_again().await
     }
@@ -97,8 +107,8 @@ impl Scene {
             public_url,
             version: "test",
         };
-        let router = routes::router(App::new(deps, PASSWORD_COST));
-        Self { router, store, clock, plane, logs, address: "127.0.0.1".parse().unwrap(), token: None }
+        let router = routes::router(App::new(deps.clone(), PASSWORD_COST));
+        Self { router, deps, store, clock, plane, logs, address: "127.0.0.1".parse().unwrap(), token: None }
     }
 
     /// `root` has registered and logged in.
@@ -106,6 +116,12 @@ impl Scene {
         let scene = Self::new().await;
         scene.register().await;
         scene.logged_in_again().await
+    }
+
+    /// The same client at another replica: a router of its own on the same store.
+    pub(crate) fn replica(&self) -> Self {
+        let router = routes::router(App::new(self.deps.clone(), PASSWORD_COST));
+        Self { router, ..self.clone() }
     }
 
     /// The same client at another address.
@@ -236,6 +252,36 @@ impl Scene {
         let answer = self.post("/api/admin/xiaozhi", body).await;
         assert_eq!(answer.status, 201, "{}", answer.json);
         answer.json["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The XiaoZhi endpoints as they are stored.
+    pub(crate) async fn endpoints(&self) -> Vec<sql::model::XiaozhiEndpoint> {
+        let mut tx = self.store.read().await.unwrap();
+        sql::xiaozhi_endpoints::list(&mut tx).await.unwrap()
+    }
+
+    /// What was agreed to, as it is stored.
+    pub(crate) async fn pins(&self) -> Vec<sql::model::Pin> {
+        let mut tx = self.store.read().await.unwrap();
+        sql::pins::all(&mut tx).await.unwrap()
+    }
+
+    /// Has a tool agreed to, where its upstream is now or where `identity` says.
+    pub(crate) async fn agree(&self, upstream_id: &str, name: &str, identity: Option<[u8; 32]>) {
+        let mut tx = self.store.begin().await.unwrap();
+        let upstream = upstreams::get(&mut tx, upstream_id.parse().unwrap()).await.unwrap().unwrap();
+        let pin = sql::model::Pin {
+            upstream_id: upstream.id,
+            kind: Kind::Tool,
+            upstream_name: name.to_owned(),
+            identity: identity.unwrap_or_else(|| proxy::pinning::identity(&upstream)),
+            pin: [3; 32],
+            approved: Some("{\"name\": \"\u{e9}\"}".into()),
+            review: None,
+            found_at: None,
+        };
+        sql::pins::save(&mut tx, &[pin]).await.unwrap();
+        tx.commit().await.unwrap();
     }
 
     /// Stores a tool of an upstream, behind those it has.

@@ -26,6 +26,7 @@ use self::writer::Writer;
 use crate::catalog::Item;
 use crate::feed::Feed;
 use crate::metrics::calls::CallMeters;
+use crate::spans::Spans;
 use crate::tasks::Tasks;
 
 /// Calls that may end between two looks at the queue: some ten thousand a second each way.
@@ -76,11 +77,16 @@ pub struct CallLogCounts {
 
 impl CallLog {
     /// A log in which nothing is written until [`CallLog::run`] does.
-    pub(crate) fn new(store: Store, settings: watch::Receiver<Arc<Settings>>, feed: Feed) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        settings: watch::Receiver<Arc<Settings>>,
+        feed: Feed,
+        spans: Option<Spans>,
+    ) -> Self {
         let (queue, ended) = mpsc::channel(QUEUE_MAX);
         let (counts, meters) = (Arc::<Counts>::default(), CallMeters::default());
         let (of_writer, metered) = (Arc::clone(&counts), meters.clone());
-        let writer = Writer::new(store.clone(), ended, of_writer, metered, feed);
+        let writer = Writer::new(store.clone(), ended, of_writer, metered, (feed, spans));
         Self(Arc::new(Shared { queue, writer: Mutex::new(writer), counts, meters, store, settings }))
     }
 

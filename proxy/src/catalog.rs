@@ -115,6 +115,11 @@ impl Catalog {
         self.upstreams.iter().map(|lists| &lists.upstream)
     }
 
+    /// How many definitions of each upstream are held back until an admin approves them.
+    pub fn held_back(&self) -> impl Iterator<Item = (&Arc<Upstream>, usize)> {
+        self.upstreams.iter().map(|lists| (&lists.upstream, lists.held_back))
+    }
+
     /// What is wrong with what the store has of an upstream, if that is enabled.
     pub fn findings(&self, upstream: UpstreamId) -> &[Finding] {
         let lists = self.upstreams.iter().find(|lists| lists.upstream.id == upstream);

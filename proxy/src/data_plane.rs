@@ -60,6 +60,7 @@ use crate::feed::Feed;
 use crate::http_bridge::McpService;
 use crate::jobs::{Job, Jobs};
 use crate::relay::{PeerService, Relay, RelayOptions};
+use crate::spans::{SpanOptions, Spans};
 use crate::sync::Syncs;
 use crate::tasks::Tasks;
 use crate::upstream::egress::Egress;
@@ -92,6 +93,8 @@ pub struct Options {
     pub draining: CancellationToken,
     /// The socket for other replicas, and the address by which they reach it.
     pub peer: Option<PeerSocket>,
+    /// Where a collector is told of calls.
+    pub spans: Option<SpanOptions>,
 }
 
 /// Where other replicas hand over what is for this one.
@@ -122,6 +125,7 @@ struct Parts {
     streams: CallsInFlight,
     parking: Parking,
     call_log: CallLog,
+    spans: Option<Spans>,
     denials: Denials,
     feed: Feed,
     jobs: Jobs,
@@ -138,7 +142,8 @@ struct Parts {
 impl DataPlane {
     /// Reads the store, publishes the first catalog and sets everything going.
     pub async fn start(options: Options) -> Result<Self, StoreError> {
-        let Options { store, overlay, egress, launcher, tasks, stale_max, cache, draining, peer } = options;
+        let Options { store, overlay, egress, launcher, tasks, stale_max, cache, draining, peer, spans } =
+            options;
         let in_force = watch::Sender::new(Arc::new(Settings::default()));
         let settings = in_force.subscribe();
         let (events, reported) = mpsc::channel(EVENTS_MAX);
@@ -186,6 +191,7 @@ impl DataPlane {
             live: live.clone(),
         };
         let feed = Feed::new(draining.clone());
+        let spans = spans.map(Spans::new);
         let parts = Arc::new(Parts {
             task_status,
             syncs: Syncs::new(
@@ -204,7 +210,8 @@ impl DataPlane {
                 upstreams.degraded().clone(),
                 replica,
             ),
-            call_log: CallLog::new(store.clone(), settings.clone(), feed.clone()),
+            call_log: CallLog::new(store.clone(), settings.clone(), feed.clone(), spans.clone()),
+            spans,
             jobs: Jobs::new(store.clone()),
             denials: Denials::new(store.clock().clone()),
             feed,
@@ -235,6 +242,7 @@ impl DataPlane {
         tasks.spawn("expired keys", Arc::clone(&parts).end_expired_keys());
         tasks.spawn("streamless sessions", updates.sweep(tasks.stopping().clone()));
         parts.call_log.run(&tasks);
+        parts.spans.iter().for_each(|spans| spans.run(&tasks));
         parts.session_log.run(&tasks);
         parts.feed.run(&tasks);
         parts.denials.run(parts.store.clone(), &tasks);
@@ -276,6 +284,7 @@ impl DataPlane {
             relay: parts.relay.clone(),
             indexes: Indexes::default(),
             call_log: parts.call_log.clone(),
+            spans: parts.spans.clone(),
         });
         xiaozhi::run(xiaozhi::Running {
             store: parts.store.clone(),
@@ -361,6 +370,9 @@ impl DataPlane {
         self.0.write_last_used().await;
         self.0.write_usage().await;
         self.0.call_log.flush().await;
+        if let Some(spans) = &self.0.spans {
+            spans.flush().await;
+        }
         self.0.denials.flush(&self.0.store).await;
         self.0.tasks.stop().await;
     }

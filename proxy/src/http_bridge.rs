@@ -68,6 +68,8 @@ pub struct McpRequest {
 pub enum Via {
     /// From its client.
     Client,
+    /// From the gateway itself, for an admin who calls as a key.
+    Console,
     /// Another replica handed it over, because something that it is about is here; it goes no further.
     Replica,
 }

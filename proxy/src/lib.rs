@@ -3,9 +3,9 @@
 //! Reading order: [`gateway`] takes a request from the listener and names every step it passes;
 //! [`access`] holds the checks; [`wire`] is JSON-RPC on bytes; [`downstream`] speaks to clients;
 //! [`catalog`] says what a caller sees; [`upstream`] speaks to MCP servers; [`bridge`] joins two
-//! eras of the protocol; [`sync`] keeps the lists, and [`pinning`] tells what of them changed; [`call_log`]
+//! eras of the protocol; [`sync`] keeps the lists, [`pinning`] tells what of them changed, and [`poison`] what of them deceives; [`call_log`]
 //! keeps what became of calls, and [`audit`] who was turned away; [`jobs`] is done on a schedule, [`metrics`] is
-//! what all of it counts, and [`trace`] which trace a call belongs to; [`cache`] is what replicas share beside
+//! what all of it counts, [`trace`] which trace a call belongs to, and [`spans`] what is told of it to a collector; [`cache`] is what replicas share beside
 //! the database, and [`relay`] how one hands to another what is the other's; [`control`] is what the control
 //! plane may ask, and [`feed`] what it is told as it happens; [`connect`] is the other end: a gateway as a
 //! stdio server, for clients that
@@ -48,9 +48,13 @@ pub mod audit;
 pub mod jobs;
 pub mod pinning;
 
+pub mod poison;
+
 pub mod metrics;
 
 pub mod trace;
+
+pub mod spans;
 
 pub mod connect;
 

@@ -249,7 +249,7 @@ impl Relay {
     /// What another replica handed over goes no further.
     fn for_client(&self, request: &McpRequest) -> Option<&Arc<Shared>> {
         match request.via {
-            Via::Client => self.0.as_ref(),
+            Via::Client | Via::Console => self.0.as_ref(),
             Via::Replica => None,
         }
     }

@@ -21,6 +21,8 @@ const TRACEPARENT_BYTES: usize = 55;
 const TRACE_ID: std::ops::Range<usize> = 3..35;
 /// Where the id of the caller's span stands.
 const SPAN_ID: std::ops::Range<usize> = 36..52;
+/// Where the flags stand; the lowest bit says that the caller records the trace.
+const FLAGS: std::ops::Range<usize> = 53..55;
 
 /// What a vendor's list may have: the least that everybody must pass on.
 const TRACESTATE_BYTES_MAX: usize = 512;
@@ -76,6 +78,26 @@ impl TraceContext {
         &self.parent[TRACE_ID]
     }
 
+    /// The same as bytes.
+    pub(crate) fn trace_bytes(&self) -> [u8; 16] {
+        u128::from_str_radix(self.trace_id(), 16).unwrap_or_default().to_be_bytes()
+    }
+
+    /// The id of the caller's span.
+    pub(crate) fn span_bytes(&self) -> [u8; 8] {
+        u64::from_str_radix(&self.parent[SPAN_ID], 16).unwrap_or_default().to_be_bytes()
+    }
+
+    /// Whether whoever began it records it.
+    pub(crate) fn is_sampled(&self) -> bool {
+        u8::from_str_radix(&self.parent[FLAGS], 16).is_ok_and(|flags| flags & 1 == 1)
+    }
+
+    /// What vendors say of it.
+    pub(crate) fn state(&self) -> Option<&str> {
+        self.state.as_deref()
+    }
+
     fn members(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let parent = [(TRACEPARENT, self.parent.as_str())].into_iter();
         parent
@@ -91,7 +113,14 @@ impl Traced {
         in_message.or_else(|| headers.cloned().map(Self::InHeaders))
     }
 
-    fn context(&self) -> &TraceContext {
+    /// The same trace below another span, whatever was said before of that.
+    pub(crate) fn below(said: Option<Self>, parent: String) -> Self {
+        let said = said.map(|(Self::InMessage(context) | Self::InHeaders(context))| context);
+        let (state, baggage) = said.map(|said| (said.state, said.baggage)).unwrap_or_default();
+        Self::InHeaders(TraceContext { parent, state, baggage })
+    }
+
+    pub(crate) fn context(&self) -> &TraceContext {
         let (Self::InMessage(context) | Self::InHeaders(context)) = self;
         context
     }

@@ -78,6 +78,14 @@ pub struct Numbered {
 
 /// Appends an event; it is there when the act that it tells of is committed, and not otherwise.
 pub async fn append(tx: &mut Tx, event: &AuditEvent) -> Result<(), StoreError> {
+    let appended = append_uncounted(tx, event).await;
+    if appended.is_err() {
+        tx.count_audit_failure();
+    }
+    appended
+}
+
+async fn append_uncounted(tx: &mut Tx, event: &AuditEvent) -> Result<(), StoreError> {
     let mut end = chain::lock(tx).await?;
     let stored = Stored::of(event, end.next_seq());
     let hash = end.bind(&stored);

@@ -4,13 +4,28 @@ use uuid::Uuid;
 
 use crate::db::{Row, cells};
 use crate::error::StoreError;
+use crate::keyset::{self, Filter, Listing, Sort};
 use crate::model::ids::ApiKeyId;
+use crate::model::page::{Page, PageRequest};
 use crate::model::session::ClientSession;
 use crate::model::time::Timestamp;
 use crate::tx::Tx;
 
 const TABLE: &str = "client_sessions";
 const COLUMNS: &str = "rid, key_id, path, version, client, address, created_at, expires_at";
+const NOT_ENDED: &str =
+    "NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.rid = client_sessions.rid AND ended = 1)";
+
+const LISTING: Listing = Listing {
+    table: TABLE,
+    columns: COLUMNS,
+    key: "rid",
+    key_is_number: false,
+    sorts: &[Sort { name: "createdAt", expression: "created_at", is_number: true }],
+    descending_by_default: true,
+    searched: &["client"],
+};
+
 /// Rows that are kept; more are of clients that open sessions and leave them.
 const ROWS_MAX: i64 = 100_000;
 
@@ -36,29 +51,24 @@ pub async fn insert(tx: &mut Tx, sessions: &[ClientSession]) -> Result<(), Store
     tx.insert_rows(TABLE, &head, "ON CONFLICT (rid) DO NOTHING", rows).await.map(drop)
 }
 
-/// The sessions of a key that go on, the newest first, at most `limit`.
-pub async fn of_key(
+/// One page of the sessions of a key that were opened after `since` and that nobody ended; the newest first,
+/// unless the request says otherwise.
+pub async fn page(
     tx: &mut Tx,
+    request: &PageRequest,
     key: ApiKeyId,
-    now: Timestamp,
-    limit: u32,
-) -> Result<Vec<ClientSession>, StoreError> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM client_sessions WHERE key_id = $1 AND expires_at > $2
-         AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.rid = client_sessions.rid AND ended = 1)
-         ORDER BY created_at DESC, rid DESC LIMIT $3"
-    );
-    let rows = tx.query(TABLE, &sql, cells![key, now, limit]).await?;
-    tx.readable(&rows, read)
+    since: Timestamp,
+) -> Result<Page<ClientSession>, StoreError> {
+    let goes_on = format!("created_at > ? AND {NOT_ENDED}");
+    let conditions = Filter::default().and("key_id = ?", Some(key)).and(&goes_on, Some(since));
+    keyset::page(tx, &LISTING, request, conditions, read).await
 }
 
-/// A session that goes on.
-pub async fn get(tx: &mut Tx, rid: Uuid, now: Timestamp) -> Result<Option<ClientSession>, StoreError> {
-    let sql = format!(
-        "SELECT {COLUMNS} FROM client_sessions WHERE rid = $1 AND expires_at > $2
-         AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.rid = client_sessions.rid AND ended = 1)"
-    );
-    tx.query_opt(TABLE, &sql, cells![rid, now]).await?.as_ref().map(read).transpose()
+/// A session that was opened after `since` and that nobody ended.
+pub async fn get(tx: &mut Tx, rid: Uuid, since: Timestamp) -> Result<Option<ClientSession>, StoreError> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM client_sessions WHERE rid = $1 AND created_at > $2 AND {NOT_ENDED}");
+    tx.query_opt(TABLE, &sql, cells![rid, since]).await?.as_ref().map(read).transpose()
 }
 
 /// Forgets sessions that have expired, and the oldest of too many.

@@ -55,6 +55,11 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/sqlite/0008_xiaozhi.sql"),
         postgres: include_str!("../migrations/postgres/0008_xiaozhi.sql"),
     },
+    Migration {
+        name: "0009_shared_admin_state",
+        sqlite: include_str!("../migrations/sqlite/0009_shared_admin_state.sql"),
+        postgres: include_str!("../migrations/postgres/0009_shared_admin_state.sql"),
+    },
 ];
 
 impl Migration {

@@ -45,7 +45,7 @@ pub use self::rule::{
 };
 pub use self::secret::Secret;
 pub use self::session::{ClientSession, SessionState};
-pub use self::settings::{Mode, Settings};
+pub use self::settings::{Limits, Mode, Settings};
 pub use self::time::Timestamp;
 pub use self::upstream::{
     ConnParams, Isolation, NewUpstream, OnToolChange, Protocol, SyncSwitches, Transport, Upstream, Value,

@@ -23,6 +23,13 @@ pub async fn of_list(tx: &mut Tx, id: UpstreamId, kind: Kind) -> Result<Vec<Pin>
     tx.readable(&rows, read)
 }
 
+/// Every pin, by upstream, kind and name.
+pub async fn all(tx: &mut Tx) -> Result<Vec<Pin>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM definition_pins ORDER BY upstream_id, kind, upstream_name");
+    let rows = tx.query(TABLE, &sql, cells![]).await?;
+    tx.readable(&rows, read)
+}
+
 /// One pin.
 pub async fn get(tx: &mut Tx, id: UpstreamId, kind: Kind, name: &str) -> Result<Option<Pin>, StoreError> {
     let sql = format!(

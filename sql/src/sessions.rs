@@ -11,8 +11,11 @@ use crate::model::time::Timestamp;
 use crate::tx::Tx;
 
 const TABLE: &str = "sessions";
+/// Rows that are kept, those that go last: as many as a process remembers.
+const ROWS_MAX: i64 = 200_000;
 
-/// Ends a session for good: remembered until its token would expire anyway.
+/// Ends a session for good: remembered until its token would be invalid whatever the settings
+/// become.
 pub async fn end(tx: &mut Tx, rid: Uuid, expires_at: Timestamp) -> Result<(), StoreError> {
     let sql = "INSERT INTO sessions (rid, ended, log_level, expires_at) VALUES ($1, 1, NULL, $2)
         ON CONFLICT (rid) DO UPDATE SET ended = 1, expires_at = excluded.expires_at";
@@ -48,9 +51,12 @@ pub async fn get(tx: &mut Tx, rid: Uuid) -> Result<Option<SessionState>, StoreEr
     tx.query_opt(TABLE, sql, cells![rid]).await?.as_ref().map(read).transpose()
 }
 
-/// Forgets sessions whose tokens have expired. Says how many.
+/// Forgets sessions whose tokens have expired, and the oldest of too many. Says how many.
 pub async fn sweep(tx: &mut Tx, now: Timestamp) -> Result<u64, StoreError> {
-    tx.execute(TABLE, "DELETE FROM sessions WHERE expires_at <= $1", cells![now]).await
+    let expired = tx.execute(TABLE, "DELETE FROM sessions WHERE expires_at <= $1", cells![now]).await?;
+    let oldest = "DELETE FROM sessions WHERE expires_at < (SELECT expires_at FROM sessions
+        ORDER BY expires_at DESC LIMIT 1 OFFSET $1)";
+    Ok(expired + tx.execute(TABLE, oldest, cells![ROWS_MAX]).await?)
 }
 
 fn read(row: &Row) -> Result<SessionState, StoreError> {

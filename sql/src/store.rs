@@ -1,6 +1,7 @@
 //! Opening the database: connect, migrate, check the master key, and hand out transactions.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -64,8 +65,8 @@ impl Store {
         let hints = Hints::default();
         let giver = hints.clone();
         db.listen(instance_id.to_string(), move || giver.give());
-        let context =
-            Arc::new(Context { sealer, clock: options.clock, instance_id, hints, ledger: Ledger::default() });
+        let (clock, ledger, audit_failures) = (options.clock, Ledger::default(), AtomicU64::new(0));
+        let context = Arc::new(Context { sealer, clock, instance_id, hints, ledger, audit_failures });
         Ok(Self(Arc::new(Inner { db, context })))
     }
 
@@ -118,6 +119,11 @@ impl Store {
     /// Which installation this is; all replicas of one database are the same.
     pub fn instance_id(&self) -> Uuid {
         self.0.context.instance_id
+    }
+
+    /// Events that this process could not write into the audit log, and the acts with them.
+    pub fn audit_failures(&self) -> u64 {
+        self.0.context.audit_failures.load(Ordering::Relaxed)
     }
 
     /// Whether the database answers.

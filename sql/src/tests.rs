@@ -24,6 +24,7 @@ mod schema;
 mod sealing;
 mod sessions;
 mod settings;
+mod shared_admin_state;
 mod statistics;
 mod transactions;
 mod unreadable;

@@ -4,6 +4,7 @@
 //! refuse the rest anyway, and SQLite would quietly commit the other half.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::future::BoxFuture;
 use uuid::Uuid;
@@ -21,6 +22,8 @@ pub(crate) struct Context {
     pub(crate) instance_id: Uuid,
     pub(crate) hints: Hints,
     pub(crate) ledger: Ledger,
+    /// Events that could not be written into the audit log.
+    pub(crate) audit_failures: AtomicU64,
 }
 
 /// A transaction.
@@ -126,6 +129,11 @@ impl Tx {
     /// The store's clock.
     pub fn clock(&self) -> &Clock {
         &self.context.clock
+    }
+
+    /// Counts an event that could not be written into the audit log.
+    pub(crate) fn count_audit_failure(&self) {
+        self.context.audit_failures.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn sealer(&self) -> Sealer {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::collector::SHOWN;
 use super::{Allowed, Config, Egress, EncryptionKey, LogFormat, Origin, duration};
 
 /// What stands for a secret, whatever its length.
@@ -58,6 +59,8 @@ impl Config {
             ("MPG_REDIS_TLS", self.redis.as_ref().map(|redis| redis.is_tls().to_string())),
             ("MPG_METRICS_ADDR", self.metrics.as_ref().map(ToString::to_string)),
             ("MPG_PEER_ADDR", self.peer.as_ref().map(ToString::to_string)),
+            (SHOWN[0], self.spans.as_ref().map(|spans| spans.endpoint.to_string())),
+            (SHOWN[1], masked(self.origins.contains_key(SHOWN[1]))),
             ("MPG_TRUSTED_PROXIES", list(&self.trusted_proxies)),
             ("MPG_ALLOWED_HOSTS", allowed(&self.allowed_hosts)),
             ("MPG_ALLOWED_ORIGINS", allowed(&self.allowed_origins)),

@@ -194,6 +194,17 @@ fn a_data_folder_that_cannot_be_made_is_told() {
 }
 
 #[test]
+fn a_password_is_reset_for_an_admin_who_exists() {
+    let mut command = GatewayCommand::new(["reset-password"]);
+    let missing = "MPG_ADMIN_USERNAME and MPG_ADMIN_PASSWORD: required, to say whose password becomes what";
+    command.run().assert_failure(CONFIGURATION, &[missing]);
+    let output = command.env("MPG_ADMIN_USERNAME", "root").env("MPG_ADMIN_PASSWORD", "CANARY-password").run();
+    assert_eq!(output.code, Some(1), "{}", output.stderr);
+    assert!(output.stderr.contains("there is no admin of this name"), "{}", output.stderr);
+    assert!(!output.stderr.contains("CANARY"), "{}", output.stderr);
+}
+
+#[test]
 fn openapi_is_a_document() {
     let output = GatewayCommand::new(["openapi"]).run();
     let document: Value = serde_json::from_str(&output.assert_success().stdout).unwrap();

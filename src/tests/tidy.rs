@@ -206,6 +206,18 @@ fn no_test_is_ignored_or_sleeps() {
     assert_none(&wrong);
 }
 
+/// The gate runs with servers what meets one, and finds it by its name.
+#[test]
+fn tests_that_meet_a_server_are_found_by_their_names() {
+    let wrong: Vec<String> = sources(&["rs"])
+        .filter(|source| source.path.starts_with("proxy/") || source.path.starts_with("admin/"))
+        .filter(|source| source.text.contains("\"MPG_TEST_"))
+        .filter(|source| !source.path.contains("redis") && !source.path.contains("/shared/"))
+        .map(|source| format!("{}: neither in a module `redis` nor in one `shared`", source.path))
+        .collect();
+    assert_none(&wrong);
+}
+
 #[test]
 fn both_databases_have_the_same_migrations() {
     let names = |folder: &str| -> BTreeSet<String> {

@@ -17,7 +17,7 @@ use proxy::feed::Happened;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sql::audit_log::{self, AuditFilter};
-use sql::model::{CallRecord, TokenId};
+use sql::model::{CallRecord, Timestamp, TokenId};
 use sql::{StoreError, admin_users};
 use tokio::sync::{OwnedSemaphorePermit, broadcast};
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -25,6 +25,7 @@ use utoipa::IntoParams;
 
 use crate::App;
 use crate::api::audit::wire::AuditRow;
+use crate::api::health;
 use crate::error::ApiError;
 use crate::extract::Admin;
 use crate::log_ring::LogLine;
@@ -39,6 +40,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const HEALTH_LOOKS: u64 = 5;
 /// Looks between two signs of life: proxies close what is silent for a minute.
 const SIGN_LOOKS: u64 = 15;
+/// Looks in a row that the store may leave unanswered. Nobody watches for longer without being asked who it is.
+const UNSEEN_MAX: u32 = 60;
 /// Audit events that are told at once; a console that wants the rest reads the list.
 const AUDIT_MAX: u32 = 100;
 
@@ -81,6 +84,7 @@ pub(crate) async fn events(
         happening,
         looks,
         looked: 0,
+        standing: Standing::default(),
         audited,
         health: Value::Null,
         told: VecDeque::new(),
@@ -110,6 +114,7 @@ struct Watching {
     lines: broadcast::Receiver<Arc<LogLine>>,
     looks: Interval,
     looked: u64,
+    standing: Standing,
     /// The number of the last audit event that it knows of.
     audited: i64,
     /// What it was told last.
@@ -120,7 +125,31 @@ struct Watching {
 }
 
 /// The stream is over.
+#[derive(Debug)]
 struct Over;
+
+/// What is known of the session that watches.
+#[derive(Default)]
+struct Standing {
+    /// When it ends by itself, as it was last seen.
+    until: Option<Timestamp>,
+    /// Looks since then.
+    unseen: u32,
+}
+
+impl Standing {
+    /// It goes on, until then.
+    fn seen(&mut self, until: Timestamp) {
+        *self = Self { until: Some(until), unseen: 0 };
+    }
+
+    /// The store is away: nobody knows whether it was ended, only when it ends by itself.
+    fn not_seen(&mut self, now: Timestamp) -> Result<(), Over> {
+        self.unseen += 1;
+        let is_over = self.unseen > UNSEEN_MAX || self.until.is_some_and(|until| until <= now);
+        if is_over { Err(Over) } else { Ok(()) }
+    }
+}
 
 impl Watching {
     /// The next event as it is sent; none at the end.
@@ -164,14 +193,17 @@ impl Watching {
         match self.look_into_store().await {
             Ok(true) => {}
             Ok(false) => return Err(Over),
-            // While the store is away nothing is new, and the session can't be told to be over.
-            Err(error) => tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "a console can't be told what is new"
-            ),
+            // While the store is away nothing is new.
+            Err(error) => {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "a console can't be told what is new"
+                );
+                self.standing.not_seen(self.app.store.clock().now())?;
+            }
         }
         if self.looked.is_multiple_of(HEALTH_LOOKS) && self.kinds.contains(&"health") {
-            let health = serde_json::to_value(self.app.control.health()).unwrap_or_default();
+            let health = serde_json::to_value(health::view(&self.app).await).unwrap_or_default();
             if health != self.health {
                 self.tell("health", &health);
                 self.health = health;
@@ -187,10 +219,11 @@ impl Watching {
     /// Whether the session goes on; what is new in the audit log is told.
     async fn look_into_store(&mut self) -> Result<bool, StoreError> {
         let mut tx = self.app.store.read().await?;
-        let row = admin_users::token(&mut tx, self.token).await?;
-        if row.is_none_or(|row| row.expires_at <= self.app.store.clock().now()) {
+        let Some(row) = admin_users::token(&mut tx, self.token).await? else { return Ok(false) };
+        if row.expires_at <= self.app.store.clock().now() {
             return Ok(false);
         }
+        self.standing.seen(row.expires_at);
         if !self.kinds.contains(&"audit") {
             return Ok(true);
         }
@@ -271,7 +304,7 @@ mod tests {
         let id: sql::model::UpstreamId = scene.upstream("a").await.parse().unwrap();
         scene.plane.set_status(status(id));
         let mut console = Console::open(&scene, "").await;
-        assert_eq!(console.expect("health").await["revision"], 7);
+        assert_eq!(console.expect("health").await, scene.get("/api/admin/health").await.json);
         scene.plane.feed().upstream(id);
         assert_eq!(console.expect("upstream").await["state"], "unavailable");
         scene.logs.push(scene.clock.now(), "info", "proxy", "a line", Map::new());
@@ -285,6 +318,25 @@ mod tests {
         scene.logs.push(scene.clock.now(), "info", "proxy", "another", Map::new());
         assert_eq!(only.expect("log").await["message"], "another");
         assert_eq!(scene.get("/api/admin/events?kinds=log,x").await.pointers(), ["/kinds"]);
+    }
+
+    /// While the store is away, and nobody can say whether the session was ended.
+    #[test]
+    fn no_one_watches_beyond_the_end_of_a_session_that_cannot_be_looked_at() {
+        let at = Timestamp::from_millis;
+        let mut standing = Standing::default();
+        standing.seen(at(10));
+        assert!(standing.not_seen(at(9)).is_ok());
+        assert!(standing.not_seen(at(10)).is_err(), "it ended by itself");
+        for known in [None, Some(at(i64::MAX))] {
+            let mut standing = Standing { until: known, unseen: 0 };
+            for _ in 0..UNSEEN_MAX {
+                assert!(standing.not_seen(at(0)).is_ok());
+            }
+            assert!(standing.not_seen(at(0)).is_err(), "it may have been ended long ago");
+            standing.seen(at(i64::MAX));
+            assert!(standing.not_seen(at(0)).is_ok());
+        }
     }
 
     #[tokio::test]

@@ -160,6 +160,11 @@ impl From<JobStatus> for JobView {
 /// Read how the gateway fares
 #[utoipa::path(get, path = "/api/admin/health", tag = "health", responses((status = 200, body = HealthView)))]
 pub(crate) async fn health(_admin: Admin, State(app): State<App>) -> Json<HealthView> {
+    Json(view(&app).await)
+}
+
+/// How the gateway fares now.
+pub(crate) async fn view(app: &App) -> HealthView {
     let store = app.store.healthy().await.is_ok();
     let data_plane = app.control.health();
     let mut upstreams = BTreeMap::new();
@@ -176,7 +181,7 @@ pub(crate) async fn health(_admin: Admin, State(app): State<App>) -> Json<Health
     // An upstream that is away is its own matter, and shown; it degrades nothing else.
     let redis = data_plane.redis.as_ref().is_none_or(|redis| redis.up);
     let well = store && redis && data_plane.ready && data_plane.problem.is_none() && unreadable.is_empty();
-    Json(HealthView {
+    HealthView {
         status: if well { "ok" } else { "degraded" },
         version: app.version,
         public_url: app.public_url.clone(),
@@ -201,8 +206,8 @@ pub(crate) async fn health(_admin: Admin, State(app): State<App>) -> Json<Health
         degraded: data_plane.degraded,
         redis: data_plane.redis.map(RedisView::from),
         relay: data_plane.relay,
-        xiaozhi: xiaozhi(&app).await.ok(),
-    })
+        xiaozhi: xiaozhi(app).await.ok(),
+    }
 }
 
 async fn xiaozhi(app: &App) -> Result<XiaozhiHealthView, StoreError> {

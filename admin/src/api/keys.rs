@@ -70,6 +70,11 @@ pub(crate) fn declared(body: serde_json::Value, key: ApiKey) -> Result<ApiKey, A
     input::parse(body, before_all, None).map(|input| input.apply(key))
 }
 
+/// What a client may set of it, as it would write it.
+pub(crate) fn settable(key: &ApiKey) -> serde_json::Value {
+    wire::settable(key)
+}
+
 /// The key as the audit log keeps it.
 pub(crate) fn audited(key: &ApiKey) -> serde_json::Value {
     wire::audited(key)

@@ -84,6 +84,39 @@ pub(crate) fn declared_filter(
     declared(body, owner, id, now)
 }
 
+/// A rule that a backup can hold.
+pub(crate) trait Restorable: Noun {
+    /// The same as that version, written then.
+    fn versioned(&self, version: i64, now: Timestamp) -> Self {
+        self.clone().stamped(Stamp { version, updated_at: now, ..self.stamp() })
+    }
+}
+
+impl<R: Noun> Restorable for R {}
+
+/// What a client may set of a rule, as it would write it.
+pub(crate) fn settable<R: Noun>(rule: &R) -> serde_json::Value {
+    rule.settable()
+}
+
+/// An alias rule of a backup.
+pub(crate) fn restored_alias(
+    body: serde_json::Value,
+    id: RuleId,
+    now: Timestamp,
+) -> Result<AliasRule, ApiError> {
+    input::parse(body, Stamp::new(id, now)).map(|(rule, _)| rule)
+}
+
+/// A filter rule of a backup.
+pub(crate) fn restored_filter(
+    body: serde_json::Value,
+    id: RuleId,
+    now: Timestamp,
+) -> Result<FilterRule, ApiError> {
+    input::parse(body, Stamp::new(id, now)).map(|(rule, _)| rule)
+}
+
 /// How an alias rule differs, for the audit log.
 pub(crate) fn alias_diff(before: Option<&AliasRule>, after: &AliasRule) -> serde_json::Value {
     audit::diff(before.map(Noun::settable).as_ref(), Some(&after.settable()))

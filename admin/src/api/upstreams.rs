@@ -27,15 +27,19 @@ pub(crate) mod input;
 mod matrix;
 mod wire;
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::header;
 use proxy::pinning;
-use sql::model::{NewUpstream, OnToolChange, Timestamp, Upstream, UpstreamId};
+use sql::model::{ConnParams, NewUpstream, OnToolChange, Timestamp, Upstream, UpstreamId, Value};
 use sql::{StoreError, Tx, oauth, pins, upstreams};
 
 use crate::App;
 use crate::audit::{self, Act};
+use crate::client_files::Given;
+use crate::client_files::server::CREDENTIAL;
 use crate::error::ApiError;
 use crate::extract::{self, Admin};
 
@@ -63,6 +67,9 @@ async fn save(
     if after == *before {
         return Ok(after);
     }
+    if after.enabled && !before.enabled {
+        wants_nothing(&after)?;
+    }
     after.version = before.version + 1;
     after.updated_at = now;
     let fresh = upstreams::update(tx, &after, before.version).await.map_err(name_taken)?;
@@ -84,6 +91,24 @@ async fn save(
     let act = Act::on(action, after.id, after.name.as_str(), audit::diff(Some(&old), Some(&new)));
     audit::record(tx, now, admin, act).await?;
     Ok(after)
+}
+
+/// Refuses an upstream in which the variable of a file stands where a value must be given: its server would be
+/// sent the name of the variable.
+fn wants_nothing(upstream: &Upstream) -> Result<(), ApiError> {
+    let values: Vec<&Value> = match &upstream.conn_params {
+        ConnParams::Stdio { args, env, .. } => args.iter().chain(env.values()).collect(),
+        ConnParams::Http { headers, .. } => headers.values().collect(),
+    };
+    let sealed = values.into_iter().filter(|value| value.is_secret()).map(Value::expose);
+    let sealed = sealed.chain(upstream.credential.as_ref().map(|credential| credential.expose().as_str()));
+    let variable = |text: &str| Given::read(text).whole_variable().map(str::to_owned);
+    let wanted: BTreeSet<String> = sealed.filter(|text| *text != CREDENTIAL).filter_map(variable).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let wanted = wanted.into_iter().collect::<Vec<_>>().join(", ");
+    Err(ApiError::conflict(format!("it has to be given {wanted} before it can be switched on")))
 }
 
 /// The one thing about an upstream that can clash is its name.
@@ -108,6 +133,16 @@ pub(crate) fn allowed(app: &App, body: serde_json::Value) -> Result<(), ApiError
 /// Reads an upstream that a file declares. The data plane's policy is for whoever applies it to ask.
 pub(crate) fn declared(body: serde_json::Value) -> Result<NewUpstream, ApiError> {
     input::parse_unasked(body).map(|input| input.new)
+}
+
+/// What a client may set of it, as it would write it.
+pub(crate) fn settable(upstream: &Upstream) -> serde_json::Value {
+    wire::settable(upstream)
+}
+
+/// Reads an upstream of a backup; `stored` has what placeholders stand for. Asks no policy.
+pub(crate) fn restored(body: serde_json::Value, stored: Option<&Upstream>) -> Result<NewUpstream, ApiError> {
+    input::parse_over(body, stored).map(|input| input.new)
 }
 
 /// The upstream as the audit log keeps it.

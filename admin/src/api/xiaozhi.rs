@@ -59,8 +59,7 @@ async fn save(
     if !xiaozhi_endpoints::update(tx, &after, before.version).await.map_err(name_taken)? {
         return Err(ApiError::PreconditionFailed);
     }
-    let fingerprint = Fingerprint::new(app.store.sealer());
-    let audited = |endpoint: &XiaozhiEndpoint| wire::audited(endpoint, &fingerprint);
+    let audited = |endpoint: &XiaozhiEndpoint| wire::audited(endpoint, &app.fingerprint);
     let diff = audit::diff(Some(&audited(before)), Some(&audited(&after)));
     audit::record(tx, now, admin, Act::on("xiaozhi.update", after.id, after.name.as_str(), diff)).await?;
     Ok(after)
@@ -87,6 +86,11 @@ pub(crate) fn declared(
     endpoint: &XiaozhiEndpoint,
 ) -> Result<XiaozhiEndpoint, ApiError> {
     input::parse(body).map(|input| input.apply(endpoint))
+}
+
+/// What a client may set of an endpoint, as it would write it: the address is in it.
+pub(crate) fn settable(endpoint: &XiaozhiEndpoint) -> serde_json::Value {
+    wire::settable(endpoint)
 }
 
 /// The endpoint as the audit log keeps it.

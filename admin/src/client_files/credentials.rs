@@ -110,16 +110,40 @@ pub(crate) fn secret_args<'a>(args: impl Iterator<Item = &'a str>) -> Vec<bool> 
     let mut after_flag = false;
     args.map(|arg| {
         let flag = arg.starts_with('-');
-        let secret = match arg.split_once('=') {
-            Some((name, value)) if flag => is_secret(name, value),
-            // `-e TOKEN=value`, as a container is given its environment.
-            Some((name, value)) if is_environment_name(name) => is_secret(name, value),
-            _ => (after_flag && !flag && !arg.is_empty()) || is_valued(arg) || is_header(arg),
-        };
+        let secret = (after_flag && !flag && !arg.is_empty()) || holds(arg);
         after_flag = flag && !arg.contains('=') && is_named(arg);
         secret
     })
     .collect()
+}
+
+/// Names before a value: `--env=TOKEN=value` has two.
+const NAMES_MAX: usize = 3;
+
+/// Whether there is one in an argument: alone, as the value of a name (`--token=value`; `TOKEN=value`, as a
+/// container is given its environment; `--env=TOKEN=value`), in a header or among the parameters of an address.
+fn holds(arg: &str) -> bool {
+    let mut value = arg;
+    for _ in 0..=NAMES_MAX {
+        if is_valued(value) || is_header(value) || is_in_query(value) {
+            return true;
+        }
+        match value.split_once('=') {
+            Some((name, _)) if !is_name(name) => return false,
+            Some((name, after)) if !is_secret(name, after) => value = after,
+            Some(_) => return true,
+            None => return false,
+        }
+    }
+    false
+}
+
+/// Whether a parameter of this address is one.
+fn is_in_query(value: &str) -> bool {
+    let Some((before, after)) = value.split_once('?') else { return false };
+    let query = after.split('#').next().unwrap_or_default();
+    before.contains("://")
+        && url::form_urlencoded::parse(query.as_bytes()).any(|(name, value)| is_secret(&name, &value))
 }
 
 /// `Authorization: Bearer x`, as bridges from one transport to another are given headers.
@@ -129,8 +153,8 @@ fn is_header(arg: &str) -> bool {
     })
 }
 
-fn is_environment_name(name: &str) -> bool {
-    !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }
 
 /// `scheme://user:password@host`.
@@ -265,6 +289,16 @@ mod tests {
             "MODE=x",
             "--token-file",
             "/t",
+            "https://mcp.tavily.com/mcp/?tavilyApiKey=x",
+            "--url=https://h/mcp?page=2&token=x",
+            "https://h/mcp?page=2#token=x",
+            "--header=Authorization: Bearer x",
+            "--header=X-Org: a",
+            "--env=GITHUB_TOKEN=abc",
+            "--env=MODE=b",
+            "password=x",
+            "type=bind,src=/a,dst=/b",
+            "--env=TOKEN=",
         ];
         let secret: Vec<&str> = secret_args(args.iter().copied())
             .into_iter()
@@ -272,7 +306,22 @@ mod tests {
             .filter(|(secret, _)| *secret)
             .map(|(_, arg)| arg)
             .collect();
-        assert_eq!(secret, ["abc", "--api-key=x", "DB_PASSWORD=x", "Authorization: Bearer x"]);
+        assert_eq!(
+            secret,
+            [
+                "abc",
+                "--api-key=x",
+                "DB_PASSWORD=x",
+                "Authorization: Bearer x",
+                "https://mcp.tavily.com/mcp/?tavilyApiKey=x",
+                "--url=https://h/mcp?page=2&token=x",
+                "--header=Authorization: Bearer x",
+                "--env=GITHUB_TOKEN=abc",
+                "password=x",
+            ]
+        );
+        // However long it is, it is read once or a few times.
+        assert_eq!(secret_args(["A=".repeat(500_000).as_str()].into_iter()), [false]);
     }
 
     #[test]

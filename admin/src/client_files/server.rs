@@ -9,6 +9,7 @@ use sql::model::{ConnParams, FieldError, Transport, Upstream, Value};
 use url::Url;
 
 use super::credentials;
+use super::variables::{Taken, Variables};
 
 /// What stands for the stored credential in a stored value.
 pub(crate) const CREDENTIAL: &str = "${credential}";
@@ -143,11 +144,29 @@ impl Server {
         self.problems.push(FieldError::new(format!("{}{member}", self.pointer), message));
     }
 
-    /// A stored upstream as a file would have it: a variable in the place of each secret.
-    pub(crate) fn of(upstream: &Upstream) -> Self {
-        let prefix = shouted(&upstream.name);
-        let named = |place: &str| format!("{prefix}_{}", shouted(place));
-        let plain = |text: &str| Given::read(&text.replace(CREDENTIAL, &format!("${{{prefix}_CREDENTIAL}}")));
+    /// Stored upstreams as a file would have them, in their order: a variable in the place of each secret.
+    pub(crate) fn all(upstreams: &[Upstream]) -> Vec<Self> {
+        let mut taken = Taken::default();
+        // The older has the name, so that one that is added or moved renames no other's variables.
+        let mut by_age: Vec<usize> = (0..upstreams.len()).collect();
+        by_age.sort_by_key(|&at| upstreams[at].id);
+        let mut servers: Vec<(usize, Self)> = by_age
+            .into_iter()
+            .map(|at| (at, Self::of(&upstreams[at], Variables::of(&upstreams[at].name, &mut taken))))
+            .collect();
+        servers.sort_by_key(|(at, _)| *at);
+        servers.into_iter().map(|(_, server)| server).collect()
+    }
+
+    fn of(upstream: &Upstream, mut variables: Variables<'_>) -> Self {
+        let credential = variables.named("credential", "credential");
+        let in_place = format!("${{{credential}}}");
+        // Nothing else in it is a variable: the gateway expands none.
+        let plain = |text: &str| Given {
+            variables: if text.contains(CREDENTIAL) { vec![credential.clone()] } else { Vec::new() },
+            text: text.replace(CREDENTIAL, &in_place),
+            said_secret: false,
+        };
         let reach = match &upstream.conn_params {
             ConnParams::Stdio { command, args, env, cwd } => Reach::Command {
                 command: command.clone(),
@@ -156,7 +175,10 @@ impl Server {
                     .enumerate()
                     .map(|(index, value)| match value {
                         Value::Plain(text) => plain(text),
-                        Value::Secret(_) => Given::variable(&named(&format!("arg {}", index + 1))),
+                        Value::Secret(_) => {
+                            let place = format!("arg {}", index + 1);
+                            Given::variable(&variables.named(&place, &place))
+                        }
                     })
                     .collect(),
                 env: env
@@ -165,7 +187,9 @@ impl Server {
                         let given = match value {
                             Value::Plain(text) => plain(text),
                             // As clients have it: the variable of the same name.
-                            Value::Secret(_) => Given::variable(name),
+                            Value::Secret(_) => {
+                                Given::variable(&variables.same(&format!("env {name}"), name))
+                            }
                         };
                         (name.clone(), given)
                     })
@@ -176,23 +200,28 @@ impl Server {
                 let headers = headers.iter().map(|(name, value)| {
                     let given = match value {
                         Value::Plain(text) => plain(text),
-                        Value::Secret(_) => Given::variable(&named(name)),
+                        Value::Secret(_) => {
+                            Given::variable(&variables.named(&format!("header {name}"), name))
+                        }
                     };
                     (name.clone(), given)
                 });
-                let shown = without_secrets(url, &named);
-                let mut reach = address(upstream.transport, plain(&shown), headers.collect());
+                let headers = headers.collect();
+                let mut shown = plain(url);
+                shown.text = without_secrets(&shown.text, &in_place, &mut |name, place| {
+                    let name = variables.named(&format!("query {place}"), name);
+                    shown.variables.push(name.clone());
+                    name
+                });
+                let mut reach = address(upstream.transport, shown, headers);
                 let Reach::Address { url: shown, headers, bearer, .. } = &mut reach else {
                     return unreached(upstream);
                 };
-                let placed = url.contains(CREDENTIAL)
-                    || shown.text.contains(&format!("${{{prefix}_CREDENTIAL}}"))
-                    || headers
-                        .values()
-                        .any(|value| value.text.contains(&format!("${{{prefix}_CREDENTIAL}}")));
+                let placed = shown.text.contains(&in_place)
+                    || headers.values().any(|value| value.text.contains(&in_place));
                 let authorized = headers.keys().any(|name| name.eq_ignore_ascii_case("authorization"));
                 if upstream.credential.is_some() && bearer.is_none() && !placed && !authorized {
-                    *bearer = Some(Given::variable(&named("credential")));
+                    *bearer = Some(Given::variable(&credential));
                 }
                 reach
             }
@@ -201,6 +230,52 @@ impl Server {
         let call_timeout_s = upstream.call_timeout_s.map(u64::from);
         Self { reach: Some(reach), enabled, call_timeout_s, ..unreached(upstream) }
     }
+}
+
+impl Reach {
+    /// As it is once it was written into a file and read from there.
+    pub(crate) fn as_read(&self) -> Self {
+        let read = |given: &Given| Given::read(&given.text);
+        let all = |values: &BTreeMap<String, Given>| {
+            values.iter().map(|(name, given)| (name.clone(), read(given))).collect()
+        };
+        match self {
+            Self::Command { command, args, env, cwd } => Self::Command {
+                command: command.clone(),
+                args: args.iter().map(read).collect(),
+                env: all(env),
+                cwd: cwd.clone(),
+            },
+            Self::Address { transport, url, headers, bearer } => Self::Address {
+                transport: *transport,
+                url: read(url),
+                headers: all(headers),
+                bearer: bearer.as_ref().map(read),
+            },
+        }
+    }
+
+    /// Whether what is stored for `self` may go where `other` goes: a secret is for one program as it is
+    /// started, or for one place, and nobody else's.
+    pub(crate) fn is_place_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Command { command, args, cwd, .. }, Self::Command { command: c, args: a, cwd: d, .. }) => {
+                let texts = |args: &[Given]| args.iter().map(|arg| arg.text.clone()).collect::<Vec<_>>();
+                command == c && cwd == d && texts(args) == texts(a)
+            }
+            (Self::Address { url, .. }, Self::Address { url: other, .. }) => {
+                url.text == other.text
+                    || origin(&url.text).is_some_and(|here| origin(&other.text) == Some(here))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Scheme, host and port, if they are known.
+fn origin(url: &str) -> Option<String> {
+    let origin = Url::parse(url).ok()?.origin();
+    origin.is_tuple().then(|| origin.ascii_serialization())
 }
 
 fn unreached(upstream: &Upstream) -> Server {
@@ -225,14 +300,16 @@ fn bearer_of(value: &Given) -> Option<Given> {
         .then(|| Given { text: token.to_owned(), ..value.clone() })
 }
 
-/// The address with a variable in the place of each parameter of its query that is a credential.
-fn without_secrets(text: &str, named: &dyn Fn(&str) -> String) -> String {
+/// The address with a variable in the place of each parameter of its query that is a credential and isn't
+/// `known`. `named` makes the variable out of the parameter's name and place.
+fn without_secrets(text: &str, known: &str, named: &mut dyn FnMut(&str, usize) -> String) -> String {
     let Some((before, query)) = text.split_once('?') else { return text.to_owned() };
     let pairs: Vec<String> = query
         .split('&')
-        .map(|pair| match pair.split_once('=') {
-            Some((name, value)) if value != CREDENTIAL && credentials::is_named(name) => {
-                format!("{name}=${{{}}}", named(name))
+        .enumerate()
+        .map(|(place, pair)| match pair.split_once('=') {
+            Some((name, value)) if value != known && credentials::is_named(name) => {
+                format!("{name}=${{{}}}", named(name, place))
             }
             _ => pair.to_owned(),
         })
@@ -257,16 +334,6 @@ pub(crate) fn credential_in(url: &str) -> Option<(String, String)> {
         .map(|other| if other == pair { format!("{name}={CREDENTIAL}") } else { other.to_owned() })
         .collect();
     Some((value, format!("{before}?{}", pairs.join("&"))))
-}
-
-/// A name as the name of a variable.
-pub(crate) fn shouted(name: &str) -> String {
-    let mut shouted: String =
-        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
-    if shouted.starts_with(|c: char| c.is_ascii_digit()) {
-        shouted.insert(0, '_');
-    }
-    shouted
 }
 
 #[cfg(test)]

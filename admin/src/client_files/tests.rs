@@ -94,10 +94,12 @@ proptest! {
     /// What is written is read as what it was, in every format.
     #[test]
     fn what_is_written_is_read(upstreams in upstreams()) {
-        let servers: Vec<Server> = upstreams.iter().map(Server::of).collect();
+        let servers = Server::all(&upstreams);
         for (_, format) in Format::WORDS {
             let (text, left_out) = write::file(format, &servers);
-            let expected: Vec<Server> = servers.iter().filter(|server| !left_out.contains(&server.name)).map(|server| said(format, server)).collect();
+            // What is stored is never expanded; whoever reads a file expands it.
+            let as_read = |server: &Server| Server { reach: server.reach.as_ref().map(super::Reach::as_read), ..server.clone() };
+            let expected: Vec<Server> = servers.iter().filter(|server| !left_out.contains(&server.name)).map(|server| said(format, &as_read(server))).collect();
             if expected.is_empty() {
                 continue;
             }
@@ -117,7 +119,7 @@ proptest! {
             }
             upstream.credential = Some("CANARY".into());
         }
-        let servers: Vec<Server> = upstreams.iter().map(Server::of).collect();
+        let servers = Server::all(&upstreams);
         for (_, format) in Format::WORDS {
             prop_assert!(!write::file(format, &servers).0.contains("CANARY"));
         }
@@ -132,4 +134,79 @@ proptest! {
             let _ = super::read(format!("{{\"packages\": {members}}}").as_bytes(), language);
         }
     }
+}
+
+/// Two secrets of one name would be asked for once, and the one given to both servers.
+#[test]
+fn no_two_secrets_have_one_variable() {
+    let secret = |text: &str| Stored::Secret(text.into());
+    let upstream = |name: &str, at: i64, conn_params: ConnParams| {
+        let transport = match conn_params {
+            ConnParams::Stdio { .. } => Transport::Stdio,
+            ConnParams::Http { .. } => Transport::StreamableHttp,
+        };
+        let at = Timestamp::from_millis(at);
+        let new =
+            NewUpstream { credential: Some("c".into()), ..NewUpstream::named(name, transport, conn_params) };
+        Upstream::create(new, UpstreamId::at(at), at)
+    };
+    let stdio = || ConnParams::Stdio {
+        command: "x".into(),
+        args: vec![secret("a")],
+        env: BTreeMap::from([("API_KEY".to_owned(), secret("k"))]),
+        cwd: None,
+    };
+    let http = || ConnParams::Http {
+        url: "https://h/?x-t=abc&token=b&token=c".into(),
+        headers: BTreeMap::from([("X-Token".to_owned(), secret("t")), ("X_Token".to_owned(), secret("u"))]),
+    };
+    let mut upstreams = vec![
+        upstream("a", 1, stdio()),
+        upstream("b", 2, stdio()),
+        upstream("a-b", 3, http()),
+        upstream("a_b", 4, http()),
+        upstream("天气", 5, http()),
+        upstream("地图", 6, http()),
+    ];
+    let variables = |server: &Server| {
+        let mut all: Vec<String> = match server.reach.as_ref().unwrap() {
+            super::Reach::Command { args, env, .. } => {
+                args.iter().chain(env.values()).flat_map(|given| given.variables.clone()).collect()
+            }
+            super::Reach::Address { url, headers, bearer, .. } => std::iter::once(url)
+                .chain(headers.values())
+                .chain(bearer)
+                .flat_map(|given| given.variables.clone())
+                .collect(),
+        };
+        all.sort();
+        all
+    };
+    let servers = Server::all(&upstreams);
+    let all: Vec<String> = servers.iter().flat_map(variables).collect();
+    let different: std::collections::BTreeSet<&String> = all.iter().collect();
+    assert_eq!((all.len(), different.len()), (24, 24), "{all:?}");
+    assert!(all.contains(&"API_KEY".to_owned()) && all.contains(&"API_KEY_B".to_owned()), "{all:?}");
+    // Another order, and the same names.
+    upstreams.reverse();
+    let reversed: BTreeMap<String, Vec<String>> =
+        Server::all(&upstreams).iter().map(|server| (server.name.clone(), variables(server))).collect();
+    for server in &servers {
+        assert_eq!(reversed[&server.name], variables(server));
+    }
+}
+
+/// The gateway expands nothing, so what is stored is written as it is.
+#[test]
+fn a_stored_text_is_written_as_it_is() {
+    let at = Timestamp::from_millis(0);
+    let conn_params = ConnParams::Stdio {
+        command: "x".into(),
+        args: vec![Stored::Plain("${HOST:-x}".into())],
+        env: BTreeMap::new(),
+        cwd: None,
+    };
+    let new = NewUpstream::named("a".to_owned(), Transport::Stdio, conn_params);
+    let servers = Server::all(&[Upstream::create(new, UpstreamId::at(at), at)]);
+    assert!(write::file(Format::McpJson, &servers).0.contains("${HOST:-x}"));
 }

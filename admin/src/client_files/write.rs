@@ -37,9 +37,10 @@ impl Format {
         }
     }
 
-    /// Whether such a client can use this server.
-    fn takes(self, reach: &Reach) -> bool {
+    /// Whether a file can say this server; VS Code's can't say that one is switched off.
+    fn takes(self, server: &Server, reach: &Reach) -> bool {
         match (self, reach) {
+            (Self::VsCode, _) if server.enabled == Some(false) => false,
             (Self::McpJson, _) | (_, Reach::Command { .. }) => true,
             (Self::VsCode, Reach::Address { transport, .. }) => *transport != Transport::Websocket,
             (Self::Codex, Reach::Address { transport, .. }) => *transport == Transport::StreamableHttp,
@@ -53,7 +54,7 @@ pub(crate) fn file(format: Format, servers: &[Server]) -> (String, Vec<String>) 
     let mut written = Vec::new();
     for server in servers {
         match &server.reach {
-            Some(reach) if format.takes(reach) => written.push((server, reach)),
+            Some(reach) if format.takes(server, reach) => written.push((server, reach)),
             _ => left_out.push(server.name.clone()),
         }
     }

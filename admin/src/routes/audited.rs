@@ -12,7 +12,11 @@ use super::{Access, groups};
 use crate::testing::{PASSWORD, Scene};
 
 /// Operations that are no reading by their method, and change nothing.
-const CHANGE_NOTHING: [&str; 2] = ["POST /api/admin/rules/preview", "POST /api/admin/templates/{id}/build"];
+const CHANGE_NOTHING: [&str; 3] = [
+    "POST /api/admin/backup/preview",
+    "POST /api/admin/rules/preview",
+    "POST /api/admin/templates/{id}/build",
+];
 
 /// Where the gateway is reached, which an authorisation needs to know.
 const HOST: [(&str, &str); 1] = [("host", "localhost")];
@@ -66,8 +70,8 @@ impl Things {
         Self { scene, upstream, tool, prompt, resource, key, alias, filter, session }
     }
 
-    /// Has an admin asked about an item.
-    async fn to_be_reviewed(&self, id: &str) {
+    /// Has an admin asked about an item; says its hash.
+    async fn to_be_reviewed(&self, id: &str) -> String {
         let mut tx = self.scene.store.begin().await.unwrap();
         let item = lists::get(&mut tx, id.parse().unwrap()).await.unwrap().unwrap();
         let owner = upstreams::get(&mut tx, item.upstream_id).await.unwrap().unwrap();
@@ -76,6 +80,7 @@ impl Things {
         let pin = Pin { approved, review, ..proxy::pinning::agreed(&owner, &item) };
         pins::save(&mut tx, &[pin]).await.unwrap();
         tx.commit().await.unwrap();
+        item.hash.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     async fn open_session(&self) {
@@ -168,7 +173,7 @@ impl Things {
                     _ => &self.resource,
                 };
                 if verb == "/approve" {
-                    self.to_be_reviewed(id).await;
+                    return with(id, json!({"hash": self.to_be_reviewed(id).await}));
                 }
                 with(id, if method == "PATCH" { json!({"enabled": false}) } else { json!({}) })
             }
@@ -187,6 +192,11 @@ impl Things {
                 let made = self.scene.post("/api/admin/xiaozhi", self.endpoint("room")).await;
                 assert_eq!(made.status, 201, "{}", made.json);
                 with(made.json["id"].as_str().unwrap(), json!({"name": "den"}))
+            }
+            ("POST", "backup/export", _) => with("", json!({})),
+            ("POST", "backup/import", _) => {
+                let backup = self.scene.post("/api/admin/backup/export", json!({})).await.json;
+                with("", json!({"backup": backup, "mode": "merge"}))
             }
             ("PATCH", "settings", _) => with("", json!({"naming": {"length_max": 32}})),
             _ => panic!("{method} {path} is new: say here how it is called"),

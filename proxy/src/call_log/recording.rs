@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::CallLog;
 use crate::catalog::Item;
 use crate::metrics::calls::OpenMeters;
+use crate::spans::{CallSpan, EndedSpan};
 use crate::upstream::call::{Answer, CallError};
 
 /// The largest result that is looked through for `isError`: a tool that fails says so in few words.
@@ -78,9 +79,24 @@ pub(super) struct Ended {
     latency_us: u64,
     outcome: CallOutcome,
     bytes_out: usize,
+    /// Where a collector is told of it.
+    span: Option<Arc<CallSpan>>,
 }
 
 impl Ended {
+    /// What a collector is told of the call.
+    pub(super) fn take_span(&mut self) -> Option<EndedSpan> {
+        Some(EndedSpan {
+            span: self.span.take()?,
+            item: Arc::clone(&self.item),
+            method: self.method,
+            transport: self.begun.way.transport,
+            outcome: self.outcome,
+            at: self.at,
+            latency_us: self.latency_us,
+        })
+    }
+
     /// Counts the call.
     pub(super) fn meter(&self, meters: &mut OpenMeters<'_>) {
         let bytes = (self.begun.bytes_in as u64, self.bytes_out as u64);
@@ -88,7 +104,7 @@ impl Ended {
     }
 
     pub(super) fn into_record(self, id: CallRecordId) -> CallRecord {
-        let Self { is_recorded: _, item, method, begun, at, latency_us, outcome, bytes_out } = self;
+        let Self { item, method, begun, at, latency_us, outcome, bytes_out, .. } = self;
         CallRecord {
             at,
             id,
@@ -121,8 +137,18 @@ impl Recording {
         let at = log.now();
         let is_recorded = log.is_recording();
         let (latency_us, outcome, bytes_out) = (0, CallOutcome::Cancelled, 0);
-        let ended = Ended { is_recorded, item, method, begun, at, latency_us, outcome, bytes_out };
+        let span = None;
+        let ended = Ended { is_recorded, item, method, begun, at, latency_us, outcome, bytes_out, span };
         Self { log, began: Instant::now(), ended: Some(ended) }
+    }
+
+    /// A collector is told of it by this span.
+    #[must_use]
+    pub fn seen_as(mut self, span: Option<Arc<CallSpan>>) -> Self {
+        if let Some(ended) = &mut self.ended {
+            ended.span = span;
+        }
+        self
     }
 
     /// The call has come to this; `given` is what the client is given.

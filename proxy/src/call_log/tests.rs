@@ -21,7 +21,7 @@ async fn store(database: Database) -> Store {
 }
 
 fn log(store: &Store) -> CallLog {
-    CallLog::new(store.clone(), watch::channel(Arc::new(Settings::default())).1, Feed::default())
+    CallLog::new(store.clone(), watch::channel(Arc::new(Settings::default())).1, Feed::default(), None)
 }
 
 fn item() -> Arc<Item> {
@@ -129,7 +129,7 @@ async fn what_is_too_much_or_too_old_is_dropped() {
     let mut settings = Settings::default();
     settings.statistics.records_max = Some(5);
     let settings = watch::Sender::new(Arc::new(settings));
-    let (log, item) = (CallLog::new(store.clone(), settings.subscribe(), Feed::default()), item());
+    let (log, item) = (CallLog::new(store.clone(), settings.subscribe(), Feed::default(), None), item());
     for _ in 0..20 {
         end(begin(&log, &item));
     }
@@ -151,7 +151,7 @@ async fn calls_are_metered_and_not_recorded_where_statistics_are_off() {
     let mut off = Settings::default();
     off.statistics.enabled = false;
     let settings = watch::Sender::new(Arc::new(off));
-    let (log, item) = (CallLog::new(store.clone(), settings.subscribe(), Feed::default()), item());
+    let (log, item) = (CallLog::new(store.clone(), settings.subscribe(), Feed::default(), None), item());
     let metered = || log.meters().open().total(item.upstream.id);
     end(begin(&log, &item));
     log.flush().await;

@@ -14,6 +14,7 @@ use super::recording::Ended;
 use super::{Counts, WRITE_INTERVAL};
 use crate::feed::Feed;
 use crate::metrics::calls::CallMeters;
+use crate::spans::Spans;
 
 /// Records in one transaction. One of this size takes SQLite some milliseconds, in which nobody else writes.
 const BATCH_MAX: usize = 1_000;
@@ -36,6 +37,8 @@ pub(super) struct Writer {
     /// Told of each batch, before it is written.
     feed: Feed,
     meters: CallMeters,
+    /// Takes the spans of calls, where a collector wants them.
+    spans: Option<Spans>,
     /// Whether the last write failed; it is said once.
     is_away: bool,
 }
@@ -46,14 +49,14 @@ impl Writer {
         ended: mpsc::Receiver<Ended>,
         counts: Arc<Counts>,
         meters: CallMeters,
-        feed: Feed,
+        (feed, spans): (Feed, Option<Spans>),
     ) -> Self {
         // A random start, so that two processes don't give one id to two calls of one millisecond.
         let (_, start) = Uuid::now_v7().as_u64_pair();
         let (buffer, in_hand) = (VecDeque::new(), Vec::new());
         let next_id = i64::try_from(start >> 1).unwrap_or_default();
         let (is_repeated, is_away) = (false, false);
-        Self { store, ended, buffer, in_hand, is_repeated, next_id, counts, feed, meters, is_away }
+        Self { store, ended, buffer, in_hand, is_repeated, next_id, counts, feed, meters, spans, is_away }
     }
 
     /// Writes what has come, batch by batch. False: the store doesn't take it, and something is left.
@@ -149,8 +152,11 @@ impl Writer {
     /// is kept.
     fn take_queued(&mut self) {
         let mut meters = self.meters.open();
-        while let Ok(ended) = self.ended.try_recv() {
+        while let Ok(mut ended) = self.ended.try_recv() {
             ended.meter(&mut meters);
+            if let (Some(spans), Some(span)) = (&self.spans, ended.take_span()) {
+                spans.push(span);
+            }
             if !ended.is_recorded {
                 continue;
             }

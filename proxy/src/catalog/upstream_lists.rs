@@ -13,12 +13,13 @@ use sql::model::{
     Claim, Definition, DefinitionId, Finding, Kind, ListState, Upstream, UpstreamId, UpstreamInfo,
 };
 
-use super::item::{Item, Look};
+use super::item::{Item, Look, name_field};
 use super::moved_uris::MovedUris;
 use super::per_kind::PerKind;
 use super::rules::{CompiledRules, SharedRules, Verdict};
 use super::shown::Shown;
 use super::{Freshness, Policy};
+use crate::poison;
 use crate::upstream::offers::Offers;
 
 /// Entries of what is shared that are kept before those that nobody has any more are dropped.
@@ -56,6 +57,8 @@ pub struct UpstreamLists {
     pub(super) moved_uris: Arc<MovedUris>,
     /// What a key without rules sees.
     pub(super) whole: Arc<Shown>,
+    /// How many definitions are held back until an admin approves them.
+    pub(super) held_back: usize,
     states: Vec<ListState>,
     findings: Vec<Finding>,
     /// The definitions that can't be read, and so are left out.
@@ -96,7 +99,17 @@ impl UpstreamLists {
                 has_tasks: offers.task_calls,
             };
             let name = Arc::clone(&look.name);
-            match is_shown.then(|| Item::new(upstream, definition, &moved_uris, look)) {
+            let Some(clean) = (if is_shown && upstream.sanitize {
+                sanitized(definition)
+            } else {
+                Some(Arc::clone(definition))
+            }) else {
+                findings.push(unclean(definition));
+                left_out.push(definition.id);
+                held.get_mut(kind).push(name);
+                continue;
+            };
+            match is_shown.then(|| Item::new(upstream, &clean, &moved_uris, look)) {
                 Some(Some(item)) => items.get_mut(kind).push(Arc::new(item)),
                 Some(None) => {
                     tracing::error!(definition.id = %definition.id, "stored definition can't be read, left out");
@@ -129,6 +142,7 @@ impl UpstreamLists {
             held,
             hidden_uris,
             moved_uris,
+            held_back: held_back.len(),
             states: states.clone(),
             findings,
             left_out,
@@ -179,6 +193,7 @@ impl UpstreamLists {
             offers: self.offers,
             items,
             held: self.held.clone(),
+            held_back: self.held_back,
             hidden_uris: self.hidden_uris.clone(),
             moved_uris: Arc::clone(&self.moved_uris),
             states: self.states.clone(),
@@ -241,6 +256,24 @@ fn findings_of(upstream: UpstreamId, rules: &SharedRules) -> Vec<Finding> {
         }
     };
     rules.own.bad().iter().chain(rules.all.bad()).map(finding).collect()
+}
+
+/// The definition without what deceives, as the admin of its upstream asks.
+fn sanitized(definition: &Arc<Definition>) -> Option<Arc<Definition>> {
+    let body = poison::stripped(&definition.body, name_field(definition.kind))?;
+    if body == definition.body {
+        return Some(Arc::clone(definition));
+    }
+    Some(Arc::new(Definition { body, ..Definition::clone(definition) }))
+}
+
+fn unclean(definition: &Definition) -> Finding {
+    Finding {
+        kind: definition.kind,
+        upstream_name: definition.upstream_name.clone(),
+        code: "NOT_SANITIZED".into(),
+        message: "it is left out: what deceives stands in the names of its parameters, or too deep".into(),
+    }
 }
 
 fn damaged(definition: &Definition) -> Finding {

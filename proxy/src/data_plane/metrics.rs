@@ -11,6 +11,7 @@ use crate::jobs::JobOutcome;
 use crate::metrics::calls::{BOUNDS_US, UpstreamCalls};
 use crate::metrics::drops::{self, Queue};
 use crate::metrics::page::{Kind, Page};
+use crate::spans::Spans;
 use crate::upstream::states::ConnectionState;
 
 /// How long the database may take to answer before it counts as away: a scrape waits for it.
@@ -49,9 +50,16 @@ impl DataPlane {
         page.one("mpg_replicas", Kind::Gauge, "Replicas known to be running", replicas.into());
         parts.show_catalog(page);
         parts.show_calls(page);
+        parts.show_spans(page);
         parts.show_upstreams(page);
         parts.show_lost(page);
         parts.show_jobs(page);
+        page.one(
+            "mpg_audit_failures",
+            Kind::Counter,
+            "Audit events that could not be written, and the acts with them",
+            parts.store.audit_failures(),
+        );
     }
 }
 
@@ -71,6 +79,14 @@ impl Parts {
         );
         page.one("mpg_tools", Kind::Gauge, "Tools in the catalog", tools);
         page.one("mpg_stream_clients", Kind::Gauge, "Streams that clients hold open", self.streams.total());
+        let sessions = page.family(
+            "mpg_sessions",
+            Kind::Gauge,
+            "Sessions of clients that have a connection, a stream or a call here",
+        );
+        for (transport, count) in self.live.counts() {
+            sessions.add(&[("transport", transport.as_str())], count);
+        }
         page.one(
             "mpg_parked_calls",
             Kind::Gauge,
@@ -125,6 +141,16 @@ impl Parts {
         );
     }
 
+    /// Nothing where there is no collector.
+    fn show_spans(&self, page: &mut Page) {
+        let counts = self.spans.as_ref().map(Spans::counts);
+        let calls = page.family("mpg_traced_calls", Kind::Counter, "Calls by what became of their spans");
+        if let Some(counts) = counts {
+            calls.add(&[("outcome", "sent")], counts.sent);
+            calls.add(&[("outcome", "lost")], counts.lost);
+        }
+    }
+
     fn show_upstreams(&self, page: &mut Page) {
         let statuses = self.upstreams.statuses();
         let catalog = std::sync::Arc::clone(&self.published.current().catalog);
@@ -170,6 +196,19 @@ impl Parts {
         );
         for (name, status) in &upstreams {
             unattributed.add(&[("upstream", name)], status.unattributed);
+        }
+        let restarts =
+            page.family("mpg_child_restarts", Kind::Counter, "Child processes that were started again");
+        for (name, status) in &upstreams {
+            restarts.add(&[("upstream", name)], status.child_restarts);
+        }
+        let pins = page.family(
+            "mpg_pins_held",
+            Kind::Gauge,
+            "Changed definitions that are held back until an admin approves them",
+        );
+        for (upstream, count) in catalog.held_back() {
+            pins.add(&[("upstream", upstream.name.as_str())], count as u64);
         }
         let lines = page.family(
             "mpg_upstream_dropped_lines",

@@ -81,7 +81,7 @@ impl Parts {
         }
         let context = ClientContext { address: call.address, request_id: context::new_request_id(clock) };
         let mcp = self.mcp.get().map(Arc::clone).ok_or(PlayError::TimedOut)?;
-        let (gone, via) = (gone.clone(), Via::Client);
+        let (gone, via) = (gone.clone(), Via::Console);
         Ok(mcp.serve(McpRequest { head, body, admitted, path, context, gone, via }).await)
     }
 }
@@ -97,10 +97,18 @@ fn refused(refusal: &Refusal) -> PlayError {
     }
 }
 
+fn too_long() -> PlayError {
+    PlayError::Refused(format!("the answer has more than {} MiB and isn't shown", ANSWER_BYTES_MAX >> 20))
+}
+
 /// The answer to the call, whatever form it has; what comes beside it isn't shown.
 async fn answer_of(reply: Reply) -> Result<Value, PlayError> {
     let unreadable = || PlayError::Refused("the answer can't be shown".into());
     match reply.into_body() {
+        ReplyBody::Whole(bytes) if bytes.len() > ANSWER_BYTES_MAX => Err(too_long()),
+        ReplyBody::Chain(pieces) if pieces.iter().map(Bytes::len).sum::<usize>() > ANSWER_BYTES_MAX => {
+            Err(too_long())
+        }
         ReplyBody::Whole(bytes) => serde_json::from_slice(&bytes).map_err(|_| unreadable()),
         ReplyBody::Chain(pieces) => serde_json::from_slice(&pieces.concat()).map_err(|_| unreadable()),
         ReplyBody::Stream(mut pieces) => {
@@ -117,5 +125,31 @@ async fn answer_of(reply: Reply) -> Result<Value, PlayError> {
             Err(unreadable())
         }
         ReplyBody::Empty | ReplyBody::Frames(_) | ReplyBody::Upgrade(_) => Err(unreadable()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(text_bytes: usize) -> Bytes {
+        json!({"jsonrpc": "2.0", "id": CALL_ID, "result": {"text": "x".repeat(text_bytes)}})
+            .to_string()
+            .into()
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_long_is_not_shown_whatever_its_form() {
+        let shown = async |body| answer_of(Reply::new(body)).await;
+        let whole = |bytes| ReplyBody::Whole(answer(bytes));
+        let chain = |bytes| {
+            let mut first = answer(bytes);
+            let second = first.split_off(first.len() / 2);
+            ReplyBody::Chain(vec![first, second])
+        };
+        assert!(shown(whole(100)).await.is_ok() && shown(chain(100)).await.is_ok());
+        for body in [whole(ANSWER_BYTES_MAX), chain(ANSWER_BYTES_MAX)] {
+            assert!(matches!(shown(body).await, Err(PlayError::Refused(said)) if said.contains("8 MiB")));
+        }
     }
 }

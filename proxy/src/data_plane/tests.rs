@@ -48,6 +48,7 @@ async fn scene() -> Scene {
         stale_max: Duration::from_hours(1),
         cache: Cache::default(),
         peer: None,
+        spans: None,
         draining: CancellationToken::new(),
     });
     Scene { plane: plane.await.unwrap(), store, tools, address }

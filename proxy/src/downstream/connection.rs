@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use sql::clock::Clock;
+use sql::model::CallTransport;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,7 +32,7 @@ use super::stream::{self, Recipient};
 use super::subscriptions::Subscriptions;
 use crate::access::{Admitted, Caller};
 use crate::catalog::View;
-use crate::facet::McpPath;
+use crate::facet::{McpPath, McpTransport};
 use crate::refusal::Refusal;
 use crate::tasks::Tasks;
 use crate::upstream::backoff;
@@ -94,13 +95,17 @@ impl Connections {
         let permit = self.subscriptions.permit(caller.key().id)?;
         let (outgoing, queue) = outlet::outgoing();
         let id = Uuid::now_v7();
+        let transport = match path.transport {
+            McpTransport::Websocket => CallTransport::Websocket,
+            _ => CallTransport::Sse,
+        };
         let connection = Arc::new(Connection {
             id,
             path,
             shared: self.clone(),
             caller,
             outgoing,
-            live: self.dispatch.live.of(id),
+            live: self.dispatch.live.of(id, || transport),
             session: Mutex::default(),
             running: TaskTracker::new(),
             closed: CancellationToken::new(),
@@ -304,7 +309,8 @@ impl Connection {
     async fn request(self: &Arc<Self>, caller: &Caller, client: Client, view: Arc<View>, request: Request) {
         let dispatch = &self.shared.dispatch;
         let id = request.id.detached();
-        let asked = Asked { request, client: client.clone(), caller: caller.clone(), view, trace: None };
+        let asked =
+            Asked { request, client: client.clone(), caller: caller.clone(), view, trace: None, span: None };
         let running = match dispatch.request(asked) {
             Outcome::Done(answered) => return self.say(answered.message).await,
             Outcome::Running(running) => running,

@@ -35,11 +35,12 @@ use crate::catalog::follow::Published;
 use crate::catalog::search::indexes::Indexes;
 use crate::catalog::{View, lists};
 use crate::relay::{Claim, Relay, ReplicaId};
-use crate::trace::TraceContext;
+use crate::spans::{AskedAs, CallSpan, Spans};
+use crate::trace::{TraceContext, Traced};
 use crate::upstream::Upstreams;
 use crate::wire::envelope::{Field, Params, Request};
 use crate::wire::ids::Id;
-use crate::wire::meta::{LogLevel, RequestMeta};
+use crate::wire::meta::{LogLevel, MODERN_VERSION, RequestMeta};
 
 pub(crate) use self::answers::response;
 pub(super) use self::answers::{answered, done_error, done_result, failed, own_result, unknown};
@@ -72,6 +73,8 @@ pub struct Dispatch {
     pub indexes: Indexes,
     /// Where each call leaves its record.
     pub call_log: CallLog,
+    /// Where a collector is told of calls, if there is one.
+    pub spans: Option<Spans>,
 }
 
 /// Who asks, in the terms of its era.
@@ -149,6 +152,8 @@ pub struct Asked {
     pub view: Arc<View>,
     /// The trace that the headers of its request name, where it came with headers of its own.
     pub trace: Option<TraceContext>,
+    /// What a collector is told of it, once it is a call.
+    pub span: Option<Arc<CallSpan>>,
 }
 
 /// What became of a request.
@@ -300,8 +305,7 @@ impl Dispatch {
             .and_then(|level| LogLevel::parse(&level))
         {
             Some(level) => {
-                let until = session.ends_at(asked.view.settings().limits.session_ttl_s);
-                self.live.set_level(session.id, level, until);
+                self.live.set_level(session.id, level, session.forgotten_at());
                 self.log_levels.tell_all();
                 done_result(asked, Bytes::from_static(b"{}"))
             }
@@ -309,7 +313,7 @@ impl Dispatch {
         }
     }
 
-    pub(super) fn call(self: &Arc<Self>, asked: Asked, verb: &'static Verb) -> Outcome {
+    pub(super) fn call(self: &Arc<Self>, mut asked: Asked, verb: &'static Verb) -> Outcome {
         let Some(subject) = asked.request.params.as_ref().and_then(|params| (verb.subject)(params)) else {
             return done_error(&asked, INVALID_PARAMS, verb.needs);
         };
@@ -327,7 +331,11 @@ impl Dispatch {
         let (conversation, outbox) = conversation::open(owner(&asked), token.clone());
         let conversation = conversation.of_key(asked.caller.key().id).hearing(self.wanted_level(&asked));
         let dispatch = Arc::clone(self);
-        let recording = self.call_log.begin(verb.recorded, &item, begun(&asked));
+        let mut recording = self.call_log.begin(verb.recorded, &item, begun(&asked));
+        if let Some(spans) = &self.spans {
+            asked.span = span(spans, &asked);
+            recording = recording.seen_as(asked.span.clone());
+        }
         let answer = Box::pin(async move {
             let carried = dispatch.carry(&asked, verb, &item, &subject, conversation, token).await;
             drop(permit);
@@ -348,6 +356,17 @@ impl Dispatch {
         };
         said.map(|level| level.min(LEVEL_DEFAULT))
     }
+}
+
+/// The span of a call that begins, unless its trace isn't recorded.
+fn span(spans: &Spans, asked: &Asked) -> Option<Arc<CallSpan>> {
+    let said = Traced::of(asked.request.params.as_ref(), asked.trace.as_ref());
+    let (version, session) = match &asked.client {
+        Client::Legacy(session) => (session.version, Some(session.id)),
+        Client::Modern(_) => (MODERN_VERSION, None),
+    };
+    let request_id = String::from_utf8_lossy(asked.request.id.raw()).trim_matches('"').to_owned();
+    spans.begin(said.as_ref(), AskedAs { request_id, version: version.as_str().to_owned(), session })
 }
 
 /// What a call's record says of who asks.

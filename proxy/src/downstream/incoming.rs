@@ -208,8 +208,14 @@ async fn element(
     }
     let (view, id) = (dispatch.view(caller).await, request.id.clone());
     let client = Client::Legacy(Arc::clone(session));
-    let running = match dispatch.request(Asked { request, client, caller: caller.clone(), view, trace: None })
-    {
+    let running = match dispatch.request(Asked {
+        request,
+        client,
+        caller: caller.clone(),
+        view,
+        trace: None,
+        span: None,
+    }) {
         Outcome::Done(answered) => return Some(answered.message),
         Outcome::Running(running) => cancellable(&dispatch.live, session, id, running),
     };
@@ -222,7 +228,7 @@ async fn element(
 
 /// A call that its session can cancel from now on, and that ends with it.
 pub fn cancellable(live: &LiveSessions, session: &Session, id: Id, running: Running) -> Running {
-    let guard = live.of(session.id).enter_call(id, running.cancel.clone());
+    let guard = live.of(session.id, || session.transport()).enter_call(id, running.cancel.clone());
     // The session may have ended after this request was let in and before its call was entered.
     if live.is_ended(session.id) {
         running.cancel.cancel();
@@ -236,8 +242,6 @@ pub struct Kept<'a> {
     pub log: &'a SessionLog,
     /// What the client sent.
     pub http: &'a McpRequest,
-    /// When the session is over anyway.
-    pub ends_at: Timestamp,
 }
 
 impl Kept<'_> {
@@ -248,7 +252,7 @@ impl Kept<'_> {
         }
         let level = request.params.as_ref().and_then(|params| params.text(Field::Level));
         if let Some(level) = level.and_then(|level| LogLevel::parse(&level)) {
-            self.log.set_level(session.id, level, self.ends_at).await;
+            self.log.set_level(session.id, level, session.forgotten_at()).await;
         }
     }
 }

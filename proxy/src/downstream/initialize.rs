@@ -1,6 +1,8 @@
 //! Who the gateway is and what it can do: `initialize` for the legacy era, `server/discover` for the
 //! modern one. Declared is what the caller's view really has and the gateway really forwards.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -9,6 +11,7 @@ use sql::model::{Kind, Mode};
 use super::smart_mode;
 use crate::bridge;
 use crate::catalog::View;
+use crate::poison;
 use crate::wire::meta::{self, Version};
 
 /// Most of the upstreams' own instructions that a client is given: it goes into a model's context.
@@ -117,6 +120,11 @@ fn add_instructions(view: &View, mode: Mode, result: &mut Value) {
     for lists in view.upstreams() {
         let Some(instructions) = lists.info.as_ref().and_then(|info| info.instructions.as_deref()) else {
             continue;
+        };
+        let instructions = if lists.upstream.sanitize {
+            Cow::Owned(poison::stripped_text(instructions))
+        } else {
+            Cow::Borrowed(instructions)
         };
         let section = format!("# {}\n{instructions}\n\n", lists.upstream.name);
         if text.len() + section.len() <= INSTRUCTIONS_BYTES_MAX {

@@ -6,11 +6,11 @@
 //! connection, ended sessions and log levels, kept in the store and loaded at start.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use dashmap::DashMap;
-use sql::model::Timestamp;
+use sql::model::{CallTransport, Timestamp};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -32,12 +32,16 @@ type AskReply = oneshot::Sender<Result<Answer, AskRefused>>;
 #[derive(Clone, Default)]
 pub struct LiveSessions {
     live: Arc<DashMap<Uuid, Weak<Live>>>,
+    counts: Arc<Counts>,
     ended: Arc<Lasting<()>>,
     levels: Arc<Lasting<LogLevel>>,
     replica: ReplicaId,
     /// The streams that clients may come back for.
     pub replays: Replays,
 }
+
+/// How many sessions something hangs off, in the order of [`CallTransport::ALL`].
+type Counts = [AtomicU64; CallTransport::ALL.len()];
 
 /// Sessions of which one thing is remembered: about 100 bytes each, so some 20 MB at most.
 const REMEMBERED_MAX: usize = 200_000;
@@ -98,6 +102,8 @@ pub struct Live {
     id: Uuid,
     replica: ReplicaId,
     registry: Arc<DashMap<Uuid, Weak<Live>>>,
+    transport: CallTransport,
+    counts: Arc<Counts>,
     state: Mutex<State>,
 }
 
@@ -130,14 +136,16 @@ impl LiveSessions {
         self.replica
     }
 
-    /// The live part of a session, made if there is none.
-    pub fn of(&self, id: Uuid) -> Arc<Live> {
+    /// The live part of a session, made if there is none; only then it is asked which transport it is on.
+    pub fn of(&self, id: Uuid, transport: impl FnOnce() -> CallTransport) -> Arc<Live> {
         let mut entry = self.live.entry(id).or_default();
         if let Some(live) = entry.upgrade() {
             return live;
         }
         let (registry, replica) = (Arc::clone(&self.live), self.replica);
-        let live = Arc::new(Live { id, replica, registry, state: Mutex::default() });
+        let (transport, counts) = (transport(), Arc::clone(&self.counts));
+        counts[transport as usize].fetch_add(1, Ordering::Relaxed);
+        let live = Arc::new(Live { id, replica, registry, transport, counts, state: Mutex::default() });
         *entry = Arc::downgrade(&live);
         live
     }
@@ -145,6 +153,12 @@ impl LiveSessions {
     /// The live part of a session, if it has one.
     pub fn get(&self, id: Uuid) -> Option<Arc<Live>> {
         self.live.get(&id)?.upgrade()
+    }
+
+    /// How many sessions something hangs off here, by transport.
+    pub fn counts(&self) -> impl Iterator<Item = (CallTransport, u64)> {
+        let count = |transport: &CallTransport| self.counts[*transport as usize].load(Ordering::Relaxed);
+        CallTransport::ALL.iter().map(move |transport| (*transport, count(transport)))
     }
 
     /// Ends a session: its calls are cancelled, its stream closes, its token is unknown from now on.
@@ -288,6 +302,7 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
+        self.counts[self.transport as usize].fetch_sub(1, Ordering::Relaxed);
         self.registry.remove_if(&self.id, |_, live| live.strong_count() == 0);
     }
 }
@@ -322,16 +337,19 @@ mod tests {
     fn nothing_is_kept_of_a_session_that_nothing_hangs_off() {
         let sessions = LiveSessions::default();
         let id = Uuid::from_u128(1);
-        let live = sessions.of(id);
-        assert!(Arc::ptr_eq(&live, &sessions.of(id)));
+        let here = |sessions: &LiveSessions| sessions.counts().map(|(_, count)| count).collect::<Vec<_>>();
+        let live = sessions.of(id, || CallTransport::Sse);
+        assert!(Arc::ptr_eq(&live, &sessions.of(id, || CallTransport::Websocket)));
+        assert_eq!(here(&sessions), [0, 1, 0, 0]);
         drop(live);
+        assert_eq!(here(&sessions), [0, 0, 0, 0]);
         assert!(sessions.get(id).is_none());
         assert!(sessions.live.is_empty());
     }
 
     #[tokio::test]
     async fn an_answer_reaches_the_one_that_asked_and_once_only() {
-        let live = LiveSessions::default().of(Uuid::from_u128(1));
+        let live = LiveSessions::default().of(Uuid::from_u128(1), || CallTransport::StreamableHttp);
         let (reply, answer) = oneshot::channel();
         let id = live.ask(reply);
         assert_eq!(asked_at(&Id::number(id)), Some(live.replica));
@@ -344,7 +362,7 @@ mod tests {
     #[test]
     fn an_ended_session_ends_what_hangs_off_it() {
         let sessions = LiveSessions::default();
-        let live = sessions.of(Uuid::from_u128(1));
+        let live = sessions.of(Uuid::from_u128(1), || CallTransport::StreamableHttp);
         let cancel = CancellationToken::new();
         let _call = live.enter_call(Id::number(1), cancel.clone());
         let (events, _received) = mpsc::channel(1);
@@ -373,7 +391,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_that_ended_is_not_kept_open_by_a_call() {
-        let live = LiveSessions::default().of(Uuid::from_u128(1));
+        let live = LiveSessions::default().of(Uuid::from_u128(1), || CallTransport::StreamableHttp);
         let _call = live.enter_call(Id::number(1), CancellationToken::new());
         let (first, mut received) = mpsc::channel(1);
         let (second, mut received_by_second) = mpsc::channel(1);
@@ -391,7 +409,7 @@ mod tests {
 
     #[test]
     fn a_call_that_reuses_an_id_does_not_take_the_other_off() {
-        let live = LiveSessions::default().of(Uuid::from_u128(1));
+        let live = LiveSessions::default().of(Uuid::from_u128(1), || CallTransport::StreamableHttp);
         let (first, second) = (CancellationToken::new(), CancellationToken::new());
         let former = live.enter_call(Id::number(1), first);
         let _later = live.enter_call(Id::number(1), second.clone());
@@ -402,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_second_stream_replaces_the_first() {
-        let live = LiveSessions::default().of(Uuid::from_u128(1));
+        let live = LiveSessions::default().of(Uuid::from_u128(1), || CallTransport::StreamableHttp);
         let (first, _a) = mpsc::channel(1);
         let (second, mut b) = mpsc::channel(1);
         let replaced = live.attach(Outlet::Events(first));

@@ -13,11 +13,12 @@ use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sql::clock::Clock;
-use sql::model::{ApiKeyId, Mode, Timestamp};
+use sql::model::{ApiKeyId, CallTransport, KeyMode, Limits, Mode, Timestamp};
 use sql::seal::Sealer;
 use uuid::Uuid;
 
 use super::abilities::Abilities;
+use crate::call_log::Way;
 use crate::relay::ReplicaId;
 use crate::wire::meta::Version;
 
@@ -102,10 +103,20 @@ impl Session {
         }
     }
 
-    /// When the token stops being valid, with sessions that live `ttl_s`.
+    /// The transport that it is on.
+    pub fn transport(&self) -> CallTransport {
+        Way::of(&self.face, KeyMode::Inherit, self.mode).transport
+    }
+
+    /// When the token stops being valid, with sessions that live `ttl_s`. Not for what is kept of it: the
+    /// setting may be another tomorrow.
     pub fn ends_at(&self, ttl_s: u32) -> Timestamp {
-        let lifetime_ms = i64::from(ttl_s).saturating_mul(1000);
-        Timestamp::from_millis(self.created_at.millis().saturating_add(lifetime_ms))
+        self.created_at.plus(Duration::from_secs(u64::from(ttl_s)))
+    }
+
+    /// When no setting could make the token valid any more. Until then it has to be known that it was ended.
+    pub fn forgotten_at(&self) -> Timestamp {
+        self.created_at.plus(Duration::from_secs(Limits::SESSION_TTL_S_MAX))
     }
 
     /// What the client can be asked.
@@ -251,6 +262,19 @@ mod tests {
         assert!(scene.sealer.open(&scene.token, scene.session.key, FACE, 59).is_none());
         scene.clock.advance(Duration::from_secs(1));
         assert!(scene.open(&scene.token).is_none());
+    }
+
+    /// However the setting is changed after a session ended, what says so is there as long as its token opens.
+    #[test]
+    fn no_setting_has_a_token_outlive_what_is_kept_of_its_session() {
+        let scene = scene();
+        let longest = u32::try_from(Limits::SESSION_TTL_S_MAX).expect("a setting");
+        let open = || scene.sealer.open(&scene.token, scene.session.key, FACE, longest);
+        let all = scene.session.forgotten_at().since(NOW);
+        scene.clock.advance(all.checked_sub(Duration::from_millis(1)).expect("longer"));
+        assert!(open().is_some());
+        scene.clock.advance(Duration::from_millis(1));
+        assert!(open().is_none());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use serde::Deserialize;
 use sql::model::{ClientSession, SessionState, Timestamp};
-use sql::{Store, StoreError, Tx, changes, client_sessions, sessions};
+use sql::{Store, StoreError, Tx, changes, client_sessions, idempotent_answers, login_attempts, sessions};
 use uuid::Uuid;
 
 use super::live::LiveSessions;
@@ -26,6 +26,9 @@ use crate::wire::meta::LogLevel;
 
 /// How long a client waits for the store; a store that answers does so in milliseconds.
 const WRITE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long control planes remember guesses of passwords, and answers to creates: nobody looks at older ones.
+const ADMIN_STATE_KEPT_MS: i64 = 60 * 60 * 1_000;
 
 /// What a client says of itself.
 #[derive(Default, Deserialize)]
@@ -89,7 +92,7 @@ impl SessionLog {
     }
 
     /// Has an admin see a session that was opened.
-    pub(super) fn opened(&self, session: &Session, address: IpAddr, ends_at: Timestamp) {
+    pub(super) fn opened(&self, session: &Session, address: IpAddr) {
         let info: Option<Implementation> =
             session.client_info.as_ref().and_then(|info| serde_json::from_str(info.get()).ok());
         self.notes.opened(ClientSession {
@@ -100,7 +103,7 @@ impl SessionLog {
             client: info.map(|info| format!("{} {}", info.name, info.version).trim().to_owned()),
             address: Some(address),
             created_at: session.created_at,
-            expires_at: ends_at,
+            expires_at: session.forgotten_at(),
         });
     }
 
@@ -109,7 +112,8 @@ impl SessionLog {
         self.notes.run(self.store.clone(), tasks);
     }
 
-    /// Ends a session; its row may go after `ends_at`, when its token is no longer valid anyway.
+    /// Ends a session; its row may go after `ends_at`, when no setting could make its token
+    /// valid any more.
     pub async fn end(&self, session: Uuid, ends_at: Timestamp) {
         self.live.end(session, ends_at);
         self.updates.end(session);
@@ -167,6 +171,9 @@ impl SessionLog {
         let mut tx = self.store.begin().await?;
         sessions::sweep(&mut tx, now).await?;
         client_sessions::sweep(&mut tx, now).await?;
+        let kept_since = Timestamp::from_millis(now.millis().saturating_sub(ADMIN_STATE_KEPT_MS));
+        login_attempts::sweep(&mut tx, kept_since).await?;
+        idempotent_answers::sweep(&mut tx, kept_since).await?;
         tx.commit().await
     }
 

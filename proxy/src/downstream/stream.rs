@@ -277,7 +277,7 @@ impl Recipient {
     pub(super) fn new(client: Client, sessions: &LiveSessions) -> Self {
         match client {
             Client::Legacy(session) => {
-                let live = sessions.of(session.id);
+                let live = sessions.of(session.id, || session.transport());
                 Self::Legacy { session, live, sessions: sessions.clone(), asked: std::sync::Mutex::default() }
             }
             Client::Modern(client) => Self::Modern { log_level: client.log_level },

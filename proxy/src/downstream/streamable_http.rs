@@ -23,7 +23,7 @@ use super::session::{Session, SessionSealer};
 use super::session_log::SessionLog;
 use super::stream::{self, Surroundings};
 use super::subscriptions::Subscriptions;
-use crate::http_bridge::{McpRequest, McpService, Reply, ReplyBody, check_event_stream};
+use crate::http_bridge::{McpRequest, McpService, Reply, ReplyBody, Via, check_event_stream};
 use crate::refusal::Refusal;
 use crate::relay::{Claim, Told};
 use crate::tasks::Tasks;
@@ -111,7 +111,7 @@ impl StreamableHttp {
         }
         let client = Client::Modern(ModernClient::of(meta, http.path.full_path, mode));
         let trace = TraceContext::of_headers(&http.head.headers);
-        self.request(Asked { request, client, caller, view, trace }, http).await
+        self.request(Asked { request, client, caller, view, trace, span: None }, http).await
     }
 
     async fn legacy(&self, http: McpRequest, message: Message) -> Reply {
@@ -151,7 +151,10 @@ impl StreamableHttp {
             Ok(opened) => opened,
             Err(message) => return stream::json(Answered { status: StatusCode::OK, message }),
         };
-        self.session_log.opened(&session, http.context.address, session.ends_at(self.ttl_s()));
+        // Of its own calls an admin sees the calls; no client has that session.
+        if http.via != Via::Console {
+            self.session_log.opened(&session, http.context.address);
+        }
         let mut reply = stream::json(Answered { status: StatusCode::OK, message });
         let token = self.sealer.seal(&session).parse().expect("base64url is a header value");
         reply.headers_mut().insert(MCP_SESSION_ID, token);
@@ -166,17 +169,17 @@ impl StreamableHttp {
             return reply;
         }
         if request.method.as_str() == "logging/setLevel" {
-            Box::pin(self.kept(&session, &http).keep_level(&session, &request)).await;
+            Box::pin(self.kept(&http).keep_level(&session, &request)).await;
         }
         let caller = http.admitted.caller().clone();
         let view = self.dispatch.view(&caller).await;
         let trace = TraceContext::of_headers(&http.head.headers);
         let client = Client::Legacy(session);
-        self.request(Asked { request, client, caller, view, trace }, http).await
+        self.request(Asked { request, client, caller, view, trace, span: None }, http).await
     }
 
-    fn kept<'a>(&'a self, session: &Session, http: &'a McpRequest) -> Kept<'a> {
-        Kept { log: &self.session_log, http, ends_at: session.ends_at(self.ttl_s()) }
+    fn kept<'a>(&'a self, http: &'a McpRequest) -> Kept<'a> {
+        Kept { log: &self.session_log, http }
     }
 
     async fn request(&self, asked: Asked, http: McpRequest) -> Reply {
@@ -213,7 +216,7 @@ impl StreamableHttp {
             return refusal.respond(&http.context.request_id);
         }
         let caller = http.admitted.caller();
-        let kept = self.kept(&session, &http);
+        let kept = self.kept(&http);
         match incoming::batch(&self.dispatch, &self.tasks, &session, caller, elements, Some(&kept)).await {
             Some(message) => stream::json(Answered { status: StatusCode::OK, message }),
             None => empty(StatusCode::ACCEPTED),
@@ -269,7 +272,7 @@ impl StreamableHttp {
         }
         match self.session(http) {
             Ok(session) => {
-                let until = session.ends_at(self.ttl_s());
+                let until = session.forgotten_at();
                 // Before the database is waited for: what hangs off it elsewhere ends at once as well.
                 self.dispatch.relay.tell(http, Some(Told::Ended { session: session.id, until }));
                 self.session_log.end(session.id, until).await;

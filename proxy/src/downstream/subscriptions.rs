@@ -13,7 +13,7 @@ mod tests;
 mod watch;
 
 use bytes::Bytes;
-use sql::model::{ApiKeyId, Mode};
+use sql::model::{ApiKeyId, CallTransport, Mode};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -157,7 +157,8 @@ impl Subscriptions {
     }
 
     fn of_session(&self, session: Uuid, inbox: Attached, outlet: Outlet, permit: Option<Permit>) -> Open {
-        let live = self.live.of(session);
+        // One with a connection of its own has this already, and it is known what that is.
+        let live = self.live.of(session, || CallTransport::StreamableHttp);
         let ended = live.attach(outlet.clone());
         // The session may have ended after this request was let in and before its stream was attached.
         if self.live.is_ended(session) {

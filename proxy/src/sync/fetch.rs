@@ -15,6 +15,7 @@ use sql::model::{Finding, Kind, Settings, UpstreamId};
 use super::{SyncError, is_modern};
 use crate::bridge::{self, ErrorObject};
 use crate::catalog::{list_field, name_field};
+use crate::poison;
 use crate::upstream::call::{Answer, Call};
 use crate::upstream::handshake::own_capabilities;
 use crate::upstream::{Peer, Upstreams};
@@ -210,6 +211,11 @@ impl Reader {
     fn item(&mut self, body: &Bytes, list: &mut Fetched) {
         match self.usable(body) {
             Ok(name) => {
+                for sign in poison::scan(body) {
+                    if list.findings.len() < FINDINGS_MAX {
+                        list.findings.push(self.finding(&name, sign.code(), sign.message()));
+                    }
+                }
                 self.names.insert(name.clone());
                 list.items.push(FetchedItem { name, body: one_line(body) });
             }

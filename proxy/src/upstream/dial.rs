@@ -105,10 +105,7 @@ impl Dialler {
         egress: Egress,
         connect_timeout: watch::Receiver<Duration>,
     ) -> Self {
-        let roots = machine_roots();
-        let tls =
-            if roots.is_empty() { tls_config() } else { with_alpn(builder().with_root_certificates(roots)) };
-        Self::made_of(egress, connect_timeout, Arc::new(SystemResolver), tls)
+        Self::made_of(egress, connect_timeout, Arc::new(SystemResolver), with_alpn(trusting_machine()))
     }
 
     /// A dialler with a resolver of one's own.
@@ -281,6 +278,17 @@ fn machine_roots() -> RootCertStore {
     roots
 }
 
+/// TLS for what the operator named, and not an admin: a server that the machine trusts.
+pub(crate) fn machine_tls() -> ClientConfig {
+    trusting_machine().with_no_client_auth()
+}
+
+fn trusting_machine() -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    let roots = machine_roots();
+    if roots.is_empty() { builder().with_webpki_roots() } else { builder().with_root_certificates(roots) }
+}
+
+#[cfg(test)]
 fn tls_config() -> ClientConfig {
     with_alpn(builder().with_webpki_roots())
 }

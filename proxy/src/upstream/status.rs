@@ -51,6 +51,9 @@ pub struct Status {
     pub late_progress: u64,
     /// Lines or events that were no messages.
     pub dropped_lines: u64,
+    /// How often a child process was started for it again, in the shared session.
+    #[serde(skip)]
+    pub child_restarts: u64,
 }
 
 /// One entry of the health history: an attempt to connect, or a ping.

@@ -16,7 +16,7 @@ pub struct SessionState {
     pub ended: bool,
     /// The log level the client asked for.
     pub log_level: Option<String>,
-    /// When the token expires by itself, and this row with it.
+    /// When no setting could make the token valid any more, and this row goes.
     pub expires_at: Timestamp,
 }
 
@@ -37,6 +37,6 @@ pub struct ClientSession {
     pub address: Option<IpAddr>,
     /// When.
     pub created_at: Timestamp,
-    /// When it ends by itself.
+    /// When no setting could have it live any more, and this row goes.
     pub expires_at: Timestamp,
 }

@@ -167,6 +167,11 @@ pub struct Limits {
     pub redis_lost: RedisLost,
 }
 
+impl Limits {
+    /// The longest that a legacy session can be made to live, in seconds.
+    pub const SESSION_TTL_S_MAX: u64 = 2_592_000;
+}
+
 impl Default for Auth {
     fn default() -> Self {
         Self { session_timeout_s: 3_600 }

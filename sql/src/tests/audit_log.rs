@@ -71,6 +71,17 @@ async fn cut(db: &TestDatabase, limit: u32) -> Option<Cut> {
 }
 
 on_each_database! {
+    async fn an_event_that_cannot_be_written_is_counted(db) {
+        let mut tx = db.store.begin().await.expect("begins");
+        audit_log::append(&mut tx, &event(db, "a")).await.expect("appends");
+        assert_eq!(db.store.audit_failures(), 0);
+        // Within the transaction alone: either database takes back what was done to a table.
+        let away = "ALTER TABLE audit_events RENAME TO audit_away";
+        tx.execute("audit_events", away, cells![]).await.expect("renames");
+        audit_log::append(&mut tx, &event(db, "b")).await.expect_err("there is no such table");
+        assert_eq!(db.store.audit_failures(), 1);
+    }
+
     async fn what_is_appended_is_read_again_newest_first(db) {
         let first = event(db, "upstream.create");
         let second = AuditEvent {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::{interval, timeout};
 
-use crate::harness::{PATIENCE, Peer, TestGateway, send, success_of};
+use crate::harness::{LEGACY_LATEST, Line, PATIENCE, Peer, TestGateway, plain, send, success_of, tool};
 
 const DASHBOARD: &str = include_str!("../../../examples/grafana/mcp-proxy-gateway.json");
 const ALERTS: &str = include_str!("../../../examples/prometheus/alerts.yaml");
@@ -28,17 +28,22 @@ async fn page(address: &str) -> String {
 
 /// Reads the page until it has this line.
 async fn page_with(address: &str, line: &str) -> String {
+    page_where(address, line, |found| found == line).await
+}
+
+/// Reads the page until a line of it is as wanted.
+async fn page_where(address: &str, wanted: &str, is_right: impl Fn(&str) -> bool) -> String {
     let look = async {
         let mut ticks = interval(Duration::from_millis(100));
         loop {
             ticks.tick().await;
             let page = page(address).await;
-            if page.lines().any(|found| found == line) {
+            if page.lines().any(&is_right) {
                 return page;
             }
         }
     };
-    timeout(PATIENCE, look).await.unwrap_or_else(|_| panic!("{line} is on the page"))
+    timeout(PATIENCE, look).await.unwrap_or_else(|_| panic!("{wanted} is on the page"))
 }
 
 /// The names of all values that a page may have, by the types that it declares.
@@ -88,6 +93,10 @@ async fn a_page_tells_what_happened_and_has_all_that_examples_ask_for() {
         "mpg_bridge_degraded_total{reason=\"a\"} 0",
         "mpg_queue_dropped_total{queue=\"conversation\"} 0",
         "mpg_stats_dropped_total 0",
+        "mpg_sessions{transport=\"websocket\"} 0",
+        "mpg_pins_held{upstream=\"peer\"} 0",
+        "mpg_child_restarts_total{upstream=\"peer\"} 0",
+        "mpg_audit_failures_total 0",
         "mpg_db_up 1",
         "mpg_ready 1",
         "mpg_panics_total 0",
@@ -120,4 +129,35 @@ async fn a_page_tells_what_happened_and_has_all_that_examples_ask_for() {
     let rollups =
         jobs.as_array().expect("jobs").iter().find(|job| job["job"] == "rollups").expect("it is there");
     assert_eq!(rollups["lastOutcome"], "done", "{jobs}");
+}
+
+#[tokio::test]
+async fn sessions_crashes_and_what_is_held_back_are_counted() {
+    let peer = Peer::with_tools(vec![plain("stays"), plain("turns")]).await;
+    let address = free_address();
+    let gateway = TestGateway::start()
+        .with_upstream(json!({
+            "name": "peer", "transport": "streamable-http", "onToolChange": "hold",
+            "connParams": {"url": peer.url()},
+        }))
+        .with_stdio_upstream("crashes", "false", &[])
+        .with_key()
+        .with_env("MPG_METRICS_ADDR", &address)
+        .alone("each process has a page of its own")
+        .await;
+    let mcp = gateway.mcp();
+    mcp.lists(&["stays", "turns"]).await;
+    let mut line = Line::open("ws", &gateway).await;
+    line.initialize(LEGACY_LATEST, json!({})).await;
+    page_with(&address, "mpg_sessions{transport=\"websocket\"} 1").await;
+    drop(line);
+    page_with(&address, "mpg_sessions{transport=\"websocket\"} 0").await;
+
+    let other = json!({"type": "object", "properties": {"sidenote": {"type": "string"}}});
+    peer.change_tools(vec![plain("stays"), tool("turns", other)]).await;
+    page_with(&address, "mpg_pins_held{upstream=\"peer\"} 1").await;
+
+    let restarts = "mpg_child_restarts_total{upstream=\"crashes\"} ";
+    let some = |line: &str| line.strip_prefix(restarts).is_some_and(|count| count != "0");
+    page_where(&address, restarts, some).await;
 }

@@ -177,6 +177,63 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/admin/backup/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make a backup
+         * @description Upstreams, rules, keys (as hashes), names and settings. Keep it unchanged: its digest is checked.
+         */
+        post: operations["backup_export"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/backup/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Restore a backup
+         * @description In one transaction, with ids as they were; admins are left alone. Keys work as before.
+         */
+        post: operations["backup_import"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/admin/backup/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Preview a restore */
+        post: operations["backup_preview"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/admin/clients": {
         parameters: {
             query?: never;
@@ -245,7 +302,7 @@ export interface paths {
         /**
          * Create a key
          * @description With an `Idempotency-Key` the same request again answers the same, the secret included, for ten
-         *     minutes and while this process lives.
+         *     minutes.
          */
         post: operations["keys_create"];
         delete?: never;
@@ -336,7 +393,8 @@ export interface paths {
         };
         /**
          * List the sessions of a key
-         * @description Those with an id of their own, which outlive connections; of all replicas.
+         * @description Those of Streamable HTTP, which have an id and outlive connections; of all replicas, the newest first. A session of
+         *     SSE or WebSocket is one with its connection, and isn't listed.
          */
         get: operations["keys_list_sessions"];
         put?: never;
@@ -1040,8 +1098,7 @@ export interface paths {
         put?: never;
         /**
          * Create an upstream
-         * @description With an `Idempotency-Key` the same request again answers the same, for ten minutes and while
-         *     this process lives.
+         * @description With an `Idempotency-Key` the same request again answers the same, for ten minutes.
          */
         post: operations["upstreams_create"];
         delete?: never;
@@ -1720,7 +1777,7 @@ export interface components {
         /** @description What is agreed to. */
         Approval: {
             /** @description The `hash` of the definition that was looked at; a conflict if it is another by now. */
-            hash?: string | null;
+            hash: string;
         };
         /** @description An entry of the audit log. */
         AuditEvent: {
@@ -1790,6 +1847,11 @@ export interface components {
             setupTokenRequired: boolean;
             /** @description The gateway's version. */
             version: string;
+        };
+        /** @description How to make the backup. */
+        BackupRequest: {
+            /** @description Seals the secrets of upstreams into the backup, 12 to 1,024 characters; without one it has none. */
+            passphrase?: string | null;
         };
         /** @description What the form comes to. */
         BuiltTemplate: {
@@ -2293,7 +2355,7 @@ export interface components {
             createdAt: string;
             /**
              * Format: date-time
-             * @description When it ends by itself.
+             * @description When it ends by itself, as long as the setting for it stays as it is.
              */
             expiresAt: string;
             /**
@@ -2305,11 +2367,6 @@ export interface components {
             path: string;
             /** @description The version that was agreed. */
             version: string;
-        };
-        /** @description The sessions of a key. */
-        KeySessions: {
-            /** @description The newest first, at most 200. */
-            items: components["schemas"]["KeySession"][];
         };
         /** @description What a key used of its quotas, over all replicas, as this one knows it: some seconds old where others counted. */
         KeyUsage: {
@@ -2570,6 +2627,42 @@ export interface components {
             total: number;
         };
         /** @description One page of a list. */
+        Listed_KeySession: {
+            /** @description The items, in order. */
+            items: {
+                /** @description From where it was opened. */
+                address?: string | null;
+                /** @description What the client calls itself, if it says so. */
+                client?: string | null;
+                /**
+                 * Format: date-time
+                 * @description When.
+                 */
+                createdAt: string;
+                /**
+                 * Format: date-time
+                 * @description When it ends by itself, as long as the setting for it stays as it is.
+                 */
+                expiresAt: string;
+                /**
+                 * Format: uuid
+                 * @description Which.
+                 */
+                id: string;
+                /** @description The path it was opened on. */
+                path: string;
+                /** @description The version that was agreed. */
+                version: string;
+            }[];
+            /** @description Where the next page begins; null on the last. */
+            nextCursor?: string | null;
+            /**
+             * Format: int64
+             * @description How many items match in all.
+             */
+            total: number;
+        };
+        /** @description One page of a list. */
         Listed_LogLine: {
             /** @description The items, in order. */
             items: {
@@ -2728,7 +2821,7 @@ export interface components {
                 protocol: "auto" | "legacy" | "modern";
                 /** @description The version both sides agreed on. */
                 protocolVersion?: string | null;
-                /** @description Whether deceptive characters are stripped from its definitions. */
+                /** @description Whether invisible characters, comments and words for models alone are stripped from its definitions. */
                 sanitize: boolean;
                 /** @description What it says of itself. */
                 serverInfo?: Record<string, never> | null;
@@ -3063,7 +3156,7 @@ export interface components {
             onToolChange?: "allow" | "warn" | "hold";
             /** @enum {string} */
             protocol?: "auto" | "legacy" | "modern";
-            /** @description Whether deceptive characters are stripped from its definitions; false if not said. */
+            /** @description Whether invisible characters, comments and words for models alone are stripped from its definitions; false if not said. */
             sanitize?: boolean | null;
             /**
              * Format: int64
@@ -3314,6 +3407,47 @@ export interface components {
             setupToken?: string | null;
             /** @description 3 to 32 characters. */
             username: string;
+        };
+        /** @description A backup that came back. */
+        RestoreBody: {
+            /** @description The document that `export` answered, unchanged. */
+            backup: Record<string, never>;
+            /** @description `merge` (what isn't in the backup stays) or `replace` (it goes). */
+            mode: string;
+            /** @description What its secrets were sealed with; needed if it has any. */
+            passphrase?: string | null;
+        };
+        /** @description One change. */
+        RestoreChange: {
+            /** @description `create`, `update` or `delete`. */
+            change: string;
+            /** @description What differs, by JSON pointer; secrets as fingerprints. */
+            diff: Record<string, never>;
+            /** @description Which. */
+            id: string;
+            /** @description `upstream`, `key`, `aliasRule`, `filterRule`, `settings` or `xiaozhi`. */
+            kind: string;
+            /** @description Its name, or its pattern. */
+            name: string;
+        };
+        /** @description What was, or would be, done. */
+        RestoreReport: {
+            /** @description Each change, in the order in which it is made; what is so already is none. */
+            changes: components["schemas"]["RestoreChange"][];
+            /**
+             * Format: date-time
+             * @description When the backup was made.
+             */
+            createdAt: string;
+            /** @description The release that made it. */
+            gateway: string;
+            /** @description Whether it has the secrets of upstreams. */
+            hasSecrets: boolean;
+            /**
+             * @description The upstreams and XiaoZhi endpoints whose secrets are neither in it nor stored: upstreams are restored
+             *     without, endpoints not at all.
+             */
+            withoutSecrets: string[];
         };
         /** @description Why an admin is to look at an item, and at what. */
         ReviewView: {
@@ -3909,7 +4043,7 @@ export interface components {
             protocol: "auto" | "legacy" | "modern";
             /** @description The version both sides agreed on. */
             protocolVersion?: string | null;
-            /** @description Whether deceptive characters are stripped from its definitions. */
+            /** @description Whether invisible characters, comments and words for models alone are stripped from its definitions. */
             sanitize: boolean;
             /** @description What it says of itself. */
             serverInfo?: Record<string, never> | null;
@@ -3990,7 +4124,7 @@ export interface components {
             onToolChange?: "allow" | "warn" | "hold";
             /** @enum {string} */
             protocol?: "auto" | "legacy" | "modern";
-            /** @description Whether deceptive characters are stripped from its definitions. */
+            /** @description Whether invisible characters, comments and words for models alone are stripped from its definitions. */
             sanitize?: boolean | null;
             /**
              * Format: int64
@@ -4533,6 +4667,102 @@ export interface operations {
             };
         };
     };
+    backup_export: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BackupRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": Record<string, never>;
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    backup_import: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RestoreBody"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RestoreReport"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    backup_preview: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RestoreBody"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RestoreReport"];
+                };
+            };
+            /** @description What went wrong */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     clients_clients: {
         parameters: {
             query?: {
@@ -4895,7 +5125,16 @@ export interface operations {
     };
     keys_list_sessions: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description How many items at most, 1 to 200; 50 if not said. */
+                limit?: number;
+                /** @description The `nextCursor` of the page before. */
+                cursor?: string;
+                /** @description Only what holds this text, whatever its case. */
+                search?: string;
+                /** @description The field to sort by; descending with `-` in front. */
+                sort?: string;
+            };
             header?: never;
             path: {
                 id: string;
@@ -4909,7 +5148,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["KeySessions"];
+                    "application/json": components["schemas"]["Listed_KeySession"];
                 };
             };
             /** @description What went wrong */
@@ -5143,9 +5382,9 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: {
+        requestBody: {
             content: {
-                "application/json": components["schemas"]["Approval"] | null;
+                "application/json": components["schemas"]["Approval"];
             };
         };
         responses: {
@@ -5351,9 +5590,9 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: {
+        requestBody: {
             content: {
-                "application/json": components["schemas"]["Approval"] | null;
+                "application/json": components["schemas"]["Approval"];
             };
         };
         responses: {
@@ -6508,9 +6747,9 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: {
+        requestBody: {
             content: {
-                "application/json": components["schemas"]["Approval"] | null;
+                "application/json": components["schemas"]["Approval"];
             };
         };
         responses: {

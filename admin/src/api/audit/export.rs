@@ -4,6 +4,8 @@
 //! What was written after the export began isn't in it; that there was one, is what the log has next.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Query, State};
@@ -13,8 +15,9 @@ use http::header;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sql::audit_log::{self, AuditFilter, Numbered};
-use sql::model::PageRequest;
-use sql::{Store, StoreError};
+use sql::model::{PageRequest, TokenId};
+use sql::{Store, StoreError, admin_users};
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa::IntoParams;
 
 use super::filter::AuditQuery;
@@ -27,6 +30,10 @@ use crate::query::SEARCH_CHARS_MAX;
 
 /// Events of one export: about a gigabyte. More is exported month by month.
 const EVENTS_MAX: u64 = 1_000_000;
+/// Exports of one replica at once. Each reads as fast as its client takes it.
+pub(crate) const EXPORTS_MAX: usize = 4;
+/// When one who found no room may come again.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Events that are read at once.
 const PAGE: u32 = 500;
 /// The columns of a table.
@@ -63,6 +70,8 @@ pub(crate) async fn export(
     Query(query): Query<ExportQuery>,
     Query(filter): Query<AuditQuery>,
 ) -> Result<Response, ApiError> {
+    let place = Arc::clone(&app.exporting).try_acquire_owned();
+    let place = place.map_err(|_| ApiError::RateLimited { retry_after: RETRY_AFTER })?;
     let format = match query.format.as_deref() {
         None | Some("jsonl") => Format::Jsonl,
         Some("csv") => Format::Csv,
@@ -86,7 +95,8 @@ pub(crate) async fn export(
     let act = Act::on("audit.export", "audit", "audit", json!({"asked": asked, "events": total}));
     audit::record(&mut tx, now, &admin, act).await?;
     tx.commit().await?;
-    let reading = Reading { store: app.store.clone(), filter, search, after: 0, last, format };
+    let (store, token) = (app.store.clone(), admin.token);
+    let reading = Reading { store, token, filter, search, after: 0, last, format, _place: place };
     Ok(answer(reading, &now.to_string()[..10]))
 }
 
@@ -97,7 +107,7 @@ fn answer(reading: Reading, date: &str) -> Response {
     };
     let pages = futures::stream::try_unfold(reading, async |mut reading: Reading| {
         let page = reading.next().await?;
-        Ok::<_, StoreError>(page.map(|page| (page, reading)))
+        Ok::<_, BrokenOff>(page.map(|page| (page, reading)))
     });
     let head = futures::stream::iter([Ok(Bytes::from_static(head.as_bytes()))]);
     let name = format!("attachment; filename=\"audit-{date}.{ending}\"");
@@ -108,17 +118,33 @@ fn answer(reading: Reading, date: &str) -> Response {
 /// How far an export is.
 struct Reading {
     store: Store,
+    token: TokenId,
     filter: AuditFilter,
     search: Option<String>,
     after: i64,
     last: i64,
     format: Format,
+    _place: OwnedSemaphorePermit,
+}
+
+/// Why an export breaks off.
+#[derive(Debug, thiserror::Error)]
+enum BrokenOff {
+    #[error("the session is over")]
+    SessionOver,
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl Reading {
     /// The next page as text; none after the last.
-    async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+    async fn next(&mut self) -> Result<Option<Bytes>, BrokenOff> {
         let mut tx = self.store.read().await?;
+        // It may go on for long: whoever has been shut out meanwhile reads no more.
+        let row = admin_users::token(&mut tx, self.token).await?;
+        if row.is_none_or(|row| row.expires_at <= self.store.clock().now()) {
+            return Err(BrokenOff::SessionOver);
+        }
         let place = (self.after, self.last);
         let events = audit_log::after(&mut tx, &self.filter, self.search.as_deref(), place, PAGE).await?;
         let Some(last) = events.last() else { return Ok(None) };
@@ -182,6 +208,7 @@ fn write_csv(ChainedRow { seq, row, hash }: &ChainedRow, out: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt as _;
     use serde_json::{Value, json};
 
     use crate::testing::Scene;
@@ -226,6 +253,26 @@ mod tests {
             .map(|line| serde_json::from_str::<Value>(line).unwrap()["seq"].as_i64().unwrap())
             .collect();
         assert_eq!(numbers, (1..=1_202).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn it_breaks_off_with_its_session_and_there_is_room_for_so_many() {
+        let scene = Scene::logged_in().await;
+        let mut running = Vec::new();
+        for _ in 0..super::EXPORTS_MAX {
+            let answer = scene.ask("GET", PATH, "", &[]).await;
+            assert_eq!(answer.status().as_u16(), 200);
+            running.push(answer.into_body().into_data_stream());
+        }
+        let refused = scene.get(PATH).await;
+        assert_eq!((refused.status, &refused.headers["retry-after"]), (429, &"10".parse().unwrap()));
+        let mut export = running.pop().unwrap();
+        assert_eq!(export.next().await.unwrap().unwrap(), "", "its head");
+        let other = scene.get_text(PATH).await;
+        assert_eq!(other.0, 429, "as long as it runs");
+        drop(running);
+        assert_eq!(scene.post("/api/admin/auth/logout", json!({})).await.status, 204);
+        assert!(export.next().await.unwrap().is_err());
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! Which events are asked for, by the list and by an export alike.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -62,7 +63,8 @@ impl AuditQuery {
             target_id: self.target_id,
             actor_kind: self.actor_type,
             actor_id: self.actor_id,
-            address: self.address,
+            address: parsed::<IpAddr>("/address", self.address, &mut problems)
+                .map(|address| address.to_canonical().to_string()),
             outcome: parsed::<Outcome>("/outcome", self.outcome, &mut problems),
             from: parsed::<Timestamp>("/from", self.from, &mut problems),
             to: parsed::<Timestamp>("/to", self.to, &mut problems),

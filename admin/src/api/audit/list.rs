@@ -69,6 +69,7 @@ mod tests {
         assert_eq!(total("outcome=failure").await, 1);
         assert_eq!(total("actorType=system&action=admin.login").await, 1);
         assert_eq!(total("address=198.51.100.7").await, 1);
+        assert_eq!(total("address=::ffff:198.51.100.7").await, 1, "the same, as IPv6 has it");
         assert_eq!(total("search=ONE").await, 1);
         assert_eq!(total(&format!("from={now}")).await, 3);
         assert_eq!(total(&format!("to={now}&from={before}&action=upstream.create")).await, 0);

@@ -47,14 +47,14 @@ pub(crate) async fn change_password(
     let input = parse(body.value)?;
     // A stolen token must not be a way to guess the password.
     let account = Account::new(admin.client.address, &admin.username);
-    app.throttle.admit(&account).map_err(|retry_after| ApiError::RateLimited { retry_after })?;
+    app.throttle.admit(&account).await?;
     let mut tx = app.store.read().await?;
     let user = admin_users::get(&mut tx, admin.id).await?.ok_or(ApiError::Unauthenticated)?;
     drop(tx);
     if !app.hasher.verify(input.current, Some(user.password_hash)).await? {
         return Err(ApiError::field("/currentPassword", "is not your password"));
     }
-    app.throttle.clear(&account);
+    app.throttle.clear(&account).await?;
     let hash = app.hasher.hash(input.new).await?;
 
     let now = app.store.clock().now();

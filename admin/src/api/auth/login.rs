@@ -45,7 +45,7 @@ pub(crate) async fn login(
     let input = parse(body.value)?;
     let account = Account::new(client.address, &input.username);
     // Before the password is looked at, so that whoever waits learns nothing about it.
-    app.throttle.admit(&account).map_err(|retry_after| ApiError::RateLimited { retry_after })?;
+    app.throttle.admit(&account).await?;
 
     let known = known(&app, &input.username).await?;
     let hash = known.as_ref().map(|admin| admin.password_hash.clone());
@@ -54,7 +54,7 @@ pub(crate) async fn login(
         failed(&app, &client, &input.username).await?;
         return Err(ApiError::WrongPassword);
     };
-    app.throttle.clear(&account);
+    app.throttle.clear(&account).await?;
     open(&app, &client, admin).await.map(Json)
 }
 

@@ -14,7 +14,7 @@ use super::{ItemView, Noun, Owners};
 use crate::App;
 use crate::audit::{self, Act};
 use crate::error::ApiError;
-use crate::extract::{Admin, Id, OptionalJson};
+use crate::extract::{self, Admin, Id};
 use crate::fields::{Fields, Problems, text};
 
 /// What is agreed to.
@@ -23,49 +23,49 @@ use crate::fields::{Fields, Problems, text};
 #[expect(dead_code, reason = "describes the body, which is read field by field")]
 pub(crate) struct Approval {
     /// The `hash` of the definition that was looked at; a conflict if it is another by now.
-    hash: Option<String>,
+    hash: String,
 }
 
 /// Approve a tool
 ///
 /// Its definition as it is now is what later ones are compared with.
 #[utoipa::path(post, path = "/api/admin/tools/{id}/approve", tag = "tools", operation_id = "approve",
-    params(("id" = uuid::Uuid, Path)), request_body = Option<Approval>, responses((status = 200, body = ItemView)))]
+    params(("id" = uuid::Uuid, Path)), request_body = Approval, responses((status = 200, body = ItemView)))]
 pub(crate) async fn tool(
     admin: Admin,
     State(app): State<App>,
     Id(id): Id<DefinitionId>,
-    OptionalJson(body): OptionalJson,
+    body: extract::Json,
 ) -> Result<Json<ItemView>, ApiError> {
-    approve(&app, &admin, Noun::Tool, id, body).await
+    approve(&app, &admin, Noun::Tool, id, body.value).await
 }
 
 /// Approve a prompt
 ///
 /// Its definition as it is now is what later ones are compared with.
 #[utoipa::path(post, path = "/api/admin/prompts/{id}/approve", tag = "prompts", operation_id = "approve",
-    params(("id" = uuid::Uuid, Path)), request_body = Option<Approval>, responses((status = 200, body = ItemView)))]
+    params(("id" = uuid::Uuid, Path)), request_body = Approval, responses((status = 200, body = ItemView)))]
 pub(crate) async fn prompt(
     admin: Admin,
     State(app): State<App>,
     Id(id): Id<DefinitionId>,
-    OptionalJson(body): OptionalJson,
+    body: extract::Json,
 ) -> Result<Json<ItemView>, ApiError> {
-    approve(&app, &admin, Noun::Prompt, id, body).await
+    approve(&app, &admin, Noun::Prompt, id, body.value).await
 }
 
 /// Approve a resource
 ///
 /// Its definition as it is now is what later ones are compared with.
 #[utoipa::path(post, path = "/api/admin/resources/{id}/approve", tag = "resources", operation_id = "approve",
-    params(("id" = uuid::Uuid, Path)), request_body = Option<Approval>, responses((status = 200, body = ItemView)))]
+    params(("id" = uuid::Uuid, Path)), request_body = Approval, responses((status = 200, body = ItemView)))]
 pub(crate) async fn resource(
     admin: Admin,
     State(app): State<App>,
     Id(id): Id<DefinitionId>,
-    OptionalJson(body): OptionalJson,
+    body: extract::Json,
 ) -> Result<Json<ItemView>, ApiError> {
-    approve(&app, &admin, Noun::Resource, id, body).await
+    approve(&app, &admin, Noun::Resource, id, body.value).await
 }
 
 async fn approve(
@@ -79,7 +79,7 @@ async fn approve(
     let mut tx = app.store.begin().await?;
     let item = super::find(&mut tx, noun, id).await?;
     let looked_at = parse(body)?;
-    if looked_at.is_some_and(|hash| hash != hex(&item.hash)) {
+    if looked_at != hex(&item.hash) {
         return Err(ApiError::conflict("the definition is another by now: look at it again"));
     }
     let upstream = upstreams::get(&mut tx, item.upstream_id).await?.ok_or(ApiError::NotFound("upstream"))?;
@@ -98,15 +98,15 @@ async fn approve(
     Ok(Json(view))
 }
 
-/// The hash of what was looked at, if it says.
-fn parse(body: Value) -> Result<Option<String>, ApiError> {
+/// The hash of what was looked at: nobody agrees to what they haven't seen.
+fn parse(body: Value) -> Result<String, ApiError> {
     let mut problems = Problems::default();
     let Some(mut fields) = Fields::open(body, "", &mut problems) else {
         return problems.unless_any(None);
     };
-    let hash = fields.optional("hash", &mut problems, text(1..=64));
+    let hash = fields.required("hash", &mut problems, text(1..=64));
     fields.close(&mut problems);
-    problems.unless_any(Some(hash))
+    problems.unless_any(hash)
 }
 
 #[cfg(test)]
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(scene.get(&path).await.json["review"], json!(null));
         assert_eq!(scene.get(&format!("{path}/explain")).await.json["visible"], json!(true));
         // A second time there is nothing to agree to.
-        assert_eq!(scene.send("POST", &format!("{path}/approve"), None, &[]).await.status, 200);
+        assert_eq!(scene.post(&format!("{path}/approve"), json!({"hash": hash})).await.status, 200);
         assert_eq!(scene.audited("tool.approve").await.len(), 1);
     }
 
@@ -184,13 +184,15 @@ mod tests {
         let scene = Scene::logged_in().await;
         let (upstream, id) = changed(&scene).await;
         let path = format!("/api/admin/tools/{id}");
-        assert_eq!(scene.post(&format!("{path}/approve"), json!({})).await.status, 200);
+        let hash = scene.get(&path).await.json["review"]["hash"].clone();
+        assert_eq!(scene.post(&format!("{path}/approve"), json!({"hash": hash})).await.status, 200);
         let elsewhere = json!({"connParams": {"url": "https://elsewhere.example/mcp"}});
         let at = format!("/api/admin/upstreams/{upstream}");
         assert_eq!(scene.send("PATCH", &at, Some(elsewhere), &[("if-match", "\"2\"")]).await.status, 200);
         let item = scene.get(&path).await.json["item"].clone();
         assert_eq!((&item["review"], &item["held"]), (&json!("moved"), &json!(true)), "at once");
-        assert_eq!(scene.post(&format!("{path}/approve"), json!({})).await.json["held"], json!(false));
+        let again = scene.post(&format!("{path}/approve"), json!({"hash": hash})).await;
+        assert_eq!(again.json["held"], json!(false));
     }
 
     #[tokio::test]
@@ -199,6 +201,9 @@ mod tests {
         let (_, id) = changed(&scene).await;
         let path = format!("/api/admin/tools/{id}/approve");
         assert_eq!(scene.post(&path, json!({"hash": 1, "x": 2})).await.pointers(), ["/hash", "/x"]);
-        assert_eq!(scene.post(&path.replace("tools", "prompts"), json!({})).await.status, 404);
+        assert_eq!(scene.post(&path, json!({})).await.pointers(), ["/hash"], "of what nobody looked at");
+        let unseen = scene.send("POST", &path, None, &[]).await;
+        assert!(matches!(unseen.status, 400 | 415 | 422), "{}", unseen.json);
+        assert_eq!(scene.post(&path.replace("tools", "prompts"), json!({"hash": "0"})).await.status, 404);
     }
 }

@@ -14,11 +14,12 @@ use crate::App;
 use crate::audit::{self, Act};
 use crate::error::ApiError;
 use crate::extract::{self, Admin, etag};
+use crate::idempotency::Created;
 
 /// Create a key
 ///
 /// With an `Idempotency-Key` the same request again answers the same, the secret included, for ten
-/// minutes and while this process lives.
+/// minutes.
 #[utoipa::path(post, path = "/api/admin/keys", tag = "keys", request_body = KeyBody,
     params(("Idempotency-Key" = Option<String>, Header)),
     responses((status = 201, body = NewKeyView, headers(("Location" = String), ("ETag" = String)))))]
@@ -32,7 +33,7 @@ pub(crate) async fn create(
     app.idempotency.once(admin.id, "key.create", &headers, &body.bytes, act(&app, &admin, input)).await
 }
 
-async fn act(app: &App, admin: &Admin, input: Input) -> Result<Response, ApiError> {
+async fn act(app: &App, admin: &Admin, input: Input) -> Created {
     let now = app.store.clock().now();
     let mut tx = app.store.begin().await?;
     input.check_upstreams(&mut tx, None).await?;
@@ -41,12 +42,11 @@ async fn act(app: &App, admin: &Admin, input: Input) -> Result<Response, ApiErro
     api_keys::insert(&mut tx, &key).await.map_err(name_taken)?;
     let diff = audit::diff(None, Some(&wire::audited(&key)));
     audit::record(&mut tx, now, admin, Act::on("key.create", key.id, key.name.as_str(), diff)).await?;
-    tx.commit().await?;
     let location = format!("/api/admin/keys/{}", key.id);
     let view = NewKeyView { key: wire::view(&key), plaintext_key: secret.expose().to_owned() };
     let mut response = (StatusCode::CREATED, [(header::LOCATION, location)], Json(view)).into_response();
     response.headers_mut().insert(header::ETAG, etag(key.version));
-    Ok(response)
+    Ok((tx, response))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::App;
 use crate::audit::{self, Act};
 use crate::error::ApiError;
 use crate::extract::{self, Admin, etag};
+use crate::idempotency::Created;
 
 /// Create an alias rule
 ///
@@ -57,7 +58,7 @@ async fn create<R: Noun>(
     app.idempotency.once(admin.id, R::CREATE, headers, &body.bytes, act(app, admin, rule, placed)).await
 }
 
-async fn act<R: Noun>(app: &App, admin: &Admin, mut rule: R, placed: bool) -> Result<Response, ApiError> {
+async fn act<R: Noun>(app: &App, admin: &Admin, mut rule: R, placed: bool) -> Created {
     let now = app.store.clock().now();
     let owner = rule.owner();
     let mut tx = app.store.begin().await?;
@@ -75,12 +76,11 @@ async fn act<R: Noun>(app: &App, admin: &Admin, mut rule: R, placed: bool) -> Re
     if rules::count::<R>(&mut tx, owner).await? > RULES_PER_OWNER_MAX {
         return Err(ApiError::field("/owner", format!("has {RULES_PER_OWNER_MAX} such rules already")));
     }
-    tx.commit().await?;
     let location = format!("{}/{}", R::PATH, rule.id());
     let mut response =
         (StatusCode::CREATED, [(header::LOCATION, location)], Json(rule.view())).into_response();
     response.headers_mut().insert(header::ETAG, etag(rule.version()));
-    Ok(response)
+    Ok((tx, response))
 }
 
 /// The one thing of a rule that can clash is its owner, who may have gone meanwhile.

@@ -127,7 +127,7 @@ pub(crate) struct FilterPatch {
 
 /// What a client doesn't say of a rule.
 #[derive(Clone, Copy)]
-pub(super) struct Stamp {
+pub(crate) struct Stamp {
     pub(super) id: RuleId,
     pub(super) version: i64,
     pub(super) created_at: Timestamp,
@@ -142,7 +142,7 @@ impl Stamp {
 }
 
 /// What both kinds of rule say.
-pub(super) struct Common {
+pub(crate) struct Common {
     pub(super) owner: RuleOwner,
     pub(super) pattern: String,
     pub(super) is_regex: bool,

@@ -41,8 +41,8 @@ pub(crate) async fn update(
         return Err(ApiError::PreconditionFailed);
     }
     // Unless the environment says how long names may be, in which case what is stored has no say.
-    let in_force = app.name_length_max() == before.naming.length_max;
-    if in_force && after.naming.length_max != before.naming.length_max {
+    let is_locked = super::locked(&app).any(|at| at == ("naming", "length_max"));
+    if !is_locked && after.naming.length_max != before.naming.length_max {
         naming::resettle(&mut tx, naming::Scope::All, after.naming.length_max).await?;
     }
     let diff = audit::diff(Some(&before.document()), Some(&after.document()));
@@ -56,6 +56,12 @@ fn unlocked(app: &App, mut patch: Value) -> Result<Value, ApiError> {
     let in_force = app.settings().document();
     let mut problems = Vec::new();
     for (group, key) in super::locked(app) {
+        // All of a group but what is fixed.
+        if patch.get(group).is_some_and(Value::is_null) {
+            let keys = in_force[group].as_object().into_iter().flat_map(|group| group.keys());
+            let all = keys.filter(|name| !super::locked(app).any(|at| at == (group, name.as_str())));
+            patch[group] = all.map(|name| (name.clone(), Value::Null)).collect();
+        }
         let said = patch.get_mut(group).and_then(Value::as_object_mut).and_then(|group| group.remove(key));
         if said.is_some_and(|said| said != in_force[group][key]) {
             let variable = format!("MPG_SETTING__{}__{}", group.to_uppercase(), key.to_uppercase());
@@ -94,6 +100,45 @@ mod tests {
         assert_eq!((answer.status, answer.pointers().len()), (422, 2));
         let events = scene.audited("settings.update").await;
         assert_eq!(events[0].diff, json!({"/auth/session_timeout_s": {"before": 3600, "after": 600}}));
+    }
+
+    /// What is fixed is not what the rest of its group is brought back to.
+    #[tokio::test]
+    async fn a_group_is_brought_back_without_what_the_environment_fixes() {
+        let scene = Scene::with_fixed_name_length(100).await;
+        let mut tx = scene.store.begin().await.unwrap();
+        let mut stored = sql::model::Settings::default();
+        stored.naming.length_max = 32;
+        assert!(sql::settings::save(&mut tx, &stored, 0).await.unwrap());
+        tx.commit().await.unwrap();
+        let (upstream, name) = (scene.upstream("a").await, "n".repeat(90));
+        let id = scene.tool(&upstream, &name).await;
+        let answer = scene.send("PATCH", PATH, Some(json!({"naming": null})), &[("if-match", "\"1\"")]).await;
+        assert_eq!(
+            (answer.status, &answer.json["naming"]["length_max"]),
+            (200, &json!(100)),
+            "{}",
+            answer.json
+        );
+        let mut tx = scene.store.read().await.unwrap();
+        assert_eq!(sql::settings::load(&mut tx).await.unwrap().unwrap().0.naming.length_max, 32);
+        assert_eq!(sql::lists::get(&mut tx, id).await.unwrap().unwrap().exposed_name.as_str(), name);
+    }
+
+    /// A replica that doesn't know the last change yet makes the next one all the same.
+    #[tokio::test]
+    async fn names_are_settled_by_what_is_stored() {
+        // The settings in force stay as they were.
+        let scene = Scene::logged_in().await;
+        let id = scene.tool(&scene.upstream("a").await, &"n".repeat(90)).await;
+        for (version, length_max) in [("\"0\"", 128), ("\"1\"", 32)] {
+            let change = json!({"naming": {"length_max": length_max}});
+            let answer = scene.send("PATCH", PATH, Some(change), &[("if-match", version)]).await;
+            assert_eq!(answer.status, 200, "{}", answer.json);
+            let mut tx = scene.store.read().await.unwrap();
+            let settled = sql::lists::get(&mut tx, id).await.unwrap().unwrap().exposed_name;
+            assert_eq!(settled.as_str().len(), length_max.min(90));
+        }
     }
 
     #[tokio::test]

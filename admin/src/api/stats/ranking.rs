@@ -145,6 +145,9 @@ pub(crate) async fn ranking(
     let mut asked = query.parse(now, problems)?;
     let by = by.ok_or_else(|| ApiError::field("/by", "is required"))?;
     if by == By::Tool {
+        if asked.filter.method.is_some_and(|method| method != CallMethod::CallTool) {
+            return Err(ApiError::field("/method", "must be tools/call where tools are ranked"));
+        }
         // Prompts and resources have names too.
         asked.filter.method = Some(CallMethod::CallTool);
     }

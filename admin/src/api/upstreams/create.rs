@@ -14,11 +14,11 @@ use crate::App;
 use crate::audit::{self, Act};
 use crate::error::ApiError;
 use crate::extract::{self, Admin, etag};
+use crate::idempotency::Created;
 
 /// Create an upstream
 ///
-/// With an `Idempotency-Key` the same request again answers the same, for ten minutes and while
-/// this process lives.
+/// With an `Idempotency-Key` the same request again answers the same, for ten minutes.
 #[utoipa::path(post, path = "/api/admin/upstreams", tag = "upstreams", request_body = UpstreamBody,
     params(("Idempotency-Key" = Option<String>, Header)),
     responses((status = 201, body = UpstreamView, headers(("Location" = String), ("ETag" = String)))))]
@@ -32,7 +32,7 @@ pub(crate) async fn create(
     app.idempotency.once(admin.id, "upstream.create", &headers, &body.bytes, act(&app, &admin, input)).await
 }
 
-async fn act(app: &App, admin: &Admin, input: Input) -> Result<Response, ApiError> {
+async fn act(app: &App, admin: &Admin, input: Input) -> Created {
     let now = app.store.clock().now();
     let mut tx = app.store.begin().await?;
     let mut upstream = Upstream::create(input.new, UpstreamId::at(now), now);
@@ -44,12 +44,11 @@ async fn act(app: &App, admin: &Admin, input: Input) -> Result<Response, ApiErro
     let diff = audit::diff(None, Some(&wire::audited(&upstream, &app.fingerprint)));
     let act = Act::on("upstream.create", upstream.id, upstream.name.as_str(), diff);
     audit::record(&mut tx, now, admin, act).await?;
-    tx.commit().await?;
     let location = format!("/api/admin/upstreams/{}", upstream.id);
     let view = wire::view(&upstream, app.control.status(upstream.id));
     let mut response = (StatusCode::CREATED, [(header::LOCATION, location)], Json(view)).into_response();
     response.headers_mut().insert(header::ETAG, etag(upstream.version));
-    Ok(response)
+    Ok((tx, response))
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub(crate) async fn export(
     let (_, format) = *known.ok_or_else(|| ApiError::field("/format", "must be mcp, vscode or codex"))?;
     let now = app.store.clock().now();
     let mut tx = app.store.begin().await?;
-    let servers: Vec<Server> = upstreams::list(&mut tx).await?.iter().map(Server::of).collect();
+    let servers = Server::all(&upstreams::list(&mut tx).await?);
     let (text, left_out) = write::file(format, &servers);
     let diff = json!({"format": word, "upstreams": servers.len() - left_out.len()});
     audit::record(&mut tx, now, &admin, Act::on("upstream.export", "", "", diff)).await?;
@@ -119,11 +119,12 @@ mod tests {
         };
         assert_eq!(names(&scene.get(PATH).await), None);
         let vs_code = scene.get(&format!("{PATH}?format=vscode")).await;
-        assert_eq!(names(&vs_code).as_deref(), Some("s%C3%B6ckel%2C%20two"));
         assert_eq!(
-            vs_code.json["servers"]["web"]["headers"]["Authorization"],
-            "Bearer ${input:WEB_CREDENTIAL}"
+            names(&vs_code).as_deref(),
+            Some("web,s%C3%B6ckel%2C%20two"),
+            "switched off, or no transport of its"
         );
+        assert_eq!(vs_code.json["servers"]["files"]["args"][2], "${input:FILES_ARG_3}");
         assert_eq!(vs_code.json["inputs"][0]["password"], true);
         let codex = scene.get(&format!("{PATH}?format=codex")).await;
         assert_eq!(names(&codex).as_deref(), Some("old,s%C3%B6ckel%2C%20two"));

@@ -110,7 +110,10 @@ pub(crate) async fn import(
     let servers = wished(servers, &wishes)?;
     let mut tx = if wishes.dry_run { app.store.read().await? } else { app.store.begin().await? };
     let stored = upstreams::list(&mut tx).await?;
-    let planned: Vec<Planned> = servers.iter().map(|server| plan(&app, server, &stored, &wishes)).collect();
+    let exported = Server::all(&stored);
+    let stored_as: Vec<(&Upstream, &Server)> = stored.iter().zip(&exported).collect();
+    let planned: Vec<Planned> =
+        servers.iter().map(|server| plan(&app, server, &stored_as, &wishes)).collect();
     if wishes.dry_run {
         let items = planned.into_iter().map(|planned| planned.item).collect();
         return Ok(Json(ImportReport { dry_run: true, items }));
@@ -185,16 +188,20 @@ struct Planned {
     before: Option<Upstream>,
 }
 
-fn plan(app: &App, server: &Server, stored: &[Upstream], wishes: &Wishes) -> Planned {
-    let before = stored.iter().find(|upstream| upstream.name == server.name);
+/// What becomes of a server; `stored` has each upstream with how an export would say it.
+fn plan(app: &App, server: &Server, stored: &[(&Upstream, &Server)], wishes: &Wishes) -> Planned {
+    let found = stored.iter().find(|(upstream, _)| upstream.name == server.name).copied();
+    let before = found.map(|(upstream, _)| upstream);
     let wanted = match before {
         None => Action::Create,
         Some(_) if wishes.replace.contains(&server.name) => Action::Replace,
         Some(_) => wishes.on_conflict.unwrap_or(Action::Skip),
     };
     let replaced = before.filter(|_| wanted == Action::Replace);
-    let Imported { body, command, secrets, missing, mut warnings, problems: mut errors } =
-        imported(server, replaced);
+    let Imported { body, command, secrets, missing, mut warnings, problems: mut errors } = imported(
+        server,
+        replaced.and(found).and_then(|(upstream, exported)| Some((upstream, exported.reach.as_ref()?))),
+    );
     let mut new = None;
     if server.reach.is_some() {
         match input::parse(app, body, replaced) {

@@ -2,7 +2,8 @@
 //!
 //! What looks like a credential becomes a secret. A value that names a variable is one too, and as long as
 //! nobody gives it the upstream is switched off. Where an upstream is replaced, a value that stands in the file
-//! as an export would have written it keeps what is stored.
+//! as an export would have written it keeps what is stored; but only at the same place, or in the same program:
+//! a file must never have a stored secret go anywhere else.
 
 use std::collections::BTreeMap;
 
@@ -30,9 +31,10 @@ pub(super) struct Imported {
     pub(super) problems: Vec<FieldError>,
 }
 
-/// Makes the body of `server`, in place of `stored` if there is one.
-pub(super) fn imported(server: &Server, stored: Option<&Upstream>) -> Imported {
-    let mut body = stored.map_or_else(|| json!({}), wire::settable);
+/// Makes the body of `server`, in place of what is stored, if something is: the upstream, and how an export would
+/// say it is reached.
+pub(super) fn imported(server: &Server, stored: Option<(&Upstream, &Reach)>) -> Imported {
+    let mut body = stored.map_or_else(|| json!({}), |(upstream, _)| wire::settable(upstream));
     body["name"] = json!(server.name);
     let mut made = Imported {
         body,
@@ -46,8 +48,9 @@ pub(super) fn imported(server: &Server, stored: Option<&Upstream>) -> Imported {
         made.problems.push(FieldError::new(&server.pointer, HIDES));
     }
     if let Some(reach) = &server.reach {
-        let before =
-            stored.and_then(|upstream| Some((wire::settable(upstream), Server::of(upstream).reach?)));
+        let before = stored
+            .map(|(upstream, exported)| (wire::settable(upstream), exported.as_read()))
+            .filter(|(_, exported)| exported.is_place_of(reach));
         made.reach(server, reach, before.as_ref());
     }
     if let Some(seconds) = server.call_timeout_s {
@@ -74,22 +77,20 @@ impl Imported {
     fn reach(&mut self, server: &Server, reach: &Reach, before: Option<&Before>) {
         match reach {
             Reach::Command { command, args, env, cwd } => {
-                let same = before.filter(|(_, reach)| matches!(reach, Reach::Command { .. }));
                 self.refuse_hidden(server, "/command", command);
-                let args = self.args(server, args, same);
-                let env = self.named(server, "env", env, same, &env_pointer);
+                let args = self.args(server, args, before);
+                let env = self.named(server, "env", env, before, &env_pointer);
                 self.body["transport"] = json!(Transport::Stdio);
                 self.body["connParams"] = json!({"command": command, "args": args, "env": env, "cwd": cwd});
-                if same.is_none() {
+                if before.is_none() {
                     self.body["credential"] = Json::Null;
                 }
             }
             Reach::Address { transport, url, headers, bearer } => {
-                let same = before.filter(|(_, reach)| matches!(reach, Reach::Address { .. }));
                 self.refuse_hidden(server, "/url", &url.text);
-                let mut headers = self.named(server, "headers", headers, same, &header_pointer);
+                let mut headers = self.named(server, "headers", headers, before, &header_pointer);
                 self.body["transport"] = json!(transport);
-                let (url, credential) = self.address(url, bearer.as_ref(), same, &mut headers);
+                let (url, credential) = self.address(url, bearer.as_ref(), before, &mut headers);
                 self.body["connParams"] = json!({"url": url, "headers": headers});
                 self.body["credential"] = credential;
             }
@@ -106,30 +107,13 @@ impl Imported {
 
     fn args(&mut self, server: &Server, args: &[Given], before: Option<&Before>) -> Vec<Json> {
         let secret = credentials::secret_args(args.iter().map(|arg| arg.text.as_str()));
-        let exported = match before {
-            Some((_, Reach::Command { args, .. })) => args.as_slice(),
-            _ => &[],
-        };
+        // At the same place they are the same arguments.
         let stored = before.and_then(|(body, _)| body["connParams"]["args"].as_array());
-        let stored: Vec<(&str, &Json)> =
-            exported.iter().map(|given| given.text.as_str()).zip(stored.into_iter().flatten()).collect();
-        // Placeholders stand for the stored secrets in their order: all of them, or none.
-        let sealed: Vec<&str> = stored
-            .iter()
-            .filter(|(_, value)| **value == wire::placeholder())
-            .map(|(text, _)| *text)
-            .collect();
-        let named: Vec<&str> =
-            args.iter().map(|arg| arg.text.as_str()).filter(|text| sealed.contains(text)).collect();
-        let all_kept = named == sealed;
         let mut values = Vec::with_capacity(args.len());
         for (index, (given, looks_secret)) in args.iter().zip(secret).enumerate() {
             self.refuse_hidden(server, &format!("/args/{index}"), &given.text);
-            let kept = stored
-                .iter()
-                .find(|(text, value)| *text == given.text && (all_kept || **value != wire::placeholder()));
-            values.push(match kept {
-                Some((_, value)) => self.kept(&arg_pointer(index), value),
+            values.push(match stored.and_then(|stored| stored.get(index)) {
+                Some(value) => self.kept(&arg_pointer(index), value),
                 None => self.given(&arg_pointer(index), given, looks_secret),
             });
         }
@@ -185,9 +169,12 @@ impl Imported {
         if let Some((body, _, _)) = same_bearer {
             credential = body["credential"].clone();
             let authorization = body["connParams"]["headers"].as_object().into_iter().flatten();
-            for (name, value) in authorization.filter(|(name, _)| name.eq_ignore_ascii_case("authorization"))
-            {
-                headers.entry(name.clone()).or_insert_with(|| value.clone());
+            // The header that the token was taken out of.
+            let taken_apart = authorization
+                .filter(|(name, _)| bearer.is_some() && name.eq_ignore_ascii_case("authorization"));
+            for (name, value) in taken_apart {
+                let value = self.kept(&header_pointer(name), value);
+                headers.entry(name.clone()).or_insert(value);
             }
             if !credential.is_null() {
                 self.secrets.push("/credential".into());

@@ -14,7 +14,7 @@ use super::{conn_params, wire};
 use crate::App;
 use crate::doc;
 use crate::error::ApiError;
-use crate::fields::{self, Fields, Problems, flag, integer, parsed, served, text};
+use crate::fields::{self, Fields, Problems, flag, integer, parsed, text};
 use crate::merge::merge;
 
 /// The longest credential, in characters: a signed token with many claims has some 4,000.
@@ -68,7 +68,7 @@ pub(crate) struct UpstreamBody {
     /// What happens when a definition changes; `allow` if not said.
     #[schema(schema_with = doc::on_tool_change)]
     on_tool_change: Option<sql::model::OnToolChange>,
-    /// Whether deceptive characters are stripped from its definitions; false if not said.
+    /// Whether invisible characters, comments and words for models alone are stripped from its definitions; false if not said.
     sanitize: Option<bool>,
     /// Which lists are fetched; all if not said.
     sync: Option<SyncBody>,
@@ -111,7 +111,7 @@ pub(crate) struct UpstreamPatch {
     /// What happens when a definition changes.
     #[schema(schema_with = doc::on_tool_change)]
     on_tool_change: Option<sql::model::OnToolChange>,
-    /// Whether deceptive characters are stripped from its definitions.
+    /// Whether invisible characters, comments and words for models alone are stripped from its definitions.
     sanitize: Option<bool>,
     /// Which lists are fetched.
     sync: Option<SyncBody>,
@@ -202,8 +202,13 @@ pub(super) fn parse(app: &App, value: Json, stored: Option<&Upstream>) -> Result
 
 /// Reads a whole upstream without asking the data plane's policy.
 pub(super) fn parse_unasked(value: Json) -> Result<Input, ApiError> {
+    parse_over(value, None)
+}
+
+/// The same, with the stored upstream that has what placeholders stand for.
+pub(super) fn parse_over(value: Json, stored: Option<&Upstream>) -> Result<Input, ApiError> {
     let mut problems = Problems::default();
-    let input = read(value, None, &mut problems);
+    let input = read(value, stored, &mut problems);
     problems.unless_any(input)
 }
 
@@ -250,9 +255,7 @@ fn read(value: Json, stored: Option<&Upstream>, problems: &mut Problems) -> Opti
         call_timeout_s: fields.optional("callTimeoutS", problems, integer(1..=CALL_TIMEOUT_S_MAX)),
         tags: tags(&mut fields, problems).unwrap_or_default(),
         on_tool_change: fields.optional("onToolChange", problems, parsed).unwrap_or(defaults.on_tool_change),
-        sanitize: fields
-            .optional("sanitize", problems, served(flag, |strips| !strips))
-            .unwrap_or(defaults.sanitize),
+        sanitize: fields.optional("sanitize", problems, flag).unwrap_or(defaults.sanitize),
         sync: sync(&mut fields, problems).unwrap_or_default(),
         credential,
         ..defaults

@@ -1,8 +1,11 @@
 //! `POST /api/admin/upstreams/{id}/sync`: fetches its lists now and answers what changed.
 
+use std::future::Future;
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
-use proxy::control::SyncReport;
+use proxy::control::{SyncError, SyncReport};
 use serde::Serialize;
 use serde_json::json;
 use sql::model::UpstreamId;
@@ -13,6 +16,9 @@ use crate::App;
 use crate::audit::{self, Act};
 use crate::error::ApiError;
 use crate::extract::{Admin, Id};
+
+/// The longest that an upstream is waited for: its own deadlines may be longer than anybody waits.
+const PATIENCE: Duration = Duration::from_secs(100);
 
 /// What a sync changed, by the names the upstream uses.
 #[derive(Serialize, ToSchema)]
@@ -47,7 +53,7 @@ pub(super) async fn act(app: &App, admin: &Admin, id: UpstreamId) -> Result<Sync
         return Err(ApiError::conflict("the upstream is disabled"));
     }
     // Not in a transaction: it waits for the upstream, and what it changes commits by itself.
-    let report = app.control.sync(id).await?;
+    let report = in_time(app.control.sync(id)).await?;
     let now = app.store.clock().now();
     let mut tx = app.store.begin().await?;
     let act = Act::on("upstream.sync", id, upstream.name, counts(&report));
@@ -59,6 +65,15 @@ pub(super) async fn act(app: &App, admin: &Admin, id: UpstreamId) -> Result<Sync
         removed: report.removed,
         findings: report.findings.into_iter().map(FindingRow::from).collect(),
     })
+}
+
+/// Waits for an upstream for less than its request may take, so that the answer says that it was the upstream; and
+/// where there are several, what became of the others.
+async fn in_time<T>(sync: impl Future<Output = Result<T, SyncError>>) -> Result<T, ApiError> {
+    match tokio::time::timeout(PATIENCE, sync).await {
+        Ok(report) => Ok(report?),
+        Err(_) => Err(ApiError::UpstreamTimeout),
+    }
 }
 
 fn counts(report: &SyncReport) -> serde_json::Value {
@@ -75,6 +90,7 @@ mod tests {
     use proxy::control::{SyncError, SyncReport};
     use serde_json::json;
 
+    use crate::error::ApiError;
     use crate::testing::Scene;
 
     #[tokio::test]
@@ -85,6 +101,14 @@ mod tests {
         let answer = scene.post(&path, json!({})).await;
         assert_eq!(answer.json, json!({"added": ["x"], "changed": [], "removed": [], "findings": []}));
         assert_eq!(scene.audited("upstream.sync").await[0].diff["added"], 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upstream_that_never_answers_is_given_up_before_the_request_is() {
+        let started = tokio::time::Instant::now();
+        let never = std::future::pending::<Result<(), SyncError>>();
+        assert!(matches!(super::in_time(never).await, Err(ApiError::UpstreamTimeout)));
+        assert!(started.elapsed() < crate::frame::UPSTREAM_REQUEST_TIMEOUT);
     }
 
     #[tokio::test]

@@ -60,7 +60,7 @@ pub(crate) struct UpstreamView {
     /// What happens when a definition changes.
     #[schema(schema_with = doc::on_tool_change)]
     on_tool_change: OnToolChange,
-    /// Whether deceptive characters are stripped from its definitions.
+    /// Whether invisible characters, comments and words for models alone are stripped from its definitions.
     sanitize: bool,
     /// Which lists are fetched.
     #[schema(value_type = super::input::SyncBody)]

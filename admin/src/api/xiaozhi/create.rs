@@ -9,9 +9,10 @@ use sql::xiaozhi_endpoints;
 use super::input::{self, Input, XiaozhiBody};
 use super::wire::{self, XiaozhiView};
 use crate::App;
-use crate::audit::{self, Act, Fingerprint};
+use crate::audit::{self, Act};
 use crate::error::ApiError;
 use crate::extract::{self, Admin};
+use crate::idempotency::Created;
 
 /// Create a XiaoZhi endpoint
 ///
@@ -29,7 +30,7 @@ pub(crate) async fn create(
     app.idempotency.once(admin.id, "xiaozhi.create", &headers, &body.bytes, act(&app, &admin, input)).await
 }
 
-async fn act(app: &App, admin: &Admin, input: Input) -> Result<Response, ApiError> {
+async fn act(app: &App, admin: &Admin, input: Input) -> Created {
     let now = app.store.clock().now();
     let mut tx = app.store.begin().await?;
     super::check_key(&mut tx, input.key_id, None).await?;
@@ -38,16 +39,15 @@ async fn act(app: &App, admin: &Admin, input: Input) -> Result<Response, ApiErro
     let endpoint = input.apply(&endpoint);
     super::check_url(&app.control, &endpoint)?;
     xiaozhi_endpoints::insert(&mut tx, &endpoint).await.map_err(super::name_taken)?;
-    let diff = audit::diff(None, Some(&wire::audited(&endpoint, &Fingerprint::new(app.store.sealer()))));
+    let diff = audit::diff(None, Some(&wire::audited(&endpoint, &app.fingerprint)));
     let act = Act::on("xiaozhi.create", endpoint.id, endpoint.name.as_str(), diff);
     audit::record(&mut tx, now, admin, act).await?;
     let mut response = super::answer(&mut tx, &endpoint).await?;
-    tx.commit().await?;
     *response.status_mut() = StatusCode::CREATED;
     let location = format!("/api/admin/xiaozhi/{}", endpoint.id);
     let location = HeaderValue::try_from(location).expect("an id is plain text");
     response.headers_mut().insert(header::LOCATION, location);
-    Ok(response)
+    Ok((tx, response))
 }
 
 #[cfg(test)]

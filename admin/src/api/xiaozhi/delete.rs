@@ -7,7 +7,7 @@ use sql::xiaozhi_endpoints;
 
 use super::wire;
 use crate::App;
-use crate::audit::{self, Act, Fingerprint};
+use crate::audit::{self, Act};
 use crate::error::ApiError;
 use crate::extract::{Admin, Id};
 
@@ -23,7 +23,7 @@ pub(crate) async fn delete(
     let mut tx = app.store.begin().await?;
     let (name, before) = match super::find(&mut tx, id).await {
         Ok(endpoint) => {
-            let before = wire::audited(&endpoint, &Fingerprint::new(app.store.sealer()));
+            let before = wire::audited(&endpoint, &app.fingerprint);
             (endpoint.name, Some(before))
         }
         // Deleting it is the way to get rid of one that can't be read.

@@ -56,6 +56,10 @@ impl Dispatch {
         let params = given.map_or(Bytes::from_static(b"{}"), |params| subject.rename(params, item));
         let given = given.map_or(Bytes::from_static(b"{}"), |params| params.raw().clone());
         let traced = Traced::of(asked.request.params.as_ref(), asked.trace.as_ref());
+        let traced = match &asked.span {
+            Some(span) => Some(span.passed_on(traced)),
+            None => traced,
+        };
         let params = match &traced {
             Some(traced) => traced.within(params),
             None => params,
@@ -70,10 +74,16 @@ impl Dispatch {
             timeouts: bounds::of(asked, &item.upstream),
             traced,
         };
+        if let Some(span) = &asked.span {
+            span.sent();
+        }
         let answer = match &asked.client {
             Client::Legacy(session) => self.of_legacy(&route, asked, session.as_ref(), params).await,
             Client::Modern(client) => self.of_modern(&route, asked, client, &given, params).await,
         };
+        if let Some(span) = &asked.span {
+            span.answered();
+        }
         answer.map(|answer| match answer {
             Answer::Result(result) => {
                 let result = item.with_exposed_uris(result);

@@ -297,7 +297,7 @@ async fn a_client_is_asked_only_what_it_declared() {
     let asked = scene.conversation.ask("elicitation/create", form());
     let client = legacy(&json!({"elicitation": {}}), Version::V2025_06_18);
     let Client::Legacy(session) = &client else { unreachable!("it is one") };
-    let live = scene.around.live.of(session.id);
+    let live = scene.around.live.of(session.id, || session.transport());
     let reply = scene.respond(client).await;
     assert_eq!(refused.await, Err(AskRefused::unsupported("sampling/createMessage")));
     let ReplyBody::Stream(mut pieces) = reply.into_body() else { panic!("a stream") };

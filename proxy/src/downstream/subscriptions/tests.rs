@@ -174,13 +174,13 @@ async fn a_stream_ends_with_its_key_its_session_and_the_gateway_whatever_else_th
     for cause in ["key", "session", "gateway", "another stream"] {
         let scene = scene();
         let (session, caller) = (scene.session(), scene.caller());
-        let call = scene.subscriptions.live.of(session.id);
+        let call = scene.subscriptions.live.of(session.id, || session.transport());
         let mut events = Events::of(scene.subscriptions.stream(&session, caller.clone(), "r"));
         tokio::task::yield_now().await;
         let mut later = None;
         match cause {
             "key" => caller.revoked().cancel(),
-            "session" => scene.subscriptions.live.end(session.id, session.ends_at(60)),
+            "session" => scene.subscriptions.live.end(session.id, session.forgotten_at()),
             "gateway" => scene.subscriptions.draining.cancel(),
             _ => later = Some(Events::of(scene.get(&session))),
         }

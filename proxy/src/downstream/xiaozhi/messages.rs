@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sql::clock::Clock;
-use sql::model::{KeyMode, Kind, Mode, XiaozhiEndpoint};
+use sql::model::{CallTransport, KeyMode, Kind, Mode, XiaozhiEndpoint};
 use tokio::time::timeout;
 
 use super::answer;
@@ -78,7 +78,7 @@ impl Messages {
             ..Session::new(caller.key().id, FACE.into(), version, now, nothing, None)
         };
         Self {
-            live: dispatch.live.of(session.id),
+            live: dispatch.live.of(session.id, || CallTransport::Xiaozhi),
             dispatch: Arc::clone(dispatch),
             shown: Arc::new(shown(endpoint, caller, view)),
             session: Arc::new(session),
@@ -177,7 +177,14 @@ impl Messages {
             return Step::Say(compose::error(Some(&id), INVALID_PARAMS, text, None));
         };
         let client = Client::Legacy(Arc::clone(&self.session));
-        let asked = Asked { request, client, caller: caller.clone(), view: Arc::clone(view), trace: None };
+        let asked = Asked {
+            request,
+            client,
+            caller: caller.clone(),
+            view: Arc::clone(view),
+            trace: None,
+            span: None,
+        };
         match self.dispatch.request(asked) {
             Outcome::Done(answered) => Step::Say(told(&id, &answered)),
             Outcome::Running(running) => Step::Call(self.run(id, running)),

@@ -99,6 +99,7 @@ struct Counters {
     answers: AtomicU64,
     progress: AtomicU64,
     garbage: AtomicU64,
+    restarts: AtomicU64,
 }
 
 pub(super) struct Shared {
@@ -399,8 +400,14 @@ impl Shared {
             late_answers: count(&self.counters.answers),
             late_progress: count(&self.counters.progress),
             dropped_lines: count(&self.counters.garbage),
+            child_restarts: count(&self.counters.restarts),
             ..lock(&self.shown).status(state, failures)
         }
+    }
+
+    /// Counts that its child is started again.
+    pub(super) fn restarted(&self) {
+        self.counters.restarts.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn checks(&self) -> Vec<Check> {

@@ -111,6 +111,7 @@ impl Shown {
             late_answers: 0,
             late_progress: 0,
             dropped_lines: 0,
+            child_restarts: 0,
         }
     }
 }

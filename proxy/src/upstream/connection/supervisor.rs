@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use sql::model::ConnParams;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -62,6 +63,7 @@ pub(super) async fn run(
         subscription: None,
         closing: None,
         known: None,
+        has_begun: false,
     };
     supervisor.tell(Event::Enable);
     while supervisor.turn(&stop).await {}
@@ -88,6 +90,8 @@ struct Supervisor {
     closing: Option<JoinHandle<()>>,
     /// The era it was found in last.
     known: Option<Era>,
+    /// Whether there was an attempt before.
+    has_begun: bool,
 }
 
 /// What happened in one turn.
@@ -190,6 +194,10 @@ impl Supervisor {
     fn connect(&mut self) {
         self.attempt_began = Instant::now();
         self.attempt_stamp = self.shared.pass.stamp();
+        let is_again = std::mem::replace(&mut self.has_begun, true);
+        if is_again && matches!(self.shared.spec.load().conn_params, ConnParams::Stdio { .. }) {
+            self.shared.restarted();
+        }
         let before = self.closing.take();
         let attempt = attempt(Arc::clone(&self.shared), self.surroundings.clone(), self.declared, self.known);
         self.attempt = Some(Box::pin(async move {

@@ -70,12 +70,7 @@ async fn a_shared_child_is_one_for_all_and_children_of_ones_own_declare_what_the
         (Isolation::Shared, vec![(3, Roots::OfCalls)]),
         (
             Isolation::PerKey,
-            vec![
-                (0, Roots::Undeclared),
-                (1, Roots::Undeclared),
-                (1, Roots::Undeclared),
-                (1, Roots::OfCalls),
-            ],
+            vec![(0, Roots::Undeclared), (1, Roots::Undeclared), (1, Roots::Undeclared), (1, Roots::OfCalls)],
         ),
     ] {
         let opener = scripted(Vec::new());

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::super::field_error::FieldError;
-use super::{Mode, RedisLost, Settings, cron};
+use super::{Limits, Mode, RedisLost, Settings, cron};
 
 /// What a setting accepts.
 enum Accepts {
@@ -54,7 +54,7 @@ const SETTINGS: &[(&str, Accepts)] = &[
     ("/limits/connections_total", Whole(1, COUNT_MAX)),
     ("/limits/calls_in_flight_per_key", Whole(1, COUNT_MAX)),
     ("/limits/sessions_per_upstream", Whole(1, 10_000)),
-    ("/limits/session_ttl_s", Whole(60, 2_592_000)),
+    ("/limits/session_ttl_s", Whole(60, Limits::SESSION_TTL_S_MAX)),
     ("/limits/redis_lost", Word(RedisLost::WORDS)),
 ];
 

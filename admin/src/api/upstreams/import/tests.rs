@@ -101,7 +101,14 @@ async fn every_format_is_read() {
     let cursor = r#"{"mcpServers": {"cursor": {"url": "https://c.example/mcp", "headers": {"Authorization": "Bearer ${env:KEY}"}}}}"#;
     let answer = import(&scene, "", "application/json", cursor).await;
     assert_eq!(item(&answer, "cursor")["missing"], json!(["KEY"]), "{}", answer.json);
-    assert_eq!(stored(&scene, "cursor").await["enabled"], false, "it can't work without its key");
+    let cursor = stored(&scene, "cursor").await;
+    assert_eq!(cursor["enabled"], false, "it can't work without its key");
+    let path = format!("/api/admin/upstreams/{}", cursor["id"].as_str().unwrap());
+    let early = scene.post(&format!("{path}/enable"), json!({})).await;
+    assert_eq!((early.status, &early.json["code"]), (409, &json!("CONFLICT")));
+    assert!(early.json["detail"].as_str().unwrap().contains("KEY"), "{}", early.json);
+    let given = json!({"credential": "k", "enabled": true});
+    assert_eq!(scene.send("PATCH", &path, Some(given), &[("if-match", "\"1\"")]).await.status, 200);
 
     let code = r#"{
       // comments are allowed here
@@ -302,4 +309,66 @@ async fn an_export_imported_again_changes_nothing() {
         }
         assert_eq!(list().await, before, "{format}");
     }
+}
+
+/// A file names an upstream and another place: what is stored stays where it was meant to go.
+#[tokio::test]
+async fn no_stored_secret_goes_to_another_place() {
+    let scene = Scene::logged_in().await;
+    for body in [
+        json!({"name": "socket", "transport": "websocket", "credential": "CANARY",
+            "connParams": {"url": "wss://h/ws?key=${credential}"}}),
+        json!({"name": "header", "transport": "streamable-http",
+            "connParams": {"url": "https://h/mcp", "headers": {"Authorization": {"secret": "Basic CANARY"}}}}),
+        json!({"name": "web", "transport": "streamable-http", "credential": "CANARY",
+            "connParams": {"url": "https://h/mcp", "headers": {"X-T": {"secret": "CANARY"}}}}),
+        json!({"name": "files", "transport": "stdio", "connParams": {"command": "npx", "args": ["-y", "pkg@1.0.0"],
+            "env": {"TOKEN": {"secret": "CANARY"}}}}),
+    ] {
+        let answer = scene.post("/api/admin/upstreams", body).await;
+        assert_eq!(answer.status, 201, "{}", answer.json);
+    }
+    let bearer = json!({"Authorization": "Bearer ${WEB_CREDENTIAL}", "X-T": "${WEB_X_T}"});
+    for (name, server) in [
+        ("socket", json!({"type": "ws", "url": "wss://evil/ws"})),
+        ("socket", json!({"type": "ws", "url": "ws://h/ws?key=${SOCKET_CREDENTIAL}"})),
+        ("header", json!({"type": "http", "url": "https://evil/mcp"})),
+        (
+            "header",
+            json!({"type": "http", "url": "https://evil/mcp", "headers": {"Authorization": "${HEADER_AUTHORIZATION}"}}),
+        ),
+        ("header", json!({"type": "http", "url": "https://h/mcp"})),
+        ("web", json!({"type": "http", "url": "https://evil/mcp", "headers": bearer})),
+        ("web", json!({"type": "http", "url": "https://h:8443/mcp", "headers": bearer})),
+        ("files", json!({"command": "sh", "args": ["-y", "pkg@1.0.0"], "env": {"TOKEN": "${TOKEN}"}})),
+        ("files", json!({"command": "npx", "args": ["-y", "evil@1.0.0"], "env": {"TOKEN": "${TOKEN}"}})),
+        (
+            "files",
+            json!({"command": "npx", "args": ["-y", "pkg@1.0.0"], "cwd": "/x", "env": {"TOKEN": "${TOKEN}"}}),
+        ),
+    ] {
+        let id = stored(&scene, name).await["id"].as_str().unwrap().to_owned();
+        let before = scene.stored(&id).await;
+        let file = json!({"mcpServers": {name: server}}).to_string();
+        let answer = import(&scene, &format!("?replace={name}"), "application/json", &file).await;
+        assert_eq!((answer.status, actions(&answer)), (200, vec![(name.into(), "replace".into())]), "{file}");
+        let after = scene.stored(&id).await;
+        let kept = |text: &sql::model::Value| text.is_secret() && text.expose().contains("CANARY");
+        let (sql::model::ConnParams::Http { headers: values, .. }
+        | sql::model::ConnParams::Stdio { env: values, .. }) = &after.conn_params;
+        assert!(!values.values().any(kept), "{file}");
+        assert!(after.credential.is_none_or(|text| !text.expose().contains("CANARY")), "{file}");
+        let missing = item(&answer, name)["missing"].as_array().unwrap().len();
+        assert_eq!(after.enabled, missing == 0, "{file} {}", answer.json);
+        let mut tx = scene.store.begin().await.unwrap();
+        let again = sql::model::Upstream { version: after.version, ..before };
+        assert!(sql::upstreams::update(&mut tx, &again, after.version).await.unwrap());
+        tx.commit().await.unwrap();
+    }
+    // Another path of the same place is the same place.
+    let file = json!({"mcpServers": {"web": {"type": "http", "url": "https://h/v2/mcp", "headers": bearer}}});
+    let answer = import(&scene, "?replace=web", "application/json", &file.to_string()).await;
+    assert_eq!(item(&answer, "web")["missing"], json!([]), "{}", answer.json);
+    assert_eq!(item(&answer, "web")["secrets"], json!(["/connParams/headers/X-T", "/credential"]));
+    assert_eq!(stored(&scene, "web").await["enabled"], json!(true));
 }

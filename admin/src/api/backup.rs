@@ -1,0 +1,161 @@
+//! Backup and restore.
+
+pub(crate) mod export;
+pub(crate) mod import;
+pub(crate) mod preview;
+
+use serde::Serialize;
+use serde_json::Value;
+use sql::Tx;
+use sql::model::{FieldError, Secret, Upstream, XiaozhiEndpoint};
+use utoipa::ToSchema;
+
+use crate::App;
+use crate::backup::{self, Backup, Change, Contents, Mode, NotRestored, Restored, Seen};
+use crate::error::ApiError;
+use crate::fields::{Fields, Problems, text};
+
+/// A backup that came back.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body, which is read field by field")]
+pub(crate) struct RestoreBody {
+    /// The document that `export` answered, unchanged.
+    #[schema(value_type = Object)]
+    backup: Value,
+    /// What its secrets were sealed with; needed if it has any.
+    passphrase: Option<String>,
+    /// `merge` (what isn't in the backup stays) or `replace` (it goes).
+    mode: String,
+}
+
+/// What was, or would be, done.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RestoreReport {
+    /// When the backup was made.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: sql::model::Timestamp,
+    /// The release that made it.
+    gateway: String,
+    /// Whether it has the secrets of upstreams.
+    has_secrets: bool,
+    /// The upstreams and XiaoZhi endpoints whose secrets are neither in it nor stored: upstreams are restored
+    /// without, endpoints not at all.
+    without_secrets: Vec<String>,
+    /// Each change, in the order in which it is made; what is so already is none.
+    changes: Vec<RestoredView>,
+}
+
+/// One change.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = RestoreChange)]
+struct RestoredView {
+    /// `upstream`, `key`, `aliasRule`, `filterRule`, `settings` or `xiaozhi`.
+    kind: &'static str,
+    /// Which.
+    id: String,
+    /// Its name, or its pattern.
+    name: String,
+    /// `create`, `update` or `delete`.
+    #[schema(value_type = String)]
+    change: Change,
+    /// What differs, by JSON pointer; secrets as fingerprints.
+    #[schema(value_type = Object)]
+    diff: Value,
+}
+
+impl RestoreReport {
+    fn of(backup: &Backup, changes: &[Restored]) -> Self {
+        let view = |change: &Restored| RestoredView {
+            kind: change.kind,
+            id: change.id.clone(),
+            name: change.name.clone(),
+            change: change.change,
+            diff: change.diff.clone(),
+        };
+        Self {
+            created_at: backup.created_at,
+            gateway: backup.gateway.clone(),
+            has_secrets: backup.has_secrets,
+            without_secrets: backup.without_secrets.clone(),
+            changes: changes.iter().map(view).collect(),
+        }
+    }
+}
+
+/// A passphrase as it stands in a body.
+fn passphrase(fields: &mut Fields, problems: &mut Problems, chars_min: usize) -> Option<Secret<String>> {
+    fields.optional("passphrase", problems, text(chars_min..=backup::PASSPHRASE_CHARS_MAX)).map(Secret::new)
+}
+
+/// Reads a body, with the whole of the backup in it, and asks the data plane's policy of each upstream.
+async fn read(app: &App, body: Value) -> Result<(Backup, Mode), ApiError> {
+    let mut problems = Problems::default();
+    let read = Fields::open(body, "", &mut problems).and_then(|mut fields| {
+        let document = fields.take("backup");
+        if document.is_none() {
+            problems.add("/backup", "is required");
+        }
+        let passphrase = passphrase(&mut fields, &mut problems, 1);
+        let mode = fields.required("mode", &mut problems, |value| match value.as_str() {
+            Some("merge") => Ok(Mode::Merge),
+            Some("replace") => Ok(Mode::Replace),
+            _ => Err("must be merge or replace".into()),
+        });
+        fields.close(&mut problems);
+        Some((document?, passphrase, mode?))
+    });
+    let (document, passphrase, mode) = problems.unless_any(read)?;
+    let mut tx = app.store.read().await?;
+    let stored = Contents::load(&mut tx).await?;
+    drop(tx);
+    // Opening it takes a core for a while, and a large one is read for a while.
+    let work = move || backup::read(document, passphrase.as_ref(), &stored);
+    let backup = app.hasher.away(work).await?.map_err(refused)?;
+    let forbidden: Vec<_> = backup
+        .contents
+        .upstreams
+        .iter()
+        .enumerate()
+        .flat_map(|(index, upstream)| {
+            let below = move |error: FieldError| {
+                FieldError::new(format!("/upstreams/{index}{}", error.pointer), error.message)
+            };
+            app.control.check_spec(upstream).into_iter().map(below)
+        })
+        .chain(backup.contents.xiaozhi.iter().enumerate().filter_map(|(index, endpoint)| {
+            let checked = app.control.check_xiaozhi_url(endpoint.url.expose());
+            checked.err().map(|message| FieldError::new(format!("/xiaozhi/{index}/url"), message))
+        }))
+        .collect();
+    if forbidden.is_empty() { Ok((backup, mode)) } else { Err(refused(forbidden)) }
+}
+
+/// What is wrong with a backup, by pointer into the body.
+fn refused(errors: backup::Refused) -> ApiError {
+    let below = |error: FieldError| {
+        let pointer = if error.pointer == "/secrets" {
+            "/passphrase".into()
+        } else {
+            format!("/backup{}", error.pointer)
+        };
+        FieldError::new(pointer, error.message)
+    };
+    ApiError::BackupInvalid(errors.into_iter().map(below).collect())
+}
+
+/// Restores within `tx`.
+async fn restore(app: &App, tx: &mut Tx, backup: &Backup, mode: Mode) -> Result<Vec<Restored>, ApiError> {
+    let audited = |upstream: &Upstream| crate::api::upstreams::audited(upstream, &app.fingerprint);
+    let endpoint = |endpoint: &XiaozhiEndpoint| crate::api::xiaozhi::audited(endpoint, &app.fingerprint);
+    let seen = Seen { upstream: &audited, endpoint: &endpoint };
+    // The environment's word on the length of names, if it has one, stands above the backup's.
+    let fixed = app.locked.iter().any(|key| key == "naming.length_max").then(|| app.name_length_max());
+    let changes = backup::restore(tx, backup, mode, &seen, fixed).await;
+    changes.map_err(|error| match error {
+        NotRestored::Clash(clashes) => refused(clashes),
+        NotRestored::Overtaken => ApiError::conflict("something was changed meanwhile; try again"),
+        NotRestored::Store(error) => error.into(),
+    })
+}

@@ -1,0 +1,74 @@
+//! A backup of everything an admin configured, as one JSON document: `mpg-backup/v1`.
+//!
+//! Reading order: `document` writes one; `envelope` holds its secrets, under a passphrase or not at all; `read`
+//! checks one that came back, all of it, before anything is done; `restore` makes the store say what it says.
+//!
+//! A backup is strict. Its digest covers every value, so that one that was altered, or cut short, is refused. It
+//! holds keys as hashes, nothing of the admins, and no secret in the clear (threat T29). Restoring never makes or
+//! changes an admin.
+
+mod document;
+mod envelope;
+mod read;
+mod restore;
+
+use serde_json::{Map, Value};
+
+pub(crate) use self::document::{Contents, document};
+pub(crate) use self::envelope::{PASSPHRASE_CHARS_MAX, PASSPHRASE_CHARS_MIN};
+pub(crate) use self::read::{Backup, Refused, read};
+pub(crate) use self::restore::{Change, Mode, NotRestored, Restored, Seen, restore};
+
+/// What every backup of this form says it is.
+const FORMAT: &str = "mpg-backup/v1";
+
+/// The member that covers the others.
+const DIGEST: &str = "sha256";
+
+/// The largest backup, in bytes: 10,000 upstreams with their names are about half of it.
+pub(crate) const BACKUP_BYTES_MAX: usize = 10 * 1024 * 1024;
+
+/// Items of each kind in a backup: far beyond any installation, and quick to check.
+const ITEMS_MAX: usize = 100_000;
+
+/// SHA-256, in hex, of a value with its members in order: however it was laid out, the same value has the same.
+fn digest(value: &Value) -> String {
+    let text = sorted(value).to_string();
+    hex(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref())
+}
+
+/// The value with the members of every object in the order of their names.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let mut names: Vec<&String> = members.keys().collect();
+            names.sort();
+            let pairs = names.into_iter().filter_map(|name| Some((name.clone(), sorted(members.get(name)?))));
+            Value::Object(pairs.collect::<Map<_, _>>())
+        }
+        Value::Array(items) => items.iter().map(sorted).collect(),
+        value => value.clone(),
+    }
+}
+
+/// What stands in a backup where a secret was.
+fn secret_mark() -> Value {
+    serde_json::json!({"secret": true})
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text
+        .chars()
+        // One way to write it, so that equal backups are equal texts.
+        .map(|c| {
+            c.to_digit(16).filter(|_| !c.is_ascii_uppercase()).and_then(|digit| u8::try_from(digit).ok())
+        })
+        .collect();
+    let digits = digits?;
+    (digits.len() % 2 == 0).then(|| digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
