@@ -2,6 +2,9 @@ import { describe, expect, it } from 'vitest'
 import { LINES_MAX, append, matches } from './buffer'
 import type { LineFilter, LogLine } from './buffer'
 
+/** The generated type says that they are empty: anything may be in them. */
+type Fields = LogLine['fields']
+
 const line = (seq: number, changed: Partial<LogLine> = {}): LogLine => ({
   seq,
   at: new Date(Date.UTC(2026, 0, 1) + seq).toISOString(),
@@ -42,14 +45,19 @@ describe('matches', () => {
   })
 
   it('knows an upstream by a field that names it, not by any text', () => {
-    const of = line(1, { fields: { 'upstream.id': 'u1' } })
+    const of = line(1, { fields: { 'upstream.id': 'u1' } as unknown as Fields })
     expect(matches(of, filter({ upstream: ['u1', 'files'] }))).toBe(true)
     expect(matches(of, filter({ key: ['u1'] }))).toBe(false)
     expect(matches(line(1, { message: 'u1' }), filter({ upstream: ['u1'] }))).toBe(false)
   })
 
   it('searches what a line says and of what', () => {
-    expect(matches(line(1, { fields: { tool: 'Read_File' } }), filter({ search: 'read_file' }))).toBe(true)
+    expect(
+      matches(
+        line(1, { fields: { tool: 'Read_File' } as unknown as Fields }),
+        filter({ search: 'read_file' }),
+      ),
+    ).toBe(true)
     expect(matches(line(1), filter({ search: 'nothing' }))).toBe(false)
   })
 })
