@@ -57,7 +57,7 @@ step('the first visitor registers', async () => {
   assert.equal(await page.isDisabled('button[type=submit]'), true)
   await page.fill('input[name=password]', PASSWORD)
   await page.click('button[type=submit]')
-  await page.waitForURL('**/upstreams')
+  await page.waitForURL('**/overview')
 })
 
 step('a second visitor is asked to sign in, and is told when the password is wrong', async () => {
@@ -71,7 +71,7 @@ step('a second visitor is asked to sign in, and is told when the password is wro
   await second.page.waitForSelector('[role=alert]')
   await second.page.fill('input[name=password]', PASSWORD)
   await second.page.click('button[type=submit]')
-  await second.page.waitForURL('**/upstreams')
+  await second.page.waitForURL('**/overview')
   assert.deepEqual(second.complaints, [])
   await second.context.close()
 })

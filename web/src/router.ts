@@ -13,6 +13,8 @@ declare module 'vue-router' {
     isPublic?: boolean
     /** The key of the page's title. */
     title?: string
+    /** Uses the whole width of a large screen: lists and charts do, forms don't. */
+    isWide?: boolean
     /** Stands in the navigation, under its title; the lowest order first. */
     nav?: { icon: Component; order: number }
   }
@@ -25,7 +27,7 @@ export function createConsoleRouter(): Router {
   const router = createRouter({
     history: createWebHistory(),
     routes: [
-      { path: '/', redirect: '/upstreams' },
+      { path: '/', redirect: '/overview' },
       ...Object.values(nouns).flat(),
       {
         path: '/:path(.*)*',

@@ -7,7 +7,11 @@ const src = join(dirname(fileURLToPath(import.meta.url)), '..')
 
 /** `a.b {name}` for each message: its path and what it interpolates. */
 function shape(node: unknown, path = ''): string[] {
-  if (typeof node === 'string') return [`${path} ${(node.match(/\{[^}]*\}/g) ?? []).sort().join(' ')}`]
+  if (typeof node === 'string') {
+    // Each once: forms for one and for many repeat them, and not every language has both.
+    const names = new Set(node.match(/\{[^}]*\}/g))
+    return [`${path} ${[...names].sort().join(' ')}`]
+  }
   return Object.entries(node as object).flatMap(([key, value]) => shape(value, path ? `${path}.${key}` : key))
 }
 

@@ -1,0 +1,81 @@
+// Every page that the router knows, in both themes and languages and at five widths: nothing grave for axe, nothing
+// that scrolls sideways, no error, no broken policy. A page with a parameter joins by a line in PARAMETERS.
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import { checkPage } from './browser.mjs'
+import { furnish, startScene } from './scene.mjs'
+
+const THEMES = ['light', 'dark']
+const LOCALES = ['en', 'zh-CN']
+const WIDTHS = [360, 768, 1280, 1920, 3840]
+const HEIGHT = 900
+
+let scene
+let pages
+
+/** Paths with a parameter, as this scene fills it in. */
+const parameters = ({ upstream }) => [`/upstreams/${upstream.id}`, `/upstreams/${upstream.id}/edit`]
+
+before(async () => {
+  scene = await startScene()
+  const furniture = await furnish(scene, 3)
+  const { page, context } = await scene.signedIn()
+  await page.goto('/')
+  await page.waitForSelector('main h1')
+  const known = await page.evaluate(() =>
+    document
+      .querySelector('#app')
+      .__vue_app__.config.globalProperties.$router.getRoutes()
+      .filter(({ path, meta, redirect }) => !path.includes(':') && !meta.isPublic && !redirect)
+      .map(({ path }) => path),
+  )
+  assert.ok(known.includes('/overview') && known.includes('/logs'), known.join())
+  pages = [...known, ...parameters(furniture), '/nowhere']
+  await context.close()
+})
+
+after(() => scene?.stop())
+
+async function open(page, path) {
+  await page.goto(path)
+  await page.waitForSelector('main h1')
+  await page.waitForFunction(() => !document.querySelector('main [aria-busy=true], main .animate-pulse.h-64'))
+}
+
+for (const theme of THEMES) {
+  for (const locale of LOCALES) {
+    test(`every page can be read: ${theme}, ${locale}`, async () => {
+      const { page, context, complaints } = await scene.signedIn({ theme, locale })
+      for (const path of pages) {
+        await open(page, path)
+        await checkPage(page, path)
+        if (process.env.PICTURES) await picture(page, path, `${theme}-${locale}-1280`)
+      }
+      assert.deepEqual(complaints, [])
+      await context.close()
+    })
+  }
+}
+
+test('no page scrolls sideways, however wide the window', async () => {
+  const { page, context, complaints } = await scene.signedIn({ locale: 'en' })
+  for (const path of pages) {
+    await open(page, path)
+    for (const width of WIDTHS) {
+      await page.setViewportSize({ width, height: HEIGHT })
+      const overflow = await page.evaluate(
+        () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
+      )
+      assert.equal(overflow, 0, `${path} at ${width}`)
+      if (process.env.PICTURES) await picture(page, path, `light-en-${width}`)
+    }
+  }
+  assert.deepEqual(complaints, [])
+  await context.close()
+})
+
+/** PICTURES names a folder for a picture of each page. */
+function picture(page, path, name) {
+  const file = `${process.env.PICTURES}/${path.replaceAll('/', '_')}-${name}.png`
+  return page.screenshot({ path: file, fullPage: true })
+}
