@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use proxy::catalog::naming::settle as naming;
 use ring::digest::{SHA256, digest};
-use serde_json::Value;
 use sql::model::{Actor, AuditEvent, AuditEventId, Outcome, Settings};
 use sql::{Store, StoreError, audit_log, settings};
 use tokio::time::{MissedTickBehavior, interval};

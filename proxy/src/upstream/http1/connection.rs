@@ -29,12 +29,12 @@ pub(super) struct Connection {
     stream: TcpStream,
     /// What was read and isn't taken yet.
     pub(super) read: BytesMut,
-    rest: Rest,
+    /// Of a request whose answer has begun; boxed, since hardly any has one.
+    late: Option<Box<Rest>>,
     sent_nothing: bool,
 }
 
 /// What of a request has yet to leave.
-#[derive(Default)]
 struct Rest {
     head: Bytes,
     body: Bytes,
@@ -55,14 +55,18 @@ impl Rest {
 impl Connection {
     /// A new one.
     pub(super) fn over(stream: TcpStream) -> Self {
-        Self { stream, read: BytesMut::new(), rest: Rest::default(), sent_nothing: true }
+        Self { stream, read: BytesMut::new(), late: None, sent_nothing: true }
     }
 
     /// Sends a request and waits for the head of the final answer (RFC 9110, 15.2: others may precede it).
     pub(super) async fn ask(&mut self, head: Bytes, body: Bytes) -> Result<Response<Length>, Broken> {
         self.sent_nothing = true;
-        self.rest = Rest { head, body };
-        poll_fn(|cx| self.poll_ask(cx)).await
+        let mut rest = Rest { head, body };
+        let answer = poll_fn(|cx| self.poll_ask(cx, &mut rest)).await?;
+        if answer.status().is_success() && !rest.is_empty() {
+            self.late = Some(Box::new(rest));
+        }
+        Ok(answer)
     }
 
     /// Whether no byte of the last request left.
@@ -72,16 +76,13 @@ impl Connection {
 
     /// Writes and reads at once: an upstream that doesn't want a body may answer before it is written, and close.
     /// One that begins to answer well may still be reading, and is given the rest while its answer is read.
-    fn poll_ask(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<Length>, Broken>> {
-        let written = self.poll_write(cx);
+    fn poll_ask(&mut self, cx: &mut Context<'_>, rest: &mut Rest) -> Poll<Result<Response<Length>, Broken>> {
+        let written = self.poll_write(cx, rest);
         loop {
             if let Some(mut answer) = head::answer(&mut self.read)? {
-                if !self.rest.is_empty() {
+                if !rest.is_empty() {
                     // What it would take for the next request is the end of this one.
                     answer.body_mut().forbid_reuse();
-                }
-                if !answer.status().is_success() {
-                    self.rest = Rest::default();
                 }
                 return Poll::Ready(Ok(answer));
             }
@@ -100,24 +101,26 @@ impl Connection {
         }
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.rest.is_empty() {
-            let slices = [IoSlice::new(&self.rest.head), IoSlice::new(&self.rest.body)];
+    fn poll_write(&mut self, cx: &mut Context<'_>, rest: &mut Rest) -> Poll<io::Result<()>> {
+        while !rest.is_empty() {
+            let slices = [IoSlice::new(&rest.head), IoSlice::new(&rest.body)];
             let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &slices))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.sent_nothing = false;
-            self.rest.advance(written);
+            rest.advance(written);
         }
         Poll::Ready(Ok(()))
     }
 
     /// Reads what there is, about so many bytes of it; 0 is the end. Writes on what is left of the request.
     pub(super) fn poll_read_on(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Err(_)) = self.poll_write(cx) {
-            // Whether its answer goes on without the rest, reading tells.
-            self.rest = Rest::default();
+        if let Some(mut rest) = self.late.take()
+            // Where it can't be written, reading tells whether the answer goes on without it.
+            && self.poll_write(cx, &mut rest).is_pending()
+        {
+            self.late = Some(rest);
         }
         self.poll_read(cx, wanted)
     }

@@ -195,6 +195,41 @@ async fn an_answer_may_come_before_the_request_is_written() {
     );
 }
 
+/// A server may begin to answer before it has read what it was asked, and go on when it has.
+#[tokio::test]
+async fn the_rest_of_a_request_is_written_while_its_answer_is_read() {
+    let scene = Scene::new().await;
+    let mut asking = scene.ask(vec![b'x'; 32 * 1024 * 1024]);
+    let mut stream = scene.accept().await;
+    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await.unwrap();
+    let answer = asking.join_next().await.unwrap().unwrap();
+    let mut reading = JoinSet::new();
+    reading.spawn(text(answer));
+    heard(&mut stream).await.expect("all of it comes");
+    stream.write_all(b"ok").await.unwrap();
+    assert_eq!(reading.join_next().await.unwrap().unwrap(), "ok");
+}
+
+/// T30: an answer that comes byte by byte takes no buffer for each.
+#[tokio::test]
+async fn many_small_reads_share_a_buffer() {
+    const BYTES: usize = 2000;
+    let scene = Scene::new().await;
+    let mut asking = scene.ask("hello");
+    let mut stream = scene.accept().await;
+    heard(&mut stream).await.unwrap();
+    stream.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {BYTES}\r\n\r\n").as_bytes()).await.unwrap();
+    let mut body = asking.join_next().await.unwrap().unwrap().unwrap().into_body();
+    let mut pieces: Vec<Bytes> = Vec::new();
+    for _ in 0..BYTES {
+        stream.write_all(b"x").await.unwrap();
+        pieces.push(body.frame().await.unwrap().unwrap().into_data().unwrap());
+    }
+    let follows = |pair: &&[Bytes]| std::ptr::eq(pair[0].as_ptr_range().end, pair[1].as_ptr());
+    let buffers = 1 + pieces.windows(2).filter(|pair| !follows(pair)).count();
+    assert!(buffers <= 3, "{buffers} buffers for {BYTES} bytes");
+}
+
 #[tokio::test]
 async fn who_waits_for_too_long_is_closed() {
     let scene = Scene::new().await;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::FutureExt;
 use futures::stream::{Stream, StreamExt};
 use http::{Method, Response, StatusCode};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -268,7 +269,10 @@ impl Exchange<'_> {
     where
         S: Stream<Item = Result<Bytes, CallError>> + Send + 'static,
     {
-        // Nothing is to follow: what does is for nobody.
+        // Nothing is to follow: what does is for nobody. Mostly the end is there already.
+        if events.next().now_or_never().is_some() {
+            return;
+        }
         let over = async move { timeout(END_WITHIN, events.next()).await };
         self.parts.wiring.tasks.spawn_here("end of an upstream's stream", async move { drop(over.await) });
     }

@@ -124,6 +124,27 @@ async fn what_comes_before_the_answer_keeps_its_order_and_the_clients_token() {
     assert_eq!(*heard.dropped.lock().expect("whole"), [Dropped::Progress, Dropped::Answer, Dropped::Garbage]);
 }
 
+/// Most servers answer with a stream of one event: each would cost a connection of its own.
+#[tokio::test]
+async fn the_connection_of_a_stream_that_has_answered_serves_the_next_call() {
+    let (_peer, link, _) = legacy(|mut talk| {
+        async move {
+            let event = format!("data: {}\n\n", talk.result_text(r#"{"first":true}"#));
+            talk.raw(&format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{event}\r\n0\r\n\r\n",
+                event.len()
+            ))
+            .await;
+            let mut again = talk.next().await.expect("it comes over the same connection");
+            again.result(r#"{"second":true}"#).await;
+        }
+        .boxed()
+    })
+    .await;
+    assert_eq!(link.request(call("{}").0).await.expect("answered"), result(r#"{"first":true}"#));
+    assert_eq!(link.request(call("{}").0).await.expect("answered"), result(r#"{"second":true}"#));
+}
+
 #[tokio::test]
 async fn a_request_on_the_calls_stream_is_put_to_its_client_and_answered() {
     let (peer, link, _) = legacy(|mut talk| {

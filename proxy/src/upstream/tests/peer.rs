@@ -77,6 +77,11 @@ impl Talk {
         self.raw(&format!("data: {data}\n\n")).await;
     }
 
+    /// The next request on the same connection.
+    pub(super) async fn next(self) -> Option<Self> {
+        read(self.stream).await
+    }
+
     /// Waits until the client closed the connection.
     pub(super) async fn gone(&mut self) {
         let mut rest = [0; 64];
