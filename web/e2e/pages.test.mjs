@@ -14,7 +14,11 @@ let scene
 let pages
 
 /** Paths with a parameter, as this scene fills it in. */
-const parameters = ({ upstream }) => [`/upstreams/${upstream.id}`, `/upstreams/${upstream.id}/edit`]
+const parameters = ({ upstream, tool }) => [
+  `/upstreams/${upstream.id}`,
+  `/upstreams/${upstream.id}/edit`,
+  `/tools/${tool.id}`,
+]
 
 before(async () => {
   scene = await startScene()

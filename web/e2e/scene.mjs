@@ -81,11 +81,11 @@ export async function furnish({ reference, ask, tell }, calls) {
     connParams: { url: 'http://127.0.0.1:1/mcp' },
   })
   const key = await tell('/api/admin/keys', { name: 'laptop' })
-  await until('the tools are there', async () => {
+  const tool = await until('the tools are there', async () => {
     const { items } = await ask(`/api/admin/tools?upstreamId=${upstream.id}`)
-    return items.some(({ name }) => name === 'test_simple_text')
+    return items.find(({ name }) => name === 'test_simple_text')
   })
-  return { upstream, key, calls: await call({ ask, tell }, key, calls) }
+  return { upstream, tool, key, calls: await call({ ask, tell }, key, calls) }
 }
 
 /** Calls as the key does; answers how many are on record. */

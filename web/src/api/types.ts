@@ -37,3 +37,8 @@ export type XiaozhiEndpointPatch = paths['/api/admin/xiaozhi/{id}'] extends {
 }
   ? Json<B>
   : never
+/** The schema says of its arguments only that they are an object, which the generator takes for an empty one. */
+export type PlaygroundCall = Omit<PostBody<'/api/admin/tools/call'>, 'arguments'> & {
+  arguments: Record<string, unknown>
+}
+export type PlaygroundAnswer = PostAnswer<'/api/admin/tools/call'>

@@ -7,6 +7,12 @@ const routes: RouteRecordRaw[] = [
     component: () => import('./List.vue'),
     meta: { title: 'tools.title', nav: { icon: Wrench, order: 30 } },
   },
+  {
+    path: '/tools/:id',
+    component: () => import('./Detail.vue'),
+    props: true,
+    meta: { title: 'tools.one' },
+  },
 ]
 
 export default routes
