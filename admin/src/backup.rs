@@ -12,7 +12,7 @@ mod envelope;
 mod read;
 mod restore;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 pub(crate) use self::document::{Contents, document};
 pub(crate) use self::envelope::{PASSPHRASE_CHARS_MAX, PASSPHRASE_CHARS_MIN};
@@ -37,7 +37,8 @@ fn digest(value: &Value) -> String {
     hex(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref())
 }
 
-/// The value with the members of every object in the order of their names.
+/// The value with the members of every object in the order of their names, and whole numbers without a fraction:
+/// a program that reads and writes a backup may spell `2.0` as `2`.
 fn sorted(value: &Value) -> Value {
     match value {
         Value::Object(members) => {
@@ -47,8 +48,16 @@ fn sorted(value: &Value) -> Value {
             Value::Object(pairs.collect::<Map<_, _>>())
         }
         Value::Array(items) => items.iter().map(sorted).collect(),
+        Value::Number(number) => whole(number).map_or_else(|| value.clone(), Value::from),
         value => value.clone(),
     }
+}
+
+/// A number with a fraction of nothing.
+fn whole(number: &Number) -> Option<i64> {
+    let real = number.as_f64().filter(|_| number.is_f64())?;
+    // As text, since no cast between the two is exact for all.
+    format!("{real:.0}").parse().ok().filter(|_| real.fract() == 0.0)
 }
 
 /// What stands in a backup where a secret was.
@@ -71,4 +80,22 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
         .collect();
     let digits = digits?;
     (digits.len() % 2 == 0).then(|| digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn however_it_was_written_the_same_value_has_the_same_digest() {
+        let ours = json!({"b": 2.0, "a": [1.5, {"d": -3.0, "c": "2.0"}], "e": 1e300});
+        let theirs: Value =
+            serde_json::from_str(r#"{ "e": 1e300, "a": [1.5, {"c": "2.0", "d": -3}], "b": 2 }"#).unwrap();
+        assert_eq!(digest(&ours), digest(&theirs));
+        for other in [json!({"b": "2.0"}), json!({"b": 2.5})] {
+            assert_ne!(digest(&json!({"b": 2})), digest(&other));
+        }
+    }
 }

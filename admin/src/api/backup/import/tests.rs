@@ -1,3 +1,5 @@
+//! Backups that come back: whole, altered, without their secrets, to a gateway that has things already.
+
 use serde_json::{Value, json};
 
 use crate::testing::{Answer, Scene};
