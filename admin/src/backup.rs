@@ -32,7 +32,7 @@ pub(crate) const BACKUP_BYTES_MAX: usize = 10 * 1024 * 1024;
 const ITEMS_MAX: usize = 100_000;
 
 /// SHA-256, in hex, of a value with its members in order: however it was laid out, the same value has the same.
-fn digest(value: &Value) -> String {
+pub(crate) fn digest(value: &Value) -> String {
     let text = sorted(value).to_string();
     hex(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref())
 }

@@ -229,7 +229,8 @@ impl Reader<'_> {
         let id = self.taken(pointer, &mut body, "id")?;
         let created_at = self.taken(pointer, &mut body, "createdAt")?;
         let mut body = Value::Object(body);
-        let stored = self.stored.upstreams.iter().find(|upstream| upstream.id == id);
+        // A secret is for one place: what names another is given none that is stored.
+        let stored = self.stored.upstreams.iter().find(|stored| stored.id == id && is_for(stored, &body));
         if let Some(opened) = &self.opened {
             for (at, secret) in opened.upstreams.get(&id.to_string()).into_iter().flatten() {
                 match body.pointer_mut(at) {
@@ -457,6 +458,14 @@ fn item_name(value: Value) -> Result<String, String> {
         Value::String(text) if sql::model::definition::is_storable_name(&text) => Ok(text),
         _ => Err("must be a name".to_owned()),
     }
+}
+
+/// Whether a body goes where a stored upstream does: to the same address, or by the same command.
+fn is_for(stored: &Upstream, body: &Value) -> bool {
+    let stored = upstreams::settable(stored);
+    ["/transport", "/connParams/url", "/connParams/command", "/connParams/args"]
+        .iter()
+        .all(|at| stored.pointer(at) == body.pointer(at))
 }
 
 /// Empties what stands for a secret, and says whether there was any.

@@ -134,6 +134,22 @@ async fn without_a_passphrase_stored_secrets_stay_and_missing_ones_are_named() {
     assert!(other.endpoints().await.is_empty(), "nobody knows where to dial");
 }
 
+/// T29: a stored secret goes nowhere else because a backup says so.
+#[tokio::test]
+async fn what_is_stored_of_a_secret_is_not_taken_to_another_place() {
+    let scene = furnished().await;
+    let mut backup = export(&scene, json!({})).await;
+    let upstreams = backup["upstreams"].as_array_mut().unwrap();
+    let files = upstreams.iter_mut().find(|one| one["name"] == "files").unwrap();
+    let id = files["id"].as_str().unwrap().to_owned();
+    files["connParams"]["command"] = json!("thief");
+    backup.as_object_mut().unwrap().remove("sha256");
+    backup["sha256"] = json!(crate::backup::digest(&backup));
+    let answer = import(&scene, &backup, None, "merge").await;
+    assert_eq!((answer.status, &answer.json["withoutSecrets"]), (200, &json!(["files"])), "{}", answer.json);
+    assert!(scene.stored(&id).await.credential.is_none());
+}
+
 #[tokio::test]
 async fn merging_keeps_what_is_there_and_refuses_to_clash_with_it() {
     let scene = furnished().await;
