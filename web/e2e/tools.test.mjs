@@ -59,3 +59,23 @@ test('every tool of the reference server has a page without a blank', async () =
   assert.deepEqual(complaints, [])
   await context.close()
 })
+
+test('a key that is switched off is not offered, whatever other pages ask about keys', async () => {
+  const off = await scene.tell('/api/admin/keys', { name: 'switched off' })
+  await scene.tell(`/api/admin/keys/${off.id}/disable`, {})
+  const { page, context } = await scene.signedIn()
+  await page.goto('/statistics')
+  await page.getByLabel('Key', { exact: true }).getByText('switched off').waitFor({ state: 'attached' })
+  // Within the page, so that what it knows already is at hand.
+  await page.getByRole('link', { name: 'Tools', exact: true }).first().click()
+  await page.getByRole('searchbox').fill('test_simple_text')
+  await page.getByRole('link', { name: 'test_simple_text', exact: true }).click()
+  await page.getByRole('button', { name: 'Call the tool' }).waitFor()
+  const offered = await page.getByLabel('As key').locator('option').allTextContents()
+  assert.deepEqual(
+    offered.filter((name) => name === 'switched off'),
+    [],
+  )
+  assert.ok(offered.includes('laptop'), offered.join())
+  await context.close()
+})

@@ -44,7 +44,7 @@ export const useTool = (id: MaybeRefOrGetter<string>) =>
 /** The keys that a tool can be tried as. */
 export const useKeyChoices = () =>
   useQuery({
-    queryKey: ['keys', 'choices'],
+    queryKey: ['keys', 'callers'],
     queryFn: async () => {
       const page = await unwrap(api.GET('/api/admin/keys', { params: { query: { limit: CHOICES_MAX } } }))
       return page.items.filter(({ enabled }) => enabled).map(({ id, name }) => ({ id, name }))
