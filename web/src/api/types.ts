@@ -42,3 +42,12 @@ export type PlaygroundCall = Omit<PostBody<'/api/admin/tools/call'>, 'arguments'
   arguments: Record<string, unknown>
 }
 export type PlaygroundAnswer = PostAnswer<'/api/admin/tools/call'>
+export type AliasRule = Get<'/api/admin/rules/aliases/{id}'>
+export type FilterRule = Get<'/api/admin/rules/filters/{id}'>
+export type NewAliasRule = PostBody<'/api/admin/rules/aliases'>
+export type NewFilterRule = PostBody<'/api/admin/rules/filters'>
+export type PreviewAsk = PostBody<'/api/admin/rules/preview'>
+export type ExplainedItem = PostAnswer<'/api/admin/rules/preview'>['items'][number]
+export type ExplainStep = ExplainedItem['steps'][number]
+export type Item = Tool
+export type ItemDetail = Get<'/api/admin/tools/{id}'>

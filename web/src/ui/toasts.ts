@@ -12,8 +12,10 @@ export function dismiss(id: number) {
   if (index >= 0) toasts.splice(index, 1)
 }
 
+/** Answers the note's number, for whoever must dismiss it before its time. */
 export function toast(text: string, undo?: () => void) {
   const id = next++
   toasts.push({ id, text, undo })
   setTimeout(() => dismiss(id), undo ? UNDO_SHOWN_MS : SHOWN_MS)
+  return id
 }
