@@ -103,6 +103,7 @@ impl Pipeline {
         let options = StoreOptions {
             database: Database::SqliteMemory,
             master_key,
+            previous_keys: Vec::new(),
             clock: clock.clone(),
             start_timeout: PATIENCE,
         };

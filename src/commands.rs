@@ -7,6 +7,7 @@ pub(crate) mod healthcheck;
 pub(crate) mod migrate;
 pub(crate) mod openapi;
 pub(crate) mod reset_password;
+pub(crate) mod rotate_key;
 pub(crate) mod version;
 
 use std::io::{self, Write};

@@ -27,7 +27,7 @@ use sql::model::Secret;
 use url::Url;
 
 pub(crate) use connect::ConnectConfig;
-pub(crate) use encryption_key::{EncryptionKey, make_private_dir};
+pub(crate) use encryption_key::{EncryptionKey, PreviousKeys, make_private_dir};
 pub(crate) use overrides::SettingOverrides;
 pub(crate) use variables::{Environment, Flags, Origin, Problem, read_secret_file};
 
@@ -47,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) pg_dsn: Option<Secret<String>>,
     /// `MPG_ENCRYPTION_KEY`, or the file it is kept in.
     pub(crate) encryption_key: EncryptionKey,
+    /// `MPG_ENCRYPTION_KEY_PREVIOUS`.
+    pub(crate) previous_keys: PreviousKeys,
     /// `MPG_DATA_DIR`: the embedded database and the key.
     pub(crate) data_dir: PathBuf,
     /// `MPG_LISTEN`: the one listener. Loopback unless said otherwise, since nobody has registered yet
@@ -160,6 +162,7 @@ impl Config {
         let pg_dsn = pg_dsn(&mut reader);
         let config = Self {
             encryption_key: encryption_key(&mut reader, pg_dsn.is_some(), &data_dir),
+            previous_keys: previous_keys(&mut reader),
             pg_dsn,
             data_dir,
             listen: reader.parsed("MPG_LISTEN", SocketAddr::from(([127, 0, 0, 1], 8080)), listen_address),
@@ -239,6 +242,14 @@ fn encryption_key(
         reader.problem("MPG_ENCRYPTION_KEY", "required with MPG_PG_DSN");
     }
     EncryptionKey::Kept(data_dir.join("encryption.key"))
+}
+
+fn previous_keys(reader: &mut Reader<'_>) -> PreviousKeys {
+    let Some(text) = reader.secret("MPG_ENCRYPTION_KEY_PREVIOUS") else { return PreviousKeys::default() };
+    PreviousKeys::parse(text.expose()).unwrap_or_else(|message| {
+        reader.problem("MPG_ENCRYPTION_KEY_PREVIOUS", message);
+        PreviousKeys::default()
+    })
 }
 
 fn listen_address(text: &str) -> Result<SocketAddr, String> {

@@ -12,6 +12,7 @@ pub(crate) async fn open(config: &Config, clock: Clock) -> Result<Store, Failure
     let options = StoreOptions {
         database: database(config)?,
         master_key: config.encryption_key.obtain().map_err(|problem| Failure::configuration(&[problem]))?,
+        previous_keys: config.previous_keys.obtain().map_err(|problem| Failure::configuration(&[problem]))?,
         clock,
         start_timeout: config.db_start_timeout,
     };
@@ -39,7 +40,10 @@ fn failure(error: StoreError, config: &Config) -> Failure {
         EncryptionKey::Kept(path) => path.display().to_string(),
     };
     match error {
-        StoreError::WrongKey => Failure::Configuration(vec![format!("{key}: not the key of this database")]),
+        StoreError::WrongKey => Failure::Configuration(vec![format!(
+            "{key}: not the key of this database; if it was changed, MPG_ENCRYPTION_KEY_PREVIOUS[_FILE] has to \
+             give the one before until rotate-key is through"
+        )]),
         StoreError::InvalidDsn => Failure::Configuration(vec!["MPG_PG_DSN: not a valid DSN".to_owned()]),
         StoreError::NewerSchema { .. } => Failure::Configuration(vec![error.to_string()]),
         StoreError::Unavailable(_) => Failure::Unavailable(anyhow::Error::new(error)),

@@ -48,6 +48,19 @@ Examples:
 
 Exit codes: 0 done, 1 the command failed, 2 usage, 69 database unreachable, 70 internal, 78 configuration.";
 
+const ROTATE_KEY_STEPS: &str = "\
+Steps:
+  1. Restart every gateway with the new key in MPG_ENCRYPTION_KEY[_FILE] and the old one in
+     MPG_ENCRYPTION_KEY_PREVIOUS[_FILE] (up to four, one a line). Both open; the new one seals.
+  2. Run rotate-key with the same two. It may be stopped, and run again, at any time.
+  3. Restart without MPG_ENCRYPTION_KEY_PREVIOUS, and destroy the old key once no backup needs it.
+
+Examples:
+  MPG_ENCRYPTION_KEY_FILE=new MPG_ENCRYPTION_KEY_PREVIOUS_FILE=old mcp-proxy-gateway rotate-key
+  With the key that was made in ./data: move it aside, and the next start makes another one:
+    mv data/encryption.key data/encryption.key.old
+    MPG_ENCRYPTION_KEY_PREVIOUS_FILE=data/encryption.key.old mcp-proxy-gateway rotate-key";
+
 const CONNECT_EXAMPLES: &str = "\
 The key comes from the environment, never from an argument: MPG_KEY, or a file that MPG_KEY_FILE names.
 
@@ -106,6 +119,9 @@ enum Command {
     Healthcheck,
     /// Give the admin that MPG_ADMIN_USERNAME names the password in MPG_ADMIN_PASSWORD[_FILE]
     ResetPassword,
+    /// Seal everything anew with a new encryption key, while gateways serve
+    #[command(after_help = ROTATE_KEY_STEPS)]
+    RotateKey,
     /// Serve MCP on standard input and output, from a gateway elsewhere
     #[command(after_help = CONNECT_EXAMPLES)]
     Connect(ConnectOptions),
@@ -167,6 +183,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Migrate => commands::migrate::run(&config()?),
         Command::Openapi => commands::openapi::run(),
         Command::ResetPassword => commands::reset_password::run(&config()?),
+        Command::RotateKey => commands::rotate_key::run(&config()?),
         Command::Healthcheck => commands::healthcheck::run(&config()?),
         Command::Connect(options) => commands::connect::run(load_connect(&options)?),
         Command::Version => commands::version::run(),

@@ -277,6 +277,7 @@ mod tests {
             let options = StoreOptions {
                 database: Database::SqliteMemory,
                 master_key,
+                previous_keys: Vec::new(),
                 clock: Clock::system(),
                 start_timeout: Duration::from_secs(5),
             };

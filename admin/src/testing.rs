@@ -91,6 +91,7 @@ impl Scene {
         let options = StoreOptions {
             database: Database::SqliteMemory,
             master_key,
+            previous_keys: Vec::new(),
             clock: clock.clone(),
             start_timeout: Duration::from_secs(5),
         };

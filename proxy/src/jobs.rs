@@ -205,9 +205,15 @@ mod tests {
         let (master_key, _) = MasterKey::from_env_text(MasterKey::generate_hex().expose()).unwrap();
         let clock = Clock::manual(NOW);
         let start_timeout = Duration::from_secs(10);
-        Store::open(StoreOptions { database: Database::SqliteMemory, master_key, clock, start_timeout })
-            .await
-            .unwrap()
+        Store::open(StoreOptions {
+            database: Database::SqliteMemory,
+            master_key,
+            previous_keys: Vec::new(),
+            clock,
+            start_timeout,
+        })
+        .await
+        .unwrap()
     }
 
     fn status(jobs: &Jobs, job: Job) -> JobStatus {

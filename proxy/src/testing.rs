@@ -14,6 +14,7 @@ pub(crate) async fn store() -> Store {
     let options = StoreOptions {
         database: Database::SqliteMemory,
         master_key,
+        previous_keys: Vec::new(),
         clock,
         start_timeout: Duration::from_secs(10),
     };

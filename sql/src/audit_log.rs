@@ -10,7 +10,7 @@ mod chain;
 mod stored;
 
 pub use self::chain::{Anchor, BadAnchor, Cut, Extent, Fault, Verified, cut_before, extent, verify};
-pub(crate) use self::chain::{SEALED_SINCE, begin_chain, seal_unsealed};
+pub(crate) use self::chain::{KEY_PLACE, SEALED_SINCE, begin_chain, seal_unsealed};
 use self::stored::Stored;
 use crate::db::Row;
 use crate::error::StoreError;

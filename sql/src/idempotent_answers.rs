@@ -8,7 +8,7 @@ use crate::tx::Tx;
 const TABLE: &str = "idempotent_answers";
 
 /// What answers are sealed for.
-const PURPOSE: &str = "idempotent answer";
+pub(crate) const PURPOSE: &str = "idempotent answer";
 
 /// The answer to an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]

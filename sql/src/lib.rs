@@ -15,6 +15,7 @@ pub mod audit_log;
 pub mod call_records;
 pub mod client_sessions;
 pub mod idempotent_answers;
+pub mod key_rotation;
 pub mod key_usage;
 pub mod lists;
 pub mod login_attempts;

@@ -4,6 +4,9 @@
 //! `key id (4) | nonce (12) | ciphertext and tag`, AES-256-GCM, in base64url; the nonce is random
 //! (for a name, which must stay the same, it is made of what is sealed), and the place it belongs to is authenticated with it, so that a sealed value moved to another
 //! row or column doesn't open. Nothing here prints a key or what was sealed.
+//!
+//! While a master key is changed for another one, the previous ones still open what they sealed; only the
+//! present one seals.
 
 mod master_key;
 
@@ -52,11 +55,18 @@ pub struct DoesNotOpen;
 pub struct Sealer(Arc<Keys>);
 
 struct Keys {
-    root: Prk,
-    at_rest: SealingKey,
-    /// One key per purpose of tokens, made when first used: the purposes are literals of the
+    /// That of the present master key, and those of the previous ones.
+    roots: Vec<Prk>,
+    at_rest: Ring,
+    /// One ring per purpose of tokens, made when first used: the purposes are literals of the
     /// program, so this stays a handful, and a token costs no key schedule.
-    tokens: RwLock<Vec<(&'static str, Arc<SealingKey>)>>,
+    tokens: RwLock<Vec<(&'static str, Arc<Ring>)>>,
+}
+
+/// The keys of one use: the present one seals, all open.
+struct Ring {
+    present: SealingKey,
+    previous: Vec<SealingKey>,
 }
 
 /// One AES key, expanded once.
@@ -70,14 +80,24 @@ struct SealingKey {
 impl Sealer {
     /// Derives the keys.
     pub fn new(master_key: &MasterKey) -> Self {
-        let root = Salt::new(HKDF_SHA256, b"mcp-proxy-gateway").extract(master_key.bytes());
-        let at_rest = SealingKey::derive(&root, "at rest", "");
-        Self(Arc::new(Keys { root, at_rest, tokens: RwLock::default() }))
+        Self::with_previous(master_key, &[])
+    }
+
+    /// Derives the keys; what one of the previous master keys sealed still opens.
+    pub fn with_previous(master_key: &MasterKey, previous: &[MasterKey]) -> Self {
+        let salt = Salt::new(HKDF_SHA256, b"mcp-proxy-gateway");
+        let roots: Vec<Prk> =
+            std::iter::once(master_key).chain(previous).map(|key| salt.extract(key.bytes())).collect();
+        let at_rest = Ring::derive(&roots, "at rest", "");
+        Self(Arc::new(Keys { roots, at_rest, tokens: RwLock::default() }))
     }
 
     /// Seals a value for one place in the database.
     pub fn seal(&self, plain: &[u8], place: Place<'_>) -> String {
-        self.0.at_rest.seal(plain, &associated(&[place.table, place.column, place.row].map(str::as_bytes)))
+        self.0
+            .at_rest
+            .present
+            .seal(plain, &associated(&[place.table, place.column, place.row].map(str::as_bytes)))
     }
 
     /// Opens what was sealed for that place.
@@ -86,20 +106,41 @@ impl Sealer {
         self.0.at_rest.unseal(sealed, &associated).map(Secret::new)
     }
 
+    /// Seals anew what one of the previous keys sealed for that place. `None`: the present one did.
+    pub(crate) fn reseal(&self, sealed: &str, place: Place<'_>) -> Result<Option<String>, DoesNotOpen> {
+        let associated = associated(&[place.table, place.column, place.row].map(str::as_bytes));
+        self.0.at_rest.reseal(sealed, &associated)
+    }
+
+    /// The same for a token.
+    pub(crate) fn reseal_token(
+        &self,
+        purpose: &'static str,
+        token: &str,
+        bound_to: &[u8],
+    ) -> Result<Option<String>, DoesNotOpen> {
+        self.token_ring(purpose).reseal(token, bound_to)
+    }
+
     /// A key for a purpose of its own; the same purpose gives the same key on every replica.
     pub fn derive_key(&self, purpose: &str) -> [u8; KEY_BYTES] {
-        *derive(&self.0.root, "key", purpose)
+        *derive(&self.0.roots[0], "key", purpose)
+    }
+
+    /// The same of each of the previous master keys, for what a replica that still has one made with it.
+    pub fn derive_previous_keys(&self, purpose: &str) -> Vec<[u8; KEY_BYTES]> {
+        self.0.roots[1..].iter().map(|root| *derive(root, "key", purpose)).collect()
     }
 
     /// Seals `plain` into an opaque text. It opens only for the same purpose and `associated`.
     pub fn seal_token(&self, purpose: &'static str, plain: &[u8], bound_to: &[u8]) -> String {
-        self.token_key(purpose).seal(plain, bound_to)
+        self.token_ring(purpose).present.seal(plain, bound_to)
     }
 
     /// Seals `plain` into an opaque text that is the same each time, so that it can serve as a name: who
     /// holds two of them sees whether they mean the same, and nothing else. It opens as a token does.
     pub fn seal_name(&self, purpose: &'static str, plain: &[u8], bound_to: &[u8]) -> String {
-        self.token_key(purpose).seal_alike(plain, bound_to)
+        self.token_ring(purpose).present.seal_alike(plain, bound_to)
     }
 
     /// Opens a token. The text may come from anybody.
@@ -109,21 +150,21 @@ impl Sealer {
         token: &str,
         bound_to: &[u8],
     ) -> Result<Vec<u8>, DoesNotOpen> {
-        self.token_key(purpose).unseal(token, bound_to)
+        self.token_ring(purpose).unseal(token, bound_to)
     }
 
-    fn token_key(&self, purpose: &'static str) -> Arc<SealingKey> {
-        let find = |keys: &[(&'static str, Arc<SealingKey>)]| {
-            keys.iter().find(|(known, _)| *known == purpose).map(|(_, key)| Arc::clone(key))
+    fn token_ring(&self, purpose: &'static str) -> Arc<Ring> {
+        let find = |rings: &[(&'static str, Arc<Ring>)]| {
+            rings.iter().find(|(known, _)| *known == purpose).map(|(_, ring)| Arc::clone(ring))
         };
-        if let Some(key) = find(&self.0.tokens.read().unwrap_or_else(PoisonError::into_inner)) {
-            return key;
+        if let Some(ring) = find(&self.0.tokens.read().unwrap_or_else(PoisonError::into_inner)) {
+            return ring;
         }
-        let mut keys = self.0.tokens.write().unwrap_or_else(PoisonError::into_inner);
-        find(&keys).unwrap_or_else(|| {
-            let key = Arc::new(SealingKey::derive(&self.0.root, "token", purpose));
-            keys.push((purpose, Arc::clone(&key)));
-            key
+        let mut rings = self.0.tokens.write().unwrap_or_else(PoisonError::into_inner);
+        find(&rings).unwrap_or_else(|| {
+            let ring = Arc::new(Ring::derive(&self.0.roots, "token", purpose));
+            rings.push((purpose, Arc::clone(&ring)));
+            ring
         })
     }
 }
@@ -131,6 +172,36 @@ impl Sealer {
 impl std::fmt::Debug for Sealer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Sealer")
+    }
+}
+
+impl Ring {
+    fn derive(roots: &[Prk], use_: &str, purpose: &str) -> Self {
+        let mut keys = roots.iter().map(|root| SealingKey::derive(root, use_, purpose));
+        let present = keys.next().expect("there is a present master key");
+        Self { present, previous: keys.collect() }
+    }
+
+    fn unseal(&self, sealed: &str, associated: &[u8]) -> Result<Vec<u8>, DoesNotOpen> {
+        self.open(sealed, associated).map(|(plain, _)| plain)
+    }
+
+    fn reseal(&self, sealed: &str, associated: &[u8]) -> Result<Option<String>, DoesNotOpen> {
+        let (plain, by) = self.open(sealed, associated)?;
+        let plain = Zeroizing::new(plain);
+        Ok((by.id != self.present.id).then(|| self.present.seal(&plain, associated)))
+    }
+
+    /// What was sealed, and by which key.
+    fn open(&self, sealed: &str, associated: &[u8]) -> Result<(Vec<u8>, &SealingKey), DoesNotOpen> {
+        if sealed.len() > SEALED_CHARS_MAX {
+            return Err(DoesNotOpen);
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(sealed).map_err(|_| DoesNotOpen)?;
+        let id = bytes.get(..KEY_ID_BYTES).ok_or(DoesNotOpen)?;
+        let mut keys = std::iter::once(&self.present).chain(&self.previous);
+        let key = keys.find(|key| key.id == id).ok_or(DoesNotOpen)?;
+        key.unseal(bytes, associated).map(|plain| (plain, key))
     }
 }
 
@@ -176,12 +247,8 @@ impl SealingKey {
         URL_SAFE_NO_PAD.encode(sealed)
     }
 
-    fn unseal(&self, sealed: &str, associated: &[u8]) -> Result<Vec<u8>, DoesNotOpen> {
-        if sealed.len() > SEALED_CHARS_MAX {
-            return Err(DoesNotOpen);
-        }
-        let mut bytes = URL_SAFE_NO_PAD.decode(sealed).map_err(|_| DoesNotOpen)?;
-        if bytes.len() < HEAD_BYTES + TAG_BYTES || bytes[..KEY_ID_BYTES] != self.id {
+    fn unseal(&self, mut bytes: Vec<u8>, associated: &[u8]) -> Result<Vec<u8>, DoesNotOpen> {
+        if bytes.len() < HEAD_BYTES + TAG_BYTES {
             return Err(DoesNotOpen);
         }
         let nonce =

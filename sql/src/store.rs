@@ -29,10 +29,22 @@ pub struct StoreOptions {
     pub database: Database,
     /// What seals its secrets.
     pub master_key: MasterKey,
+    /// Keys that were the master key before, and still open what they sealed; at most
+    /// [`StoreOptions::PREVIOUS_KEYS_MAX`].
+    pub previous_keys: Vec<MasterKey>,
     /// The time.
     pub clock: Clock,
     /// How long a database that doesn't answer is waited for.
     pub start_timeout: Duration,
+}
+
+impl StoreOptions {
+    /// Previous keys at a time: one change of the key, and some that were begun before and not ended.
+    pub const PREVIOUS_KEYS_MAX: usize = 4;
+
+    fn sealer(&self) -> Sealer {
+        Sealer::with_previous(&self.master_key, &self.previous_keys)
+    }
 }
 
 /// What the gateway remembers. Cheap to clone.
@@ -59,7 +71,7 @@ impl Store {
     /// Connects, migrates, and checks that the master key is the one of this database.
     pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
         let db = connect(&options).await?;
-        let sealer = Sealer::new(&options.master_key);
+        let sealer = options.sealer();
         migrate_and_seal(&db, &sealer, &options.clock).await?;
         let instance_id = open_installation(&db, &sealer, &options.clock).await?;
         let hints = Hints::default();
@@ -73,7 +85,7 @@ impl Store {
     /// Brings a database to this release's schema and says which migrations that took.
     pub async fn migrate(options: &StoreOptions) -> Result<Vec<&'static str>, StoreError> {
         let db = connect(options).await?;
-        let applied = migrate_and_seal(&db, &Sealer::new(&options.master_key), &options.clock).await;
+        let applied = migrate_and_seal(&db, &options.sealer(), &options.clock).await;
         db.close().await;
         applied
     }
@@ -212,6 +224,6 @@ async fn insert_installation(
     audit_log::begin_chain(transaction, sealer).await
 }
 
-fn key_check_place(instance_id: &str) -> Place<'_> {
+pub(crate) fn key_check_place(instance_id: &str) -> Place<'_> {
     Place { table: "installation", column: "key_check", row: instance_id }
 }

@@ -10,6 +10,7 @@ mod audit_log;
 mod call_records;
 mod changes;
 mod failover;
+mod key_rotation;
 mod key_usage;
 mod leases;
 mod lists;

@@ -18,7 +18,7 @@ use crate::model::rule::RuleOwner;
 use crate::model::secret::Secret;
 use crate::model::upstream::{SyncSwitches, Transport, Upstream};
 use crate::rules;
-use crate::seal::{Place, Sealer};
+use crate::seal::{DoesNotOpen, Place, Sealer};
 use crate::tx::Tx;
 
 const TABLE: &str = "upstreams";
@@ -254,6 +254,11 @@ fn read_credential(sealer: &Sealer, row: &Row, id: &str) -> Result<Option<Secret
     let Some(sealed) = row.get::<Option<String>>("credential")? else { return Ok(None) };
     let opened = sealer.unseal(&sealed, credential_place(id)).ok().as_ref().and_then(conn_params::text);
     opened.map(Some).ok_or_else(|| row.corrupt("credential"))
+}
+
+/// `conn_params` of an upstream with its secrets sealed by the present key; `None` if they are.
+pub(crate) fn reseal_params(sealer: &Sealer, json: &str, id: &str) -> Result<Option<String>, DoesNotOpen> {
+    conn_params::reseal(sealer, json, id)
 }
 
 fn credential_place(row: &str) -> Place<'_> {

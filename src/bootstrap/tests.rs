@@ -61,6 +61,7 @@ async fn store() -> Store {
     let options = StoreOptions {
         database: Database::SqliteMemory,
         master_key,
+        previous_keys: Vec::new(),
         clock: Clock::manual(Timestamp::from_millis(1_700_000_000_000)),
         start_timeout: Duration::from_secs(5),
     };

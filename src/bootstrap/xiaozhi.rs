@@ -133,6 +133,7 @@ xiaozhi:
         let options = StoreOptions {
             database: Database::SqliteMemory,
             master_key,
+            previous_keys: Vec::new(),
             clock: Clock::manual(Timestamp::from_millis(1_700_000_000_000)),
             start_timeout: Duration::from_secs(5),
         };

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use sql::StoreOptions;
 use sql::model::Secret;
 use sql::seal::MasterKey;
 
@@ -33,6 +34,37 @@ impl EncryptionKey {
                 parse(text.expose()).map_err(|message| problem(&path.display().to_string(), message))
             }
         }
+    }
+}
+
+/// Keys that were the master key before, one a line: they open what they sealed until `rotate-key` is through.
+#[derive(Debug, Default)]
+pub(crate) struct PreviousKeys(Vec<Secret<String>>);
+
+impl PreviousKeys {
+    /// Takes the lines of `MPG_ENCRYPTION_KEY_PREVIOUS`; says what is wrong with the first bad one.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        if lines.len() > StoreOptions::PREVIOUS_KEYS_MAX {
+            return Err(format!("at most {} keys, one a line", StoreOptions::PREVIOUS_KEYS_MAX));
+        }
+        for (at, line) in lines.iter().enumerate() {
+            check(line).map_err(|message| format!("line {}: {message}", at + 1))?;
+        }
+        Ok(Self(lines.into_iter().map(Secret::from).collect()))
+    }
+
+    /// The keys, which were found to be well formed.
+    pub(crate) fn obtain(&self) -> Result<Vec<MasterKey>, Problem> {
+        let parse = |text: &Secret<String>| {
+            parse(text.expose()).map_err(|message| problem("MPG_ENCRYPTION_KEY_PREVIOUS", message))
+        };
+        self.0.iter().map(parse).collect()
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 }
 

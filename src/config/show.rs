@@ -49,6 +49,7 @@ impl Config {
                 Some(if self.pg_dsn.is_some() { MASK.to_owned() } else { format!("SQLite in {database}") }),
             ),
             ("MPG_ENCRYPTION_KEY", Some(key)),
+            ("MPG_ENCRYPTION_KEY_PREVIOUS", masked(self.previous_keys.len() > 0)),
             ("MPG_DATA_DIR", Some(self.data_dir.display().to_string())),
             ("MPG_LISTEN", Some(self.listen.to_string())),
             ("MPG_PUBLIC_URL", self.public_url.as_ref().map(ToString::to_string)),

@@ -23,6 +23,7 @@ const VARIABLES: &[(&str, Kind)] = &[
     ("MPG_DRAIN_TIMEOUT", Kind::Plain),
     ("MPG_EGRESS", Kind::Plain),
     ("MPG_ENCRYPTION_KEY", Kind::Secret),
+    ("MPG_ENCRYPTION_KEY_PREVIOUS", Kind::Secret),
     ("MPG_LISTEN", Kind::Plain),
     ("MPG_LOG", Kind::Plain),
     ("MPG_LOG_FORMAT", Kind::Plain),

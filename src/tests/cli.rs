@@ -205,6 +205,34 @@ fn a_password_is_reset_for_an_admin_who_exists() {
 }
 
 #[test]
+fn the_encryption_key_is_changed_for_another() {
+    let mut command = GatewayCommand::new(["migrate"]).env("MPG_ENCRYPTION_KEY", KEY);
+    command.run().assert_success();
+    let mut command = command.then(["rotate-key"]).env("MPG_ENCRYPTION_KEY", OTHER_KEY);
+    let hint = "MPG_ENCRYPTION_KEY: not the key of this database; if it was changed, \
+        MPG_ENCRYPTION_KEY_PREVIOUS[_FILE] has to give the one before until rotate-key is through";
+    command.run().assert_failure(CONFIGURATION, &[hint]);
+    let mut command = command.env("MPG_ENCRYPTION_KEY_PREVIOUS", KEY);
+    let output = command.run();
+    let told = "2 values were sealed anew, 0 needed no change";
+    assert!(output.assert_success().stdout.starts_with(told), "{}", output.stdout);
+    let mut command = command.then(["audit", "verify"]).env("MPG_ENCRYPTION_KEY", KEY);
+    command.run().assert_failure(CONFIGURATION, &[hint]);
+    let output = command.env("MPG_ENCRYPTION_KEY", OTHER_KEY).run();
+    assert!(output.assert_success().stdout.starts_with("intact: 1 events"), "{}", output.stdout);
+}
+
+#[test]
+fn a_previous_key_that_is_none_is_told_by_its_line() {
+    let lines = format!("{KEY}\n\nCANARY");
+    let output =
+        GatewayCommand::new(["config", "check"]).env("MPG_ENCRYPTION_KEY_PREVIOUS", lines.as_str()).run();
+    assert_eq!(output.code, Some(CONFIGURATION));
+    assert!(output.stderr.contains("MPG_ENCRYPTION_KEY_PREVIOUS: line 2: "), "{}", output.stderr);
+    assert!(!output.stderr.contains("CANARY"), "{}", output.stderr);
+}
+
+#[test]
 fn openapi_is_a_document() {
     let output = GatewayCommand::new(["openapi"]).run();
     let document: Value = serde_json::from_str(&output.assert_success().stdout).unwrap();

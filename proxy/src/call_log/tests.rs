@@ -15,9 +15,15 @@ use crate::upstream::call::Answer;
 async fn store(database: Database) -> Store {
     let (master_key, _) = MasterKey::from_env_text(MasterKey::generate_hex().expose()).unwrap();
     let start_timeout = Duration::from_secs(10);
-    Store::open(StoreOptions { database, master_key, clock: Clock::manual(NOW), start_timeout })
-        .await
-        .unwrap()
+    Store::open(StoreOptions {
+        database,
+        master_key,
+        previous_keys: Vec::new(),
+        clock: Clock::manual(NOW),
+        start_timeout,
+    })
+    .await
+    .unwrap()
 }
 
 fn log(store: &Store) -> CallLog {

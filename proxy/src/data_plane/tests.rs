@@ -29,6 +29,7 @@ async fn scene() -> Scene {
     let options = StoreOptions {
         database: Database::SqliteMemory,
         master_key,
+        previous_keys: Vec::new(),
         clock: Clock::system(),
         start_timeout: PATIENCE,
     };

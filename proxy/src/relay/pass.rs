@@ -34,6 +34,7 @@ const NONCE_BYTES: usize = 16;
 /// Makes passes and verifies them.
 pub(super) struct Passes {
     key: hmac::Key,
+    previous: Vec<hmac::Key>,
     clock: Clock,
     own: ReplicaId,
     seen: Mutex<Seen>,
@@ -81,7 +82,10 @@ impl NotPassed {
 impl Passes {
     pub(super) fn new(sealer: &Sealer, clock: Clock, own: ReplicaId) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &sealer.derive_key(PURPOSE));
-        Self { key, clock, own, seen: Mutex::default() }
+        // Of replicas that haven't been restarted with the present master key yet.
+        let previous = sealer.derive_previous_keys(PURPOSE);
+        let previous = previous.iter().map(|key| hmac::Key::new(hmac::HMAC_SHA256, key)).collect();
+        Self { key, previous, clock, own, seen: Mutex::default() }
     }
 
     /// A pass for a request with this body to this replica.
@@ -99,7 +103,10 @@ impl Passes {
     pub(super) fn verify(&self, pass: &str) -> Result<BodyDigest, NotPassed> {
         let (signed, code) = pass.rsplit_once(' ').ok_or(NotPassed::Invalid)?;
         let code: [u8; 32] = unhex(code).ok_or(NotPassed::Invalid)?;
-        hmac::verify(&self.key, signed.as_bytes(), &code).map_err(|_| NotPassed::Invalid)?;
+        let mut keys = std::iter::once(&self.key).chain(&self.previous);
+        if !keys.any(|key| hmac::verify(key, signed.as_bytes(), &code).is_ok()) {
+            return Err(NotPassed::Invalid);
+        }
         let mut parts = signed.split(' ');
         let mut part = || parts.next().ok_or(NotPassed::Invalid);
         if part()?.parse() != Ok(self.own) {

@@ -12,7 +12,9 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
 
 use super::Unreached;
 use crate::http_bridge::{Reply, ReplyBody};
@@ -80,12 +82,15 @@ impl Reach {
         };
         let request = Request::post(format!("http://{peer}{PATH}")).header(PASS, pass);
         let request = request.body(Full::new(packed)).map_err(|_| Unreached::Unavailable)?;
-        let answer = self.client.request(request).await.map_err(|error| {
-            let gone = error.is_connect();
-            let error = &error as &dyn std::error::Error;
-            tracing::info!(replica.address = %peer, replica.is_gone = gone, error, "a replica could not be asked");
-            if gone { Unreached::Gone } else { Unreached::Unavailable }
-        })?;
+        let answer = match self.client.request(request).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let gone = error.is_connect() || is_refused(peer).await;
+                let error = &error as &dyn std::error::Error;
+                tracing::info!(replica.address = %peer, replica.is_gone = gone, error, "a replica could not be asked");
+                return Err(if gone { Unreached::Gone } else { Unreached::Unavailable });
+            }
+        };
         if !answer.headers().contains_key(SERVED) {
             return Err(refused(peer, answer.status()));
         }
@@ -124,6 +129,15 @@ impl Reach {
     }
 }
 
+/// Whether nobody listens there any more: a connection that was kept open ends with its replica as well, and looks
+/// like one that merely broke. The request isn't made again.
+async fn is_refused(peer: SocketAddr) -> bool {
+    match timeout(CONNECT_TIMEOUT, TcpStream::connect(peer)).await {
+        Ok(Err(error)) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+        Ok(Ok(_)) | Err(_) => false,
+    }
+}
+
 /// Why the listener of another replica served nothing.
 fn refused(peer: SocketAddr, status: StatusCode) -> Unreached {
     match status {
@@ -154,5 +168,54 @@ async fn pass_on(mut body: Incoming, pieces: mpsc::Sender<Bytes>, _place: OwnedS
             }
             Some(Err(_)) | None => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::runtime::Handle;
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nmpg-relay-served: 1\r\ncontent-length: 2\r\n\r\nok";
+
+    /// Reads what came of a request: each is one packet.
+    async fn read(stream: &mut TcpStream) {
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+    }
+
+    /// Asks a peer that answers once and ends the connection at the second request; with or without its listener.
+    async fn second(listens_on: bool) -> Result<Reply, Unreached> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = listener.local_addr().unwrap();
+        let reach = Reach::new(Tasks::new(Handle::current()));
+        let mut peers = JoinSet::new();
+        peers.spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read(&mut stream).await;
+            stream.write_all(ANSWER).await.unwrap();
+            read(&mut stream).await;
+            let listener = listens_on.then_some(listener);
+            drop(stream);
+            listener
+        });
+        let ask = || reach.ask(peer, "pass".into(), Bytes::from_static(b"x"), 100);
+        assert!(ask().await.is_ok(), "the first");
+        let second = ask().await;
+        drop(peers.join_next().await);
+        second
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_ended_with_its_connection_is_gone() {
+        assert!(matches!(second(false).await, Err(Unreached::Gone)));
+    }
+
+    #[tokio::test]
+    async fn one_whose_connection_broke_is_unavailable() {
+        assert!(matches!(second(true).await, Err(Unreached::Unavailable)));
     }
 }

@@ -30,7 +30,7 @@ const NOTHING: [u8; 32] = [0; 32];
 /// Events that are verified at a time.
 const VERIFIED_AT_ONCE: i64 = 500;
 /// Where the sealed key is.
-const KEY_PLACE: Place<'static> = Place { table: HEAD, column: "chain_key", row: "1" };
+pub(crate) const KEY_PLACE: Place<'static> = Place { table: HEAD, column: "chain_key", row: "1" };
 
 /// Where a chain begins and ends.
 #[derive(Debug, Clone, PartialEq, Eq)]

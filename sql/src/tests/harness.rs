@@ -56,6 +56,7 @@ pub(super) fn options(database: &Database, key: &str, clock: &Clock) -> StoreOpt
     StoreOptions {
         database: database.clone(),
         master_key: MasterKey::from_env_text(key).expect("a good key").0,
+        previous_keys: Vec::new(),
         clock: clock.clone(),
         start_timeout: Duration::ZERO,
     }

@@ -70,6 +70,23 @@ pub(super) async fn granted(db: &TestDatabase, name: &str) -> UpstreamId {
     upstream.id
 }
 
+/// The same, where the gateway is registered as well.
+pub(super) async fn granted_with_client(db: &TestDatabase, name: &str) -> UpstreamId {
+    let id = granted(db, name).await;
+    let mut tx = db.store.begin().await.expect("begins");
+    oauth::save_client(&mut tx, id, "https://issuer", &client()).await.expect("saves");
+    tx.commit().await.expect("commits");
+    id
+}
+
+/// An authorisation that waits for its end.
+pub(super) async fn begun(db: &TestDatabase, id: UpstreamId, state: &str) {
+    let mut tx = db.store.begin().await.expect("begins");
+    let authorization = authorization(db, id, TokenId::at(db.now()));
+    oauth::begin(&mut tx, state, &authorization).await.expect("begins");
+    tx.commit().await.expect("commits");
+}
+
 on_each_database! {
     async fn a_grant_is_renewed_only_from_the_version_that_was_read(db) {
         let id = upstream(db).await;

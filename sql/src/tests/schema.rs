@@ -1,6 +1,7 @@
 //! Both schemas, as the databases understood them, column by column.
 
 use super::harness::{TestDatabase, on_memory, on_postgres};
+use crate::Database;
 use crate::db::{Row, cells};
 
 /// `table.column type null?`, in order.
@@ -30,6 +31,14 @@ const POSTGRES: &str = "SELECT CAST(table_name AS TEXT) AS tab, CAST(column_name
     AND NOT EXISTS (SELECT 1 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
         WHERE nspname = table_schema AND relname = table_name AND relispartition)
     ORDER BY CAST(table_name AS TEXT) COLLATE \"C\", ordinal_position";
+
+/// Every column of texts: its table, and its name.
+pub(super) async fn texts(db: &TestDatabase) -> Vec<(String, String)> {
+    let sql = if matches!(db.database, Database::Postgres { .. }) { POSTGRES } else { SQLITE };
+    let columns = columns(db, sql).await;
+    let texts = columns.iter().filter_map(|line| line.split_once(" TEXT"));
+    texts.filter_map(|(name, _)| name.split_once('.')).map(|(tab, col)| (tab.into(), col.into())).collect()
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_databases_have_the_same_columns() {

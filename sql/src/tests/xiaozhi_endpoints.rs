@@ -23,7 +23,7 @@ fn endpoint(db: &TestDatabase, name: &str) -> XiaozhiEndpoint {
     XiaozhiEndpoint::create(id, name, Secret::from(URL), key, db.now())
 }
 
-async fn inserted(db: &TestDatabase, name: &str) -> XiaozhiEndpoint {
+pub(super) async fn inserted(db: &TestDatabase, name: &str) -> XiaozhiEndpoint {
     let endpoint = endpoint(db, name);
     let mut tx = db.store.begin().await.expect("begins");
     xiaozhi_endpoints::insert(&mut tx, &endpoint).await.expect("inserts");

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::secret::Secret;
 use crate::model::upstream::{ConnParams, Value};
-use crate::seal::{Place, Sealer};
+use crate::seal::{DoesNotOpen, Place, Sealer};
 
 /// The stored form of a value.
 #[derive(Serialize, Deserialize)]
@@ -82,6 +82,30 @@ pub(super) fn read(sealer: &Sealer, json: &str, row: &str) -> Option<ConnParams>
         },
         Document::Http { url, headers } => ConnParams::Http { url, headers: open_map(headers, "headers")? },
     })
+}
+
+/// The column's text with its secrets sealed by the present key; `None` if they are.
+pub(super) fn reseal(sealer: &Sealer, json: &str, row: &str) -> Result<Option<String>, DoesNotOpen> {
+    let mut document: Document = serde_json::from_str(json).map_err(|_| DoesNotOpen)?;
+    let mut is_changed = false;
+    let mut one = |stored: &mut Stored, path: String| {
+        let Stored::Sealed { sealed } = stored else { return Ok(()) };
+        if let Some(anew) = sealer.reseal(sealed, place(&path, row))? {
+            *sealed = anew;
+            is_changed = true;
+        }
+        Ok(())
+    };
+    match &mut document {
+        Document::Stdio { args, env, .. } => {
+            args.iter_mut().enumerate().try_for_each(|(at, value)| one(value, path("args", at)))?;
+            env.iter_mut().try_for_each(|(name, value)| one(value, path("env", name)))?;
+        }
+        Document::Http { headers, .. } => {
+            headers.iter_mut().try_for_each(|(name, value)| one(value, path("headers", name)))?;
+        }
+    }
+    Ok(is_changed.then(|| serde_json::to_string(&document).expect("texts and maps of texts are JSON")))
 }
 
 /// The text of what was opened.

@@ -31,6 +31,13 @@ impl GatewayCommand {
         Self { command, folder }
     }
 
+    /// Another command in this one's folder, with an environment of its own.
+    pub(crate) fn then<A: AsRef<OsStr>>(self, arguments: impl IntoIterator<Item = A>) -> Self {
+        let mut command = clean_command(self.folder.path());
+        command.args(arguments);
+        Self { command, ..self }
+    }
+
     /// Sets a variable.
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);

@@ -17,6 +17,7 @@ pub(super) async fn records_of(gateway: &TestGateway) -> Vec<CallRecord> {
     let options = StoreOptions {
         database: Database::Sqlite { path: gateway.data("gateway.db") },
         master_key: MasterKey::from_env_text(key.trim()).expect("a good key").0,
+        previous_keys: Vec::new(),
         clock: Clock::system(),
         start_timeout: Duration::ZERO,
     };

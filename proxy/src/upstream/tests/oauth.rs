@@ -23,6 +23,7 @@ async fn store(clock: &Clock) -> Store {
     let options = StoreOptions {
         database: Database::SqliteMemory,
         master_key: key,
+        previous_keys: Vec::new(),
         clock: clock.clone(),
         start_timeout: Duration::from_secs(1),
     };

@@ -13,6 +13,7 @@ async fn store() -> Store {
     let options = StoreOptions {
         database: Database::SqliteMemory,
         master_key: key,
+        previous_keys: Vec::new(),
         clock: Clock::system(),
         start_timeout: Duration::from_secs(1),
     };

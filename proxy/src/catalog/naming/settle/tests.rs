@@ -67,6 +67,7 @@ impl Scene {
         let options = StoreOptions {
             database: Database::SqliteMemory,
             master_key: key,
+            previous_keys: Vec::new(),
             clock: Clock::system(),
             start_timeout: Duration::from_secs(5),
         };
