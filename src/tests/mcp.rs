@@ -55,6 +55,7 @@ mod tasks;
 mod tenants;
 mod tls;
 mod tls_upstreams;
+mod tour;
 mod tracing;
 mod transports;
 mod websocket;

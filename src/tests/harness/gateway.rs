@@ -95,6 +95,11 @@ impl TestGateway {
         Admin::log_in(self.url(), ADMIN_USERNAME, &self.scene.admin_password).await
     }
 
+    /// The REST API, as the first admin, who registers now.
+    pub(crate) async fn register(&self, username: &str, password: &str) -> Admin {
+        Admin::register(self.url(), username, password).await
+    }
+
     /// A client of the MCP endpoint, with the key of the scene.
     pub(crate) fn mcp(&self) -> Mcp {
         self.mcp_as(self.key())
