@@ -57,6 +57,7 @@ mod tls;
 mod tls_upstreams;
 mod tour;
 mod tracing;
+mod transfer;
 mod transports;
 mod websocket;
 mod xiaozhi;
