@@ -257,11 +257,20 @@ async fn cache(config: &Config, store: &Store, tasks: &Tasks) -> Result<Cache, F
 
 fn launcher(config: &Config) -> Result<Launcher, Failure> {
     let binary = std::env::current_exe().map_err(|error| Failure::Internal(error.into()))?;
-    let policy = StdioPolicy { enabled: config.stdio.enabled, commands: config.stdio.commands.clone() };
-    Ok(Launcher::new(binary, policy, BaseEnvironment::from_lookup(|name| std::env::var_os(name))))
+    Ok(Launcher::new(
+        binary,
+        stdio_policy(config),
+        BaseEnvironment::from_lookup(|name| std::env::var_os(name)),
+    ))
 }
 
-fn egress(config: &Config) -> Egress {
+/// What may be started as a child.
+pub(crate) fn stdio_policy(config: &Config) -> StdioPolicy {
+    StdioPolicy { enabled: config.stdio.enabled, commands: config.stdio.commands.clone() }
+}
+
+/// Which addresses may be dialled.
+pub(crate) fn egress(config: &Config) -> Egress {
     match config.egress {
         config::Egress::Private => Egress::Private,
         config::Egress::Public => Egress::Public,

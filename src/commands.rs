@@ -3,12 +3,16 @@
 pub(crate) mod audit;
 pub(crate) mod config;
 pub(crate) mod connect;
+pub(crate) mod export;
 pub(crate) mod healthcheck;
+pub(crate) mod import;
 pub(crate) mod migrate;
 pub(crate) mod openapi;
 pub(crate) mod reset_password;
 pub(crate) mod rotate_key;
 pub(crate) mod version;
+
+mod passphrase;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -77,6 +77,8 @@ pub(crate) struct Config {
     pub(crate) setup_token: Option<Secret<String>>,
     /// `MPG_ADMIN_USERNAME` and `MPG_ADMIN_PASSWORD`.
     pub(crate) first_admin: Option<FirstAdmin>,
+    /// `MPG_BACKUP_PASSPHRASE`: what `export` and `import` seal and open secrets with.
+    pub(crate) backup_passphrase: Option<Secret<String>>,
     /// `MPG_BOOTSTRAP`: a file of upstreams, keys and settings to apply at start.
     pub(crate) bootstrap: Option<PathBuf>,
     /// `MPG_STDIO_ENABLED`, `MPG_STDIO_COMMANDS`: what may be started as a child.
@@ -177,6 +179,7 @@ impl Config {
             allowed_origins: allowed(&mut reader, "MPG_ALLOWED_ORIGINS", origin),
             setup_token: setup_token(&mut reader),
             first_admin: first_admin(&mut reader),
+            backup_passphrase: reader.secret("MPG_BACKUP_PASSPHRASE"),
             bootstrap: reader.text("MPG_BOOTSTRAP").map(PathBuf::from),
             stdio: stdio_policy(&mut reader),
             egress: egress(&mut reader),

@@ -39,6 +39,9 @@ Examples:
     MPG_LISTEN=0.0.0.0:8080 mcp-proxy-gateway config show
   Check that nobody altered the audit log, and that it has what the log told an hour ago:
     mcp-proxy-gateway audit verify --anchor 1042:5f0c...
+  Keep what is configured, and look what a restore elsewhere would do:
+    MPG_BACKUP_PASSPHRASE_FILE=passphrase mcp-proxy-gateway export --out backup.json
+    mcp-proxy-gateway import backup.json --data-dir elsewhere --dry-run
   Give an admin who lost the password another one; a gateway that serves need not stop:
     MPG_ADMIN_USERNAME=root MPG_ADMIN_PASSWORD_FILE=new mcp-proxy-gateway reset-password
   Serve over TLS, with HTTP/2:
@@ -113,6 +116,12 @@ enum Command {
     Audit(AuditCommand),
     /// Bring the database to this version's schema
     Migrate,
+    /// Keep everything that is configured, as one document
+    #[command(after_help = commands::export::EXAMPLES)]
+    Export(commands::export::ExportOptions),
+    /// Restore what `export` kept; a gateway that serves need not stop
+    #[command(after_help = commands::import::EXAMPLES)]
+    Import(commands::import::ImportOptions),
     /// Print the REST API's OpenAPI document
     Openapi,
     /// Ask a gateway on this machine whether it lives: exit code 0 or 1
@@ -181,6 +190,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             commands::audit::verify(&config()?, anchor.as_deref())
         }
         Command::Migrate => commands::migrate::run(&config()?),
+        Command::Export(options) => commands::export::run(&config()?, &options),
+        Command::Import(options) => commands::import::run(&config()?, &options),
         Command::Openapi => commands::openapi::run(),
         Command::ResetPassword => commands::reset_password::run(&config()?),
         Command::RotateKey => commands::rotate_key::run(&config()?),

@@ -67,22 +67,41 @@ pub(crate) async fn record_as(
     client: &Client,
     act: Act,
 ) -> Result<(), StoreError> {
-    let target_kind = act.action.split('.').next().unwrap_or_default().to_owned();
     let event = AuditEvent {
+        address: Some(client.address),
+        user_agent: client.user_agent.clone(),
+        request_id: Some(client.request_id.to_string()),
+        ..event(now, actor, act)
+    };
+    audit_log::append(tx, &event).await
+}
+
+/// Writes down what was done on the gateway's own machine, with `tool`.
+pub(crate) async fn record_of(
+    tx: &mut Tx,
+    now: Timestamp,
+    tool: &'static str,
+    act: Act,
+) -> Result<(), StoreError> {
+    let event = AuditEvent { user_agent: Some(tool.to_owned()), ..event(now, Actor::System, act) };
+    audit_log::append(tx, &event).await
+}
+
+fn event(now: Timestamp, actor: Actor, act: Act) -> AuditEvent {
+    AuditEvent {
         id: AuditEventId::at(now),
         at: now,
         actor,
-        address: Some(client.address),
-        user_agent: client.user_agent.clone(),
+        address: None,
+        user_agent: None,
         action: act.action.to_owned(),
-        target_kind,
+        target_kind: act.action.split('.').next().unwrap_or_default().to_owned(),
         target_id: act.target_id,
         target_name: act.target_name,
         diff: act.diff,
-        request_id: Some(client.request_id.to_string()),
+        request_id: None,
         outcome: act.outcome,
-    };
-    audit_log::append(tx, &event).await
+    }
 }
 
 /// What differs, by JSON pointer: `{"/name": {"before": .., "after": ..}}`. What is created has no

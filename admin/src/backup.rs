@@ -1,12 +1,14 @@
 //! A backup of everything an admin configured, as one JSON document: `mpg-backup/v1`.
 //!
 //! Reading order: `document` writes one; `envelope` holds its secrets, under a passphrase or not at all; `read`
-//! checks one that came back, all of it, before anything is done; `restore` makes the store say what it says.
+//! checks one that came back, all of it, before anything is done; `restore` makes the store say what it says; `desk`
+//! is how the REST API and the commands go about either.
 //!
 //! A backup is strict. Its digest covers every value, so that one that was altered, or cut short, is refused. It
 //! holds keys as hashes, nothing of the admins, and no secret in the clear (threat T29). Restoring never makes or
 //! changes an admin.
 
+mod desk;
 mod document;
 mod envelope;
 mod read;
@@ -14,10 +16,12 @@ mod restore;
 
 use serde_json::{Map, Number, Value};
 
+pub(crate) use self::desk::{NotChecked, Policy, checked, exported, restore, restored};
 pub(crate) use self::document::{Contents, document};
-pub(crate) use self::envelope::{PASSPHRASE_CHARS_MAX, PASSPHRASE_CHARS_MIN};
-pub(crate) use self::read::{Backup, Refused, read};
-pub(crate) use self::restore::{Change, Mode, NotRestored, Restored, Seen, restore};
+pub use self::envelope::{PASSPHRASE_CHARS_MAX, PASSPHRASE_CHARS_MIN};
+pub(crate) use self::read::{Backup, Refused};
+pub(crate) use self::restore::NotRestored;
+pub use self::restore::{Change, Mode, Restored};
 
 /// What every backup of this form says it is.
 const FORMAT: &str = "mpg-backup/v1";
@@ -26,7 +30,7 @@ const FORMAT: &str = "mpg-backup/v1";
 const DIGEST: &str = "sha256";
 
 /// The largest backup, in bytes: 10,000 upstreams with their names are about half of it.
-pub(crate) const BACKUP_BYTES_MAX: usize = 10 * 1024 * 1024;
+pub const BACKUP_BYTES_MAX: usize = 10 * 1024 * 1024;
 
 /// Items of each kind in a backup: far beyond any installation, and quick to check.
 const ITEMS_MAX: usize = 100_000;

@@ -30,6 +30,7 @@ mod routes;
 mod session;
 mod templates;
 mod throttle;
+pub mod transfer;
 mod ui;
 
 #[cfg(test)]

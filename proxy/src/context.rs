@@ -24,6 +24,11 @@ pub struct ClientContext {
     pub request_id: Arc<str>,
 }
 
+/// Whether a client reaches the gateway over TLS, its own or that of a trusted proxy in front: the scheme of the
+/// address that the client knows it by. A request extension for the control plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReachedByTls(pub bool);
+
 /// The name that the client or a proxy gave the request, if it can be one; else a new one.
 pub fn request_id(headers: &HeaderMap, clock: &Clock) -> Arc<str> {
     let given = headers.get(X_REQUEST_ID).and_then(|value| value.to_str().ok());

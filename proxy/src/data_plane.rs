@@ -13,7 +13,7 @@ mod tests;
 mod upkeep;
 mod usage;
 
-pub use self::control::check_spec;
+pub use self::control::{check_spec, check_xiaozhi_url};
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};

@@ -34,7 +34,7 @@ use crate::access::client_address::TrustedProxies;
 use crate::access::origin::OriginRules;
 use crate::access::{Keys, api_key, ip_allowlist, rate_limit};
 use crate::audit::denied::Denials;
-use crate::context::{self, ClientContext};
+use crate::context::{self, ClientContext, ReachedByTls};
 use crate::facet::{Facet, McpPath, McpTransport};
 use crate::guard::{Connections, Deadlines, Guard, HEAD_BYTES_MAX, Tls};
 use crate::http_bridge::{self, AdminService, McpRequest, McpService, Reply, ReplyBody, Via};
@@ -112,6 +112,7 @@ pub struct Exchange {
     started: Instant,
     request_id: Arc<str>,
     client: Result<IpAddr, Refusal>,
+    reached_by_tls: bool,
     status: Option<StatusCode>,
     refusal: Option<&'static str>,
     /// Whose request it is, once that is known.
@@ -215,7 +216,10 @@ impl Gateway {
         let serving = self.0.serving.get().ok_or(Refusal::Starting)?;
         match facet {
             Facet::Mcp(path) => self.mcp(session, serving, path, (context, &exchange.key), gone).await,
-            Facet::Admin => self.admin(session, serving, context, gone).await,
+            Facet::Admin => {
+                let by_tls = ReachedByTls(exchange.reached_by_tls);
+                self.admin(session, serving, (context, by_tls), gone).await
+            }
             Facet::McpUnknown | Facet::Health | Facet::Ready => Err(Refusal::NotFound),
         }
     }
@@ -268,11 +272,12 @@ impl Gateway {
         &self,
         session: &mut Session,
         serving: &Serving,
-        context: ClientContext,
+        (context, by_tls): (ClientContext, ReachedByTls),
         gone: &CancellationToken,
     ) -> Result<Reply, Refusal> {
         let mut head = session.req_header().as_owned_parts();
         head.extensions.insert(context);
+        head.extensions.insert(by_tls);
         let service = serving.admin.clone();
         let deadline = self.0.options.body_deadline;
         let answer = http_bridge::ask(session, service, head, ADMIN_BODY_BYTES_MAX, deadline, gone).await?;
@@ -307,6 +312,7 @@ impl ProxyHttp for Gateway {
             started: Instant::now(),
             request_id: Arc::from(""),
             client: Err(Refusal::AddressUnreadable),
+            reached_by_tls: false,
             status: None,
             refusal: None,
             key: OnceLock::new(),
@@ -326,7 +332,9 @@ impl ProxyHttp for Gateway {
         let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let headers = &session.req_header().headers;
         exchange.request_id = context::request_id(headers, &self.0.clock);
-        exchange.client = self.0.options.proxies.client_of(peer, headers);
+        let options = &self.0.options;
+        exchange.client = options.proxies.client_of(peer, headers);
+        exchange.reached_by_tls = options.tls.is_some() || options.proxies.is_reached_by_tls(peer, headers);
         Ok(())
     }
 

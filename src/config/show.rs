@@ -68,6 +68,7 @@ impl Config {
             ("MPG_SETUP_TOKEN", masked(self.setup_token.is_some())),
             ("MPG_ADMIN_USERNAME", admin.map(|admin| admin.username.clone())),
             ("MPG_ADMIN_PASSWORD", masked(admin.is_some_and(|admin| !admin.password.expose().is_empty()))),
+            ("MPG_BACKUP_PASSPHRASE", masked(self.backup_passphrase.is_some())),
             ("MPG_BOOTSTRAP", self.bootstrap.as_ref().map(|path| path.display().to_string())),
             ("MPG_STDIO_ENABLED", Some(self.stdio.enabled.to_string())),
             ("MPG_STDIO_COMMANDS", self.stdio.commands.as_deref().and_then(list)),

@@ -16,6 +16,7 @@ const VARIABLES: &[(&str, Kind)] = &[
     ("MPG_ADMIN_USERNAME", Kind::Plain),
     ("MPG_ALLOWED_HOSTS", Kind::Plain),
     ("MPG_ALLOWED_ORIGINS", Kind::Plain),
+    ("MPG_BACKUP_PASSPHRASE", Kind::Secret),
     ("MPG_BOOTSTRAP", Kind::Plain),
     ("MPG_DATA_DIR", Kind::Plain),
     ("MPG_DB_START_TIMEOUT", Kind::Plain),

@@ -3,6 +3,7 @@
 //! One binary, so that it links once. [`harness`] holds what builds a scene; every other file is
 //! about one side of the gateway and reads as a list of sentences about it.
 
+mod backup_commands;
 mod cli;
 mod harness;
 mod lifecycle;

@@ -7,11 +7,11 @@ pub(crate) mod preview;
 use serde::Serialize;
 use serde_json::Value;
 use sql::Tx;
-use sql::model::{FieldError, Secret, Upstream, XiaozhiEndpoint};
+use sql::model::{FieldError, Secret, Upstream};
 use utoipa::ToSchema;
 
 use crate::App;
-use crate::backup::{self, Backup, Change, Contents, Mode, NotRestored, Restored, Seen};
+use crate::backup::{self, Backup, Change, Mode, NotChecked, NotRestored, Policy, Restored};
 use crate::error::ApiError;
 use crate::fields::{Fields, Problems, text};
 
@@ -107,29 +107,16 @@ async fn read(app: &App, body: Value) -> Result<(Backup, Mode), ApiError> {
         Some((document?, passphrase, mode?))
     });
     let (document, passphrase, mode) = problems.unless_any(read)?;
-    let mut tx = app.store.read().await?;
-    let stored = Contents::load(&mut tx).await?;
-    drop(tx);
-    // Opening it takes a core for a while, and a large one is read for a while.
-    let work = move || backup::read(document, passphrase.as_ref(), &stored);
-    let backup = app.hasher.away(work).await?.map_err(refused)?;
-    let forbidden: Vec<_> = backup
-        .contents
-        .upstreams
-        .iter()
-        .enumerate()
-        .flat_map(|(index, upstream)| {
-            let below = move |error: FieldError| {
-                FieldError::new(format!("/upstreams/{index}{}", error.pointer), error.message)
-            };
-            app.control.check_spec(upstream).into_iter().map(below)
-        })
-        .chain(backup.contents.xiaozhi.iter().enumerate().filter_map(|(index, endpoint)| {
-            let checked = app.control.check_xiaozhi_url(endpoint.url.expose());
-            checked.err().map(|message| FieldError::new(format!("/xiaozhi/{index}/url"), message))
-        }))
-        .collect();
-    if forbidden.is_empty() { Ok((backup, mode)) } else { Err(refused(forbidden)) }
+    let upstream = |upstream: &Upstream| app.control.check_spec(upstream);
+    let address = |url: &str| app.control.check_xiaozhi_url(url);
+    let policy = Policy { upstream: &upstream, address: &address };
+    let backup = backup::checked(&app.store, &app.hasher, document, passphrase, &policy).await;
+    let backup = backup.map_err(|error| match error {
+        NotChecked::Refused(errors) => refused(errors),
+        NotChecked::Store(error) => error.into(),
+        NotChecked::Work(error) => error,
+    })?;
+    Ok((backup, mode))
 }
 
 /// What is wrong with a backup, by pointer into the body.
@@ -147,12 +134,8 @@ fn refused(errors: backup::Refused) -> ApiError {
 
 /// Restores within `tx`.
 async fn restore(app: &App, tx: &mut Tx, backup: &Backup, mode: Mode) -> Result<Vec<Restored>, ApiError> {
-    let audited = |upstream: &Upstream| crate::api::upstreams::audited(upstream, &app.fingerprint);
-    let endpoint = |endpoint: &XiaozhiEndpoint| crate::api::xiaozhi::audited(endpoint, &app.fingerprint);
-    let seen = Seen { upstream: &audited, endpoint: &endpoint };
-    // The environment's word on the length of names, if it has one, stands above the backup's.
     let fixed = app.locked.iter().any(|key| key == "naming.length_max").then(|| app.name_length_max());
-    let changes = backup::restore(tx, backup, mode, &seen, fixed).await;
+    let changes = backup::restore(tx, backup, mode, &app.fingerprint, fixed).await;
     changes.map_err(|error| match error {
         NotRestored::Clash(clashes) => refused(clashes),
         NotRestored::Overtaken => ApiError::conflict("something was changed meanwhile; try again"),

@@ -4,9 +4,11 @@
 
 mod snippets;
 
-use axum::Json;
 use axum::extract::{Query, State};
-use http::{HeaderMap, header};
+use axum::{Extension, Json};
+use http::uri::Authority;
+use http::{HeaderMap, Uri, header};
+use proxy::context::ReachedByTls;
 use serde::{Deserialize, Serialize};
 use url::Url;
 use utoipa::{IntoParams, ToSchema};
@@ -84,11 +86,14 @@ pub(crate) async fn clients(
     _admin: Admin,
     State(app): State<App>,
     Query(query): Query<ClientsQuery>,
+    by_tls: Option<Extension<ReachedByTls>>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Json<ClientsView>, ApiError> {
     let name = name(query.name)?;
     let mode = mode(query.mode.as_deref())?;
-    let url = base(&app, &headers);
+    let by_tls = by_tls.is_some_and(|Extension(ReachedByTls(by_tls))| by_tls);
+    let url = base(&app, &headers, &uri, if by_tls { "https" } else { "http" });
     let at = |end: &str| format!("{url}/mcp{mode}/{end}");
     let socket = at("ws").replacen("http", "ws", 1);
     let both = || vec!["legacy", "modern"];
@@ -118,13 +123,17 @@ fn mode(mode: Option<&str>) -> Result<&'static str, ApiError> {
     }
 }
 
-/// As the operator says, else as this admin's browser found it: that much works from where it is.
-fn base(app: &App, headers: &HeaderMap) -> String {
-    if let Ok(base) = browser_base(app, headers) {
+/// As the operator says, else as this admin's browser found it: that much works from where it is. A browser says its
+/// scheme only where it sends an origin; else it is the one by which the listener, or a trusted proxy, was reached.
+fn base(app: &App, headers: &HeaderMap, uri: &Uri, scheme: &str) -> String {
+    let says_itself = app.public_url.is_some() || headers.contains_key(header::ORIGIN);
+    if let Some(base) = browser_base(app, headers).ok().filter(|_| says_itself) {
         return base;
     }
+    // HTTP/2 has the host in the address.
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
-    let url = host.and_then(|host| Url::parse(&format!("http://{host}")).ok());
+    let host = host.or_else(|| uri.authority().map(Authority::as_str));
+    let url = host.and_then(|host| Url::parse(&format!("{scheme}://{host}")).ok());
     url.map_or_else(|| "http://127.0.0.1:8080".into(), |url| url.as_str().trim_end_matches('/').to_owned())
 }
 

@@ -13,10 +13,10 @@ use sql::model::Secret;
 use zeroize::Zeroizing;
 
 /// The shortest passphrase, in characters. The key derivation makes each guess dear, and no more.
-pub(crate) const PASSPHRASE_CHARS_MIN: usize = 12;
+pub const PASSPHRASE_CHARS_MIN: usize = 12;
 
 /// The longest: what is longer is a file by mistake.
-pub(crate) const PASSPHRASE_CHARS_MAX: usize = 1_024;
+pub const PASSPHRASE_CHARS_MAX: usize = 1_024;
 
 /// What a new envelope asks for: above the least that OWASP recommends, and half a second of one core.
 const MEMORY_KIB: u32 = 32 * 1024;

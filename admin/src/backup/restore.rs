@@ -17,7 +17,7 @@ use super::{Backup, Contents};
 
 /// What becomes of what isn't in the backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub enum Mode {
     /// It stays.
     Merge,
     /// It goes; settings that the backup doesn't have are the defaults again.
@@ -27,7 +27,7 @@ pub(crate) enum Mode {
 /// What is done with one thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Change {
+pub enum Change {
     /// It wasn't there.
     Create,
     /// It was different.
@@ -38,17 +38,17 @@ pub(crate) enum Change {
 
 /// One thing that was, or would be, changed.
 #[derive(Debug)]
-pub(crate) struct Restored {
+pub struct Restored {
     /// What it is: `upstream`, `key`, `aliasRule`, `filterRule`, `settings` or `xiaozhi`.
-    pub(crate) kind: &'static str,
+    pub kind: &'static str,
     /// Which; nothing for the settings.
-    pub(crate) id: String,
+    pub id: String,
     /// What people call it: its name, or its pattern.
-    pub(crate) name: String,
+    pub name: String,
     /// What is done with it.
-    pub(crate) change: Change,
+    pub change: Change,
     /// What it was, and what it is.
-    pub(crate) diff: Value,
+    pub diff: Value,
 }
 
 /// Why nothing was restored.

@@ -1,5 +1,7 @@
 //! Servers as the files that clients read.
 
+mod registry;
+
 use serde_json::{Map, Value, json};
 use sql::model::Transport;
 
@@ -14,33 +16,41 @@ pub(crate) enum Format {
     VsCode,
     /// `[mcp_servers]`, of Codex.
     Codex,
+    /// `server.json` of the registry, one for each server, under `servers` as a page of the registry has them.
+    Registry,
 }
 
 impl Format {
     /// Every format by its word.
-    pub(crate) const WORDS: [(&str, Self); 3] =
-        [("mcp", Self::McpJson), ("vscode", Self::VsCode), ("codex", Self::Codex)];
+    pub(crate) const WORDS: [(&str, Self); 4] = [
+        ("mcp", Self::McpJson),
+        ("vscode", Self::VsCode),
+        ("codex", Self::Codex),
+        ("registry", Self::Registry),
+    ];
 
     /// The name of such a file.
     pub(crate) fn file_name(self) -> &'static str {
         match self {
             Self::McpJson | Self::VsCode => "mcp.json",
             Self::Codex => "config.toml",
+            Self::Registry => "server.json",
         }
     }
 
     /// What it is served as.
     pub(crate) fn media_type(self) -> &'static str {
         match self {
-            Self::McpJson | Self::VsCode => "application/json",
+            Self::McpJson | Self::VsCode | Self::Registry => "application/json",
             Self::Codex => "application/toml",
         }
     }
 
-    /// Whether a file can say this server; VS Code's can't say that one is switched off.
+    /// Whether a file can say this server; VS Code's and the registry's can't say that one is switched off.
     fn takes(self, server: &Server, reach: &Reach) -> bool {
         match (self, reach) {
-            (Self::VsCode, _) if server.enabled == Some(false) => false,
+            (Self::VsCode | Self::Registry, _) if server.enabled == Some(false) => false,
+            (Self::Registry, reach) => registry::can_say(&server.name, reach),
             (Self::McpJson, _) | (_, Reach::Command { .. }) => true,
             (Self::VsCode, Reach::Address { transport, .. }) => *transport != Transport::Websocket,
             (Self::Codex, Reach::Address { transport, .. }) => *transport == Transport::StreamableHttp,
@@ -68,6 +78,7 @@ pub(crate) fn file(format: Format, servers: &[Server]) -> (String, Vec<String>) 
         }
         Format::VsCode => vs_code(&written),
         Format::Codex => codex(&written),
+        Format::Registry => pretty(&registry::page(&written)),
     };
     (text, left_out)
 }

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use crate::refusal::Refusal;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
+const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
 
 /// The proxies whose word on a client's address is taken.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +29,13 @@ impl TrustedProxies {
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// Whether `peer` is one of them and says that it was reached over TLS. Of several words the last is its own.
+    pub fn is_reached_by_tls(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        let said = headers.get_all(X_FORWARDED_PROTO).iter().next_back().and_then(|line| line.to_str().ok());
+        let own = said.and_then(|line| line.rsplit(',').next()).unwrap_or_default();
+        self.contains(peer) && own.trim().eq_ignore_ascii_case("https")
     }
 
     /// The address of the client behind `peer`. IPv4-mapped IPv6 comes out as IPv4.
@@ -95,6 +103,22 @@ mod tests {
     fn what_cannot_be_read_is_refused_t17() {
         for line in ["10.1.2.3:555", "unknown", "_x", "", "10.1.2.3,", "[::1]", "10.1.2.3, \u{e9}", "1.2.3"] {
             assert_eq!(client("127.0.0.2", &[line]), Err(Refusal::AddressUnreadable), "{line}");
+        }
+    }
+
+    #[test]
+    fn tls_in_front_is_believed_of_a_trusted_proxy_alone_t17() {
+        let says = |peer: &str, lines: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(X_FORWARDED_PROTO, HeaderValue::from_static(line));
+            }
+            trusted().is_reached_by_tls(peer.parse().unwrap(), &headers)
+        };
+        assert!(says("127.0.0.2", &["https"]) && says("::ffff:127.0.0.2", &["http", "http, HTTPS"]));
+        assert!(!says("192.0.2.1", &["https"]), "a stranger");
+        for lines in [&[][..], &["http"], &["https, http"], &["https", "http"], &["https://x"]] {
+            assert!(!says("127.0.0.2", lines), "{lines:?}");
         }
     }
 

@@ -70,7 +70,7 @@ impl ControlPlane for Parts {
     }
 
     fn check_xiaozhi_url(&self, url: &str) -> Result<(), String> {
-        xiaozhi::check_url(self.upstreams.egress(), url)
+        check_xiaozhi_url(self.upstreams.egress(), url)
     }
 
     async fn settle(&self) {
@@ -144,6 +144,11 @@ pub fn check_spec(upstream: &Upstream, policy: &StdioPolicy, egress: Egress) -> 
             Err(error) => vec![FieldError::new("/connParams/url", error.to_string())],
         },
     }
+}
+
+/// What forbids the address of a XiaoZhi endpoint before it is stored or dialled, in words for an admin.
+pub fn check_xiaozhi_url(egress: Egress, url: &str) -> Result<(), String> {
+    xiaozhi::check_url(egress, url)
 }
 
 impl Parts {

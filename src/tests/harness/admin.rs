@@ -23,6 +23,14 @@ impl Admin {
         Self { client, url, token }
     }
 
+    pub(super) async fn register(url: String, username: &str, password: &str) -> Self {
+        let body = json!({"username": username, "password": password});
+        let request = super::mcp::client().post(format!("{url}/api/auth/register")).json(&body);
+        let (status, body) = answer(request).await;
+        assert_eq!(status, StatusCode::CREATED, "{body}");
+        Self::log_in(url, username, password).await
+    }
+
     /// `GET /api/admin/PATH`.
     pub(crate) async fn get(&self, path: &str) -> (StatusCode, Value) {
         answer(self.request(Method::GET, path)).await

@@ -1,8 +1,9 @@
 //! A command of the binary that does one thing and ends.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -44,6 +45,26 @@ impl GatewayCommand {
         self
     }
 
+    /// Sets variables.
+    pub(super) fn envs<'a>(mut self, variables: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
+        self.command.envs(variables);
+        self
+    }
+
+    /// Runs it with something on its standard input.
+    pub(crate) fn run_with_stdin(&mut self, stdin: File) -> CommandOutput {
+        self.run_from(Stdio::from(stdin))
+    }
+
+    /// Starts it at a terminal, with what it says on pipes.
+    pub(super) fn spawn_at(&mut self, terminal: File) -> Child {
+        let command = self.command.stdin(terminal).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().expect("the binary starts");
+        // Kept for another start, it would keep the terminal open.
+        command.stdin(Stdio::null());
+        child
+    }
+
     /// Writes a file into the command's folder.
     pub(crate) fn file(self, name: &str, content: &str) -> Self {
         std::fs::write(self.path(name), content).expect("the folder is writable");
@@ -57,7 +78,11 @@ impl GatewayCommand {
 
     /// Runs it to its end. May be called again: the folder and the environment stay.
     pub(crate) fn run(&mut self) -> CommandOutput {
-        let output = self.command.stdin(Stdio::null()).output().expect("the binary starts");
+        self.run_from(Stdio::null())
+    }
+
+    fn run_from(&mut self, stdin: Stdio) -> CommandOutput {
+        let output = self.command.stdin(stdin).output().expect("the binary starts");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is UTF-8");
         CommandOutput { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }

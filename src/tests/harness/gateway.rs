@@ -12,6 +12,7 @@ use rustix::process::Signal;
 
 use super::admin::Admin;
 use super::balancer::Balancer;
+use super::command::GatewayCommand;
 use super::mcp::Mcp;
 use super::node::{End, Node, READY_INTERVAL, READY_PATIENCE};
 use super::processes::Process;
@@ -95,6 +96,11 @@ impl TestGateway {
         Admin::log_in(self.url(), ADMIN_USERNAME, &self.scene.admin_password).await
     }
 
+    /// The REST API, as the first admin, who registers now.
+    pub(crate) async fn register(&self, username: &str, password: &str) -> Admin {
+        Admin::register(self.url(), username, password).await
+    }
+
     /// A client of the MCP endpoint, with the key of the scene.
     pub(crate) fn mcp(&self) -> Mcp {
         self.mcp_as(self.key())
@@ -129,6 +135,11 @@ impl TestGateway {
     /// The password of the scene's admin, to search for it where it mustn't be.
     pub(crate) fn admin_password(&self) -> &str {
         &self.scene.admin_password
+    }
+
+    /// A command on its machine, with its environment and its data folder.
+    pub(crate) fn command(&self, arguments: &[&str]) -> GatewayCommand {
+        self.nodes[0].command(arguments)
     }
 
     /// A file of its data folder.

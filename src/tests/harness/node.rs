@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::command::clean_command;
+use super::command::{GatewayCommand, clean_command};
 use super::processes::{self, Process};
 
 /// How long a gateway may take until it is ready: a debug build on a busy machine.
@@ -70,6 +70,13 @@ impl Node {
             running: None,
             log: Arc::default(),
         }
+    }
+
+    /// A command beside it: with its environment, and on its data folder.
+    pub(super) fn command(&self, arguments: &[&str]) -> GatewayCommand {
+        let data = self.folder.path().join("data");
+        let words = [arguments, &["--data-dir", data.to_str().expect("UTF-8")]].concat();
+        GatewayCommand::new(words).envs(&self.environment)
     }
 
     /// Starts it, and waits until it is ready by what `http` is answered.

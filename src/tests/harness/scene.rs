@@ -126,6 +126,12 @@ impl Scene {
         self
     }
 
+    /// No admin: the first one is registered by the test.
+    pub(crate) fn without_admin(mut self) -> Self {
+        self.environment.retain(|name, _| !name.starts_with("MPG_ADMIN_"));
+        self
+    }
+
     /// TLS on the listener.
     pub(crate) fn with_tls(mut self, authority: &Authority) -> Self {
         let text = |path: std::path::PathBuf| path.to_str().expect("UTF-8").to_owned();

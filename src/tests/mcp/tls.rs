@@ -165,3 +165,33 @@ fn a_key_of_another_certificate_is_refused_at_start() {
         .env("MPG_TLS_KEY", second.key());
     command.run().assert_failure(78, &["MPG_TLS_KEY: the key is not the certificate's"]);
 }
+
+/// Where nobody says the public address, snippets say the one that was asked, with the scheme of whoever speaks TLS.
+#[tokio::test]
+async fn snippets_say_the_scheme_that_clients_need() {
+    let said = async |trusted: &str, proto: &str| {
+        let gateway = TestGateway::start().with_env("MPG_TRUSTED_PROXIES", trusted).await;
+        let admin = gateway.admin().await;
+        let request = admin.request(reqwest::Method::GET, "clients").header("x-forwarded-proto", proto);
+        let request = request.header("x-forwarded-for", "192.0.2.7");
+        let told: serde_json::Value = request.send().await.expect("an answer").json().await.expect("JSON");
+        told["url"].as_str().expect("a URL").replace(&gateway.address(), "GATEWAY")
+    };
+    assert_eq!(said("127.0.0.0/8", "https").await, "https://GATEWAY");
+    assert_eq!(said("127.0.0.0/8", "http").await, "http://GATEWAY");
+    assert_eq!(said("192.0.2.0/24", "https").await, "http://GATEWAY", "a stranger's word");
+}
+
+#[tokio::test]
+async fn snippets_of_a_listener_with_tls_say_so() {
+    let authority = Authority::new();
+    let gateway = TestGateway::start().with_tls(&authority).await;
+    let client = authority.client(true);
+    let password = json!({"username": "harness", "password": gateway.admin_password()});
+    let login = client.post(format!("{}/api/auth/login", gateway.url())).json(&password);
+    let session: serde_json::Value = login.send().await.expect("an answer").json().await.expect("JSON");
+    let token = session["token"].as_str().expect("a token");
+    let request = client.get(format!("{}/api/admin/clients", gateway.url())).bearer_auth(token);
+    let told: serde_json::Value = request.send().await.expect("an answer").json().await.expect("JSON");
+    assert_eq!(told["url"], gateway.url());
+}

@@ -6946,7 +6946,7 @@ export interface operations {
     upstreams_export: {
         parameters: {
             query?: {
-                /** @description `mcp` (Claude, Cursor; if not said), `vscode` or `codex`. */
+                /** @description `mcp` (Claude, Cursor; if not said), `vscode`, `codex` or `registry` (`server.json`). */
                 format?: string;
             };
             header?: never;

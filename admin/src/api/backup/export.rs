@@ -2,12 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
-use serde_json::{Value, json};
+use serde_json::Value;
 use sql::model::Secret;
 use utoipa::ToSchema;
 
 use crate::App;
-use crate::audit::{self, Act};
+use crate::audit;
 use crate::backup::{self, Contents};
 use crate::error::ApiError;
 use crate::extract::{Admin, OptionalJson};
@@ -36,9 +36,7 @@ pub(crate) async fn export(
     let now = app.store.clock().now();
     let mut tx = app.store.begin().await?;
     let contents = Contents::load(&mut tx).await?;
-    let sealed = passphrase.is_some();
-    let diff = json!({"upstreams": contents.upstreams.len(), "keys": contents.keys.len(), "secrets": sealed});
-    audit::record(&mut tx, now, &admin, Act::on("backup.export", "", "", diff)).await?;
+    audit::record(&mut tx, now, &admin, backup::exported(&contents, passphrase.is_some())).await?;
     tx.commit().await?;
     let version = app.version;
     let work = move || backup::document(&contents, version, now, passphrase.as_ref());

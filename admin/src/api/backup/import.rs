@@ -5,7 +5,8 @@ use axum::extract::State;
 
 use super::{RestoreBody, RestoreReport};
 use crate::App;
-use crate::audit::{self, Act};
+use crate::audit;
+use crate::backup;
 use crate::error::ApiError;
 use crate::extract::{self, Admin};
 
@@ -23,19 +24,9 @@ pub(crate) async fn import(
     let now = app.store.clock().now();
     let mut tx = app.store.begin().await?;
     let changes = super::restore(&app, &mut tx, &backup, mode).await?;
-    for change in &changes {
-        let action = match change.kind {
-            "upstream" => "upstream.restore",
-            "key" => "key.restore",
-            "settings" => "settings.restore",
-            "xiaozhi" => "xiaozhi.restore",
-            _ => "rule.restore",
-        };
-        let act = Act::on(action, &change.id, change.name.as_str(), change.diff.clone());
+    for act in backup::restored(&backup, &changes) {
         audit::record(&mut tx, now, &admin, act).await?;
     }
-    let diff = serde_json::json!({"changes": changes.len(), "secrets": backup.has_secrets});
-    audit::record(&mut tx, now, &admin, Act::on("backup.import", "", "", diff)).await?;
     tx.commit().await?;
     Ok(Json(RestoreReport::of(&backup, &changes)))
 }

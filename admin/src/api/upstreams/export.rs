@@ -22,7 +22,7 @@ const LEFT_OUT: HeaderName = HeaderName::from_static("mpg-left-out");
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ExportQuery {
-    /// `mcp` (Claude, Cursor; if not said), `vscode` or `codex`.
+    /// `mcp` (Claude, Cursor; if not said), `vscode`, `codex` or `registry` (`server.json`).
     format: Option<String>,
 }
 
@@ -41,7 +41,8 @@ pub(crate) async fn export(
 ) -> Result<Response, ApiError> {
     let word = query.format.as_deref().unwrap_or("mcp");
     let known = Format::WORDS.iter().find(|(name, _)| *name == word);
-    let (_, format) = *known.ok_or_else(|| ApiError::field("/format", "must be mcp, vscode or codex"))?;
+    let (_, format) =
+        *known.ok_or_else(|| ApiError::field("/format", "must be mcp, vscode, codex or registry"))?;
     let now = app.store.clock().now();
     let mut tx = app.store.begin().await?;
     let servers = Server::all(&upstreams::list(&mut tx).await?);
@@ -104,11 +105,11 @@ mod tests {
                 "headers": {"Authorization": "Bearer ${WEB_CREDENTIAL}", "X-T": "${WEB_X_T}"}})
         );
         assert_eq!(file.headers["content-disposition"], "attachment; filename=\"mcp.json\"");
-        for format in ["mcp", "vscode", "codex"] {
+        for format in ["mcp", "vscode", "codex", "registry"] {
             let text = scene.text(&format!("{PATH}?format={format}")).await;
             assert!(text.contains("files") && !text.contains("CANARY"), "{text}");
         }
-        assert_eq!(scene.audited("upstream.export").await.len(), 4);
+        assert_eq!(scene.audited("upstream.export").await.len(), 5);
     }
 
     #[tokio::test]
@@ -129,6 +130,56 @@ mod tests {
         let codex = scene.get(&format!("{PATH}?format=codex")).await;
         assert_eq!(names(&codex).as_deref(), Some("old,s%C3%B6ckel%2C%20two"));
         assert_eq!(codex.headers["content-type"], "application/toml");
+    }
+
+    /// Two secrets are two inputs, and what is written is read again as the same servers.
+    #[tokio::test]
+    async fn the_registrys_form_asks_for_each_secret_and_can_be_imported() {
+        let scene = Scene::logged_in().await;
+        for body in [
+            json!({"name": "files", "transport": "stdio", "connParams": {"command": "npx",
+                "args": ["-y", "@a/pkg@1.0.0", "/data", {"secret": "CANARY-arg"}], "env": {"TOKEN": {"secret": "CANARY-1"}, "M": "x"}}}),
+            json!({"name": "other", "transport": "stdio", "connParams": {"command": "uvx", "args": ["pkg@2.0"],
+                "env": {"TOKEN": {"secret": "CANARY-2"}}}}),
+            json!({"name": "web", "transport": "streamable-http", "credential": "CANARY-3",
+                "connParams": {"url": "https://h/mcp?api_key=CANARY-4&page=2"}}),
+            json!({"name": "script", "transport": "stdio", "connParams": {"command": "node", "args": ["x.mjs"]}}),
+            json!({"name": "loose", "transport": "stdio", "connParams": {"command": "npx", "args": ["-y", "pkg"]}}),
+            json!({"name": "socket", "transport": "websocket", "connParams": {"url": "wss://h/ws"}}),
+        ] {
+            assert_eq!(scene.post("/api/admin/upstreams", body).await.status, 201);
+        }
+        let file = scene.get(&format!("{PATH}?format=registry")).await;
+        assert_eq!(file.headers["mpg-left-out"], "script,loose,socket");
+        assert!(!file.text.contains("CANARY"), "{}", file.text);
+        let servers = &file.json["servers"];
+        let asked = json!({"isRequired": true, "isSecret": true});
+        let package = &servers[0]["packages"][0];
+        assert_eq!(
+            (&package["registryType"], &package["identifier"], &package["version"]),
+            (&json!("npm"), &json!("@a/pkg"), &json!("1.0.0"))
+        );
+        assert_eq!(package["packageArguments"][1]["variables"], json!({ "FILES_ARG_4": asked }));
+        let token = |server: usize, at: usize| {
+            servers[server]["packages"][0]["environmentVariables"][at]["value"].as_str().unwrap().to_owned()
+        };
+        let tokens = [token(0, 1), token(1, 0)];
+        assert!(tokens.iter().all(|token| token.starts_with("{TOKEN")), "{tokens:?}");
+        assert_ne!(tokens[0], tokens[1], "two secrets never share a name");
+        assert_eq!(servers[2]["remotes"][0]["url"], "https://h/mcp?api_key={WEB_API_KEY}&page=2");
+        assert_eq!(servers[2]["remotes"][0]["headers"][0]["value"], "Bearer {WEB_CREDENTIAL}");
+
+        let read = Scene::logged_in().await.post("/api/admin/upstreams/import?dryRun=true", file.json).await;
+        assert_eq!(read.status, 200, "{}", read.json);
+        let items = read.json["items"].as_array().unwrap();
+        let missing = |index: usize| items[index]["missing"].as_array().unwrap().len();
+        assert_eq!([missing(0), missing(1), missing(2)], [2, 1, 2], "{}", read.json);
+        assert!(
+            items.iter().all(|item| item["action"] == "create" && item["errors"] == json!([])),
+            "{}",
+            read.json
+        );
+        assert_eq!(items[0]["secrets"], json!(["/connParams/args/3", "/connParams/env/TOKEN"]));
     }
 
     #[tokio::test]

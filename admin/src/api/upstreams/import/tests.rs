@@ -311,6 +311,23 @@ async fn an_export_imported_again_changes_nothing() {
     }
 }
 
+/// A variable of the machine that the file is from is a secret in every format, and switches its upstream off.
+#[tokio::test]
+async fn a_variable_in_codex_is_sealed_and_asked_for() {
+    let scene = Scene::logged_in().await;
+    let codex = "[mcp_servers.git]\ncommand = \"npx\"\nargs = [\"-y\", \"a@1.0.0\", \"--org=${ORG}\"]\n\
+                 env = { LEVEL = \"${TOKEN}\", PLAIN = \"x\" }\n\
+                 [mcp_servers.far]\nurl = \"https://f.example/mcp\"\nhttp_headers = { X-Org = \"${ORG}\" }\n";
+    let answer = import(&scene, "", "application/toml", codex).await;
+    let git = item(&answer, "git");
+    assert_eq!(git["missing"], json!(["ORG", "TOKEN"]), "{}", answer.json);
+    assert_eq!(git["secrets"], json!(["/connParams/args/2", "/connParams/env/LEVEL"]));
+    assert_eq!(item(&answer, "far")["secrets"], json!(["/connParams/headers/X-Org"]));
+    for name in ["git", "far"] {
+        assert_eq!(stored(&scene, name).await["enabled"], false, "{name}");
+    }
+}
+
 /// A file names an upstream and another place: what is stored stays where it was meant to go.
 #[tokio::test]
 async fn no_stored_secret_goes_to_another_place() {
