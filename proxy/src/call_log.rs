@@ -6,6 +6,7 @@
 //! another is counted. So a crash costs the records of less than a second. The same task meters the calls, also
 //! where none is recorded: counting costs a call nothing.
 
+mod batching;
 mod recording;
 mod retention;
 mod writer;

@@ -2,7 +2,9 @@
 
 use sql::clock::Clock;
 use sql::model::settings::Mode;
-use sql::model::{ApiKeyId, CallMethod, CallOutcome, CallRecord, CallTransport, Era, KeyMode, Kind};
+use sql::model::{
+    ApiKeyId, CallBatch, CallMethod, CallOutcome, CallRecord, CallTransport, Era, KeyMode, Kind,
+};
 use sql::seal::MasterKey;
 use sql::statistics::{self, Cover, StatisticsFilter};
 use sql::{Database, StoreOptions, call_records};
@@ -174,7 +176,7 @@ async fn a_write_that_is_repeated_counts_once() {
     log.flush().await;
     let written = newest(&store).await;
     // As after a commit whose answer was lost.
-    log.0.writer.lock().await.take_back(written);
+    log.0.writer.lock().await.take_back(CallBatch::of(&written));
     end(begin(&log, &item));
     log.flush().await;
     assert_eq!((newest(&store).await.len(), calls(&store).await), (4, 4));

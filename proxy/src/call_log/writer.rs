@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use sql::model::{CallRecord, CallRecordId};
+use sql::model::{CallBatch, CallRecordId};
 use sql::{Store, StoreError, call_records};
 use tokio::sync::mpsc;
 use tokio::time::interval;
 use uuid::Uuid;
 
+use super::batching::batch_of;
 use super::recording::Ended;
 use super::{Counts, WRITE_INTERVAL};
 use crate::feed::Feed;
@@ -29,7 +30,7 @@ pub(super) struct Writer {
     buffer: VecDeque<Ended>,
     /// What is being written. It stays until the store has said that it took it: a write whose outcome
     /// isn't known is repeated, and the same ids make it count once.
-    in_hand: Vec<CallRecord>,
+    in_hand: CallBatch,
     /// Whether what is in hand may have been written already.
     is_repeated: bool,
     next_id: i64,
@@ -53,7 +54,7 @@ impl Writer {
     ) -> Self {
         // A random start, so that two processes don't give one id to two calls of one millisecond.
         let (_, start) = Uuid::now_v7().as_u64_pair();
-        let (buffer, in_hand) = (VecDeque::new(), Vec::new());
+        let (buffer, in_hand) = (VecDeque::new(), CallBatch::default());
         let next_id = i64::try_from(start >> 1).unwrap_or_default();
         let (is_repeated, is_away) = (false, false);
         Self { store, ended, buffer, in_hand, is_repeated, next_id, counts, feed, meters, spans, is_away }
@@ -80,11 +81,12 @@ impl Writer {
             self.take_queued();
             if self.in_hand.is_empty() {
                 let batch = self.buffer.len().min(BATCH_MAX);
-                let next_id = &mut self.next_id;
-                self.in_hand.extend(self.buffer.drain(..batch).map(|ended| {
-                    *next_id = next_id.wrapping_add(1);
-                    ended.into_record(CallRecordId::from_i64(*next_id))
-                }));
+                let ids = &mut self.next_id;
+                let next_id = || {
+                    *ids = ids.wrapping_add(1);
+                    CallRecordId::from_i64(*ids)
+                };
+                self.in_hand = batch_of(self.buffer.drain(..batch), next_id);
                 self.feed.calls(&self.in_hand);
                 self.is_repeated = false;
             }
@@ -111,7 +113,7 @@ impl Writer {
         let count = guard.batch.len() as u64;
         match written {
             Ok(()) => {
-                guard.batch.clear();
+                guard.batch = CallBatch::default();
                 let writer = &mut *guard.writer;
                 writer.counts.written.fetch_add(count, Ordering::Relaxed);
                 if std::mem::take(&mut writer.is_away) {
@@ -130,7 +132,7 @@ impl Writer {
             }
             Err(error) => {
                 // Trying again would fail again, and keep all later records out.
-                guard.batch.clear();
+                guard.batch = CallBatch::default();
                 guard.writer.counts.lost.fetch_add(count, Ordering::Relaxed);
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
@@ -144,7 +146,7 @@ impl Writer {
 
     /// Puts in hand what may have been written.
     #[cfg(test)]
-    pub(super) fn take_back(&mut self, batch: Vec<CallRecord>) {
+    pub(super) fn take_back(&mut self, batch: CallBatch) {
         (self.in_hand, self.is_repeated) = (batch, true);
     }
 
@@ -177,13 +179,13 @@ impl Writer {
 /// Puts a batch back that wasn't written, also where the write is dropped halfway.
 struct InHand<'a> {
     writer: &'a mut Writer,
-    batch: Vec<CallRecord>,
+    batch: CallBatch,
 }
 
 impl InHand<'_> {
     async fn write(&mut self) -> Result<(), StoreError> {
         let store = self.writer.store.clone();
-        let write = async |batch: &[CallRecord]| {
+        let write = async |batch: &CallBatch| {
             let mut tx = store.begin().await?;
             call_records::insert(&mut tx, batch).await?;
             tx.commit().await
@@ -193,7 +195,7 @@ impl InHand<'_> {
 
     async fn write_again(&mut self) -> Result<(), StoreError> {
         let store = self.writer.store.clone();
-        let write = async |batch: &[CallRecord]| {
+        let write = async |batch: &CallBatch| {
             let mut tx = store.begin().await?;
             call_records::insert_again(&mut tx, batch).await?;
             tx.commit().await
@@ -205,8 +207,8 @@ impl InHand<'_> {
 /// Writes a batch. A store that hangs must not let the queue run full.
 async fn while_queue_is_emptied(
     writer: &mut Writer,
-    batch: &[CallRecord],
-    write: impl AsyncFnOnce(&[CallRecord]) -> Result<(), StoreError>,
+    batch: &CallBatch,
+    write: impl AsyncFnOnce(&CallBatch) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let mut due = interval(WRITE_INTERVAL);
     let write = write(batch);
