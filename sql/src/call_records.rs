@@ -78,8 +78,8 @@ pub async fn insert(tx: &mut Tx, batch: &CallBatch) -> Result<(), StoreError> {
 }
 
 /// Writes records of which some or all may be there, or be written by another replica at this moment: those are
-/// passed over, and count once.
-pub async fn insert_again(tx: &mut Tx, batch: &CallBatch) -> Result<(), StoreError> {
+/// passed over, and count once. Says how many were new.
+pub async fn insert_again(tx: &mut Tx, batch: &CallBatch) -> Result<u64, StoreError> {
     let numbers = call_kinds::store(tx, batch).await?;
     let mut new: HashSet<(i64, i64)> = HashSet::new();
     for part in batch.calls().chunks(CHECKED_AT_ONCE) {
@@ -92,7 +92,9 @@ pub async fn insert_again(tx: &mut Tx, batch: &CallBatch) -> Result<(), StoreErr
         }
     }
     let is_new = |call: &MeasuredCall| new.remove(&(call.at.millis(), call.id.get()));
-    add_to_sums(tx, &batch.filtered(is_new)).await
+    let new = batch.filtered(is_new);
+    add_to_sums(tx, &new).await?;
+    Ok(new.len() as u64)
 }
 
 async fn add_to_sums(tx: &mut Tx, batch: &CallBatch) -> Result<(), StoreError> {

@@ -11,6 +11,7 @@ mod postgres;
 mod row;
 mod sqlite;
 
+use std::fmt::Write;
 use std::path::PathBuf;
 
 use futures::future::BoxFuture;
@@ -201,10 +202,15 @@ impl Transaction {
 
 /// `($1, $2), ($3, $4)`: the parameters of a multi-row VALUES.
 pub(crate) fn placeholders(rows: usize, columns: usize) -> String {
-    let row = |row: usize| {
-        let numbers: Vec<String> =
-            (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
-        format!("({})", numbers.join(", "))
-    };
-    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+    let mut text = String::with_capacity(rows * (columns + 1) * 6);
+    for row in 0..rows {
+        text.push_str(if row == 0 { "(" } else { ", (" });
+        for column in 1..=columns {
+            text.push_str(if column == 1 { "$" } else { ", $" });
+            // Writing to a string can't fail.
+            let _ = write!(text, "{}", row * columns + column);
+        }
+        text.push(')');
+    }
+    text
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::call_records::storable;
-use crate::db::{Cell, Row, cells, placeholders};
+use crate::db::{Cell, Dialect, Row, cells, placeholders};
 use crate::error::StoreError;
 use crate::model::call_batch::{CallBatch, MeasuredCall};
 use crate::model::call_record::{CallMethod, CallOutcome};
@@ -88,21 +88,36 @@ async fn add_counts(tx: &mut Tx, sums: &[(Of, Tally)]) -> Result<HashMap<Of, Lat
 
 /// Writes the histograms of rows that are there, and locked by this transaction.
 async fn set_latencies(tx: &mut Tx, merged: &[(&Of, Latencies)]) -> Result<(), StoreError> {
-    if merged.is_empty() {
-        return Ok(());
-    }
-    let sql = format!(
-        "INSERT INTO call_rollups ({KEY}, latencies, calls, bytes_in, bytes_out, latency_us) VALUES {}
-        ON CONFLICT ({KEY}) DO UPDATE SET latencies = excluded.latencies",
-        placeholders(merged.len(), 12)
-    );
     let row = |(key, latencies): &(&Of, Latencies)| {
         let mut cells = cells_of(key);
         cells.push(latencies.to_bytes().into());
-        cells.extend(cells![0_u64, 0_u64, 0_u64, 0_u64]);
         cells
     };
-    tx.execute(TABLE, &sql, merged.iter().flat_map(row).collect()).await.map(drop)
+    match tx.dialect() {
+        Dialect::Sqlite => {
+            let sql = "UPDATE call_rollups SET latencies = $8 WHERE span = $1 AND starts_at = $2
+                AND upstream_id = $3 AND method = $4 AND exposed_name = $5 AND key_id = $6 AND outcome = $7";
+            for one in merged {
+                tx.execute(TABLE, sql, row(one)).await?;
+            }
+            Ok(())
+        }
+        // In one statement, since it is far away.
+        Dialect::Postgres if merged.is_empty() => Ok(()),
+        Dialect::Postgres => {
+            let sql = format!(
+                "INSERT INTO call_rollups ({KEY}, latencies, calls, bytes_in, bytes_out, latency_us) VALUES {}
+                ON CONFLICT ({KEY}) DO UPDATE SET latencies = excluded.latencies",
+                placeholders(merged.len(), 12)
+            );
+            let whole = |one: &(&Of, Latencies)| {
+                let mut cells = row(one);
+                cells.extend(cells![0_u64, 0_u64, 0_u64, 0_u64]);
+                cells
+            };
+            tx.execute(TABLE, &sql, merged.iter().flat_map(whole).collect()).await.map(drop)
+        }
+    }
 }
 
 /// Drops some of the rollups of one span that began before a moment, never so many that others wait. Says how many
