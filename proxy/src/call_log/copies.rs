@@ -208,7 +208,8 @@ mod tests {
 
     #[test]
     fn a_copy_is_read_as_it_was_written() {
-        assert_eq!(decoded(&encoded(&batch()).unwrap()), Some(batch()));
+        let batch = batch();
+        assert_eq!(decoded(&encoded(&batch).unwrap()), Some(batch));
     }
 
     #[test]
