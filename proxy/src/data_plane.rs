@@ -210,7 +210,7 @@ impl DataPlane {
                 upstreams.degraded().clone(),
                 replica,
             ),
-            call_log: CallLog::new(store.clone(), settings.clone(), feed.clone(), spans.clone()),
+            call_log: CallLog::new(store.clone(), settings.clone(), feed.clone(), spans.clone(), &cache),
             spans,
             jobs: Jobs::new(store.clone()),
             denials: Denials::new(store.clock().clone()),

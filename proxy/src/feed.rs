@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use sql::model::{CallRecord, UpstreamId};
+use sql::model::{CallBatch, CallRecord, UpstreamId};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
@@ -75,16 +75,15 @@ impl Feed {
         let _ = self.ring.send(Happened::Upstream(id));
     }
 
-    pub(crate) fn calls(&self, records: &[CallRecord]) {
+    pub(crate) fn calls(&self, batch: &CallBatch) {
         if self.ring.receiver_count() == 0 {
             return;
         }
-        let shown = records.len().min(CALLS_MAX);
-        for record in &records[..shown] {
-            let _ = self.ring.send(Happened::Call(Arc::new(record.clone())));
+        for record in batch.records().take(CALLS_MAX) {
+            let _ = self.ring.send(Happened::Call(Arc::new(record)));
         }
-        if records.len() > shown {
-            let _ = self.ring.send(Happened::Calls(records.len() - shown));
+        if batch.len() > CALLS_MAX {
+            let _ = self.ring.send(Happened::Calls(batch.len() - CALLS_MAX));
         }
     }
 }
@@ -122,9 +121,9 @@ mod tests {
         let ending = CancellationToken::new();
         let feed = Feed::new(ending.clone());
         feed.run(&tasks);
-        feed.calls(&[record(1)]);
+        feed.calls(&CallBatch::of(&[record(1)]));
         let mut watching = [feed.watch().unwrap(), feed.watch().unwrap()];
-        feed.calls(&(0..60).map(record).collect::<Vec<_>>());
+        feed.calls(&CallBatch::of(&(0..60).map(record).collect::<Vec<_>>()));
         ending.cancel();
         for one in &mut watching {
             for id in 0..50 {

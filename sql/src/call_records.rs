@@ -1,17 +1,20 @@
 //! The call records: written in batches, together with their sums, and dropped when they are old or too many.
 //!
+//! A record is six numbers; what it has in common with others is its kind (`call_kinds`).
 //! A writer that doesn't know whether its commit took effect repeats the batch by [`insert_again`], which adds
 //! only what isn't there. How many records there are is kept beside them, month by month.
 
 mod page;
 mod partitions;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 pub use self::page::{COUNTED_MAX, page};
 pub use self::partitions::tend;
-use crate::db::{Cell, Dialect, Row, cells};
+use crate::call_kinds;
+use crate::db::{Cell, Dialect, Row, cells, placeholders};
 use crate::error::StoreError;
+use crate::model::call_batch::{CallBatch, CallKind, MeasuredCall};
 use crate::model::call_record::{CallRecord, CallRecordId};
 use crate::model::time::Timestamp;
 use crate::rollups;
@@ -20,8 +23,16 @@ use crate::tx::Tx;
 const TABLE: &str = "call_records";
 const MONTHS: &str = "call_months";
 
-const COLUMNS: &str = "at, id, method, upstream_id, upstream_name, exposed_name, key_id, transport, era, \
-    mode, outcome, latency_us, bytes_in, bytes_out";
+/// What is written of a record.
+const WRITTEN: &str = "at, id, kind, latency_us, bytes_in, bytes_out";
+/// How many columns those are.
+const WRITTEN_COLUMNS: usize = 6;
+
+/// Records with their kinds.
+const WITH_KINDS: &str = "call_records JOIN call_kinds USING (kind)";
+/// What is read of a record.
+const COLUMNS: &str = "at, id, method, upstream_id, upstream_name, exposed_name, key_id, transport, era, mode, \
+    outcome, latency_us, bytes_in, bytes_out";
 
 /// The most bytes of a name that are kept: twice what any name that is listed has. URIs of resources
 /// may be longer, and are cut.
@@ -33,8 +44,8 @@ const RECORDS_MAX: (u64, u64) = (2_000_000, 200_000_000);
 /// How many records are deleted in one transaction: it holds up other writers of SQLite.
 const DELETED_AT_ONCE: u64 = 10_000;
 
-/// Records looked for in one statement: a few hundred parameters, which either database takes.
-const SOUGHT_AT_ONCE: usize = 200;
+/// Records in one statement that says which of them are new: a few hundred parameters, which either database takes.
+const CHECKED_AT_ONCE: usize = 100;
 
 /// What is kept: nothing older, and no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,40 +69,59 @@ pub struct Dropped {
 
 /// Writes records that were never written, and adds them to the sums. Names that are too long are cut, and what no
 /// database can hold in them is replaced.
-pub async fn insert(tx: &mut Tx, records: &[CallRecord]) -> Result<(), StoreError> {
-    let mut months: BTreeMap<Timestamp, Vec<Vec<Cell>>> = BTreeMap::new();
-    for record in records {
-        months.entry(record.at.month_start()).or_default().push(values(record));
-    }
-    let head = format!("INSERT INTO call_records ({COLUMNS}) VALUES");
-    for (month, rows) in months {
-        let inserted = tx.insert_rows(TABLE, &head, "ON CONFLICT (at, id) DO NOTHING", rows).await?;
-        if inserted > 0 {
-            let sql = "INSERT INTO call_months (month, records) VALUES ($1, $2)
-                ON CONFLICT (month) DO UPDATE SET records = call_months.records + excluded.records";
-            tx.execute(MONTHS, sql, cells![month, inserted]).await?;
-        }
-    }
-    rollups::add(tx, records).await
+pub async fn insert(tx: &mut Tx, batch: &CallBatch) -> Result<(), StoreError> {
+    let numbers = call_kinds::store(tx, batch).await?;
+    let cells = cells_of(batch.calls(), &numbers);
+    let head = format!("INSERT INTO call_records ({WRITTEN}) VALUES");
+    tx.insert_rows(TABLE, (&head, ""), WRITTEN_COLUMNS, cells).await?;
+    add_to_sums(tx, batch).await
 }
 
-/// Writes records of which some or all may be there: those are passed over, and count once.
-pub async fn insert_again(tx: &mut Tx, records: &[CallRecord]) -> Result<(), StoreError> {
-    let mut there: HashSet<(i64, i64)> = HashSet::new();
-    for part in records.chunks(SOUGHT_AT_ONCE) {
-        // Postgres takes what stands in VALUES for texts unless it is told.
-        let values =
-            |at: usize| format!("(CAST(${} AS BIGINT), CAST(${} AS BIGINT))", 2 * at + 1, 2 * at + 2);
-        let values = (0..part.len()).map(values).collect::<Vec<_>>().join(", ");
-        let sql = format!("SELECT at, id FROM call_records WHERE (at, id) IN (VALUES {values})");
-        let keys = part.iter().flat_map(|record| cells![record.at, record.id.get()]).collect();
-        for row in tx.query(TABLE, &sql, keys).await? {
-            there.insert((row.get("at")?, row.get("id")?));
+/// Writes records of which some or all may be there, or be written by another replica at this moment: those are
+/// passed over, and count once. Says how many were new.
+pub async fn insert_again(tx: &mut Tx, batch: &CallBatch) -> Result<u64, StoreError> {
+    let numbers = call_kinds::store(tx, batch).await?;
+    let mut new: HashSet<(i64, i64)> = HashSet::new();
+    for part in batch.calls().chunks(CHECKED_AT_ONCE) {
+        let sql = format!(
+            "INSERT INTO call_records ({WRITTEN}) VALUES {} ON CONFLICT (at, id) DO NOTHING RETURNING at, id",
+            placeholders(part.len(), WRITTEN_COLUMNS)
+        );
+        for row in tx.query(TABLE, &sql, cells_of(part, &numbers)).await? {
+            new.insert((row.get("at")?, row.get("id")?));
         }
     }
-    let is_new = |record: &&CallRecord| there.insert((record.at.millis(), record.id.get()));
-    let new: Vec<CallRecord> = records.iter().filter(is_new).cloned().collect();
-    insert(tx, &new).await
+    let is_new = |call: &MeasuredCall| new.remove(&(call.at.millis(), call.id.get()));
+    let new = batch.filtered(is_new);
+    add_to_sums(tx, &new).await?;
+    Ok(new.len() as u64)
+}
+
+async fn add_to_sums(tx: &mut Tx, batch: &CallBatch) -> Result<(), StoreError> {
+    for month in batch.by_span(Timestamp::next_month_start) {
+        let Some(first) = month.first() else { continue };
+        let sql = "INSERT INTO call_months (month, records) VALUES ($1, $2)
+            ON CONFLICT (month) DO UPDATE SET records = call_months.records + excluded.records";
+        tx.execute(MONTHS, sql, cells![first.at.month_start(), month.len() as u64]).await?;
+    }
+    rollups::add(tx, batch).await
+}
+
+fn cells_of(calls: &[MeasuredCall], numbers: &[i64]) -> Vec<Cell> {
+    let mut cells = Vec::with_capacity(calls.len() * WRITTEN_COLUMNS);
+    for call in calls {
+        let number = numbers.get(call.kind).copied().unwrap_or_default();
+        let row: [Cell; WRITTEN_COLUMNS] = [
+            call.at.into(),
+            call.id.get().into(),
+            number.into(),
+            call.latency_us.into(),
+            call.bytes_in.into(),
+            call.bytes_out.into(),
+        ];
+        cells.extend(row);
+    }
+    cells
 }
 
 /// How many records there are.
@@ -102,7 +132,7 @@ pub async fn count(tx: &mut Tx) -> Result<u64, StoreError> {
 
 /// The newest records, the newest first.
 pub async fn newest(tx: &mut Tx, limit: u32) -> Result<Vec<CallRecord>, StoreError> {
-    let sql = format!("SELECT {COLUMNS} FROM call_records ORDER BY at DESC, id DESC LIMIT $1");
+    let sql = format!("SELECT {COLUMNS} FROM {WITH_KINDS} ORDER BY at DESC, id DESC LIMIT $1");
     tx.query(TABLE, &sql, cells![limit]).await?.iter().map(read).collect()
 }
 
@@ -162,25 +192,6 @@ async fn delete(tx: &mut Tx, month: Timestamp, until: Timestamp, rows_max: u64) 
     Ok(deleted)
 }
 
-fn values(record: &CallRecord) -> Vec<Cell> {
-    cells![
-        record.at,
-        record.id.get(),
-        record.method.as_str(),
-        record.upstream_id,
-        storable(&record.upstream_name),
-        storable(&record.exposed_name),
-        record.key_id,
-        record.transport.as_str(),
-        record.era.as_str(),
-        record.mode.as_str(),
-        record.outcome.as_str(),
-        record.latency_us,
-        record.bytes_in,
-        record.bytes_out,
-    ]
-}
-
 /// One name must not cost a batch its other records.
 pub(crate) fn storable(name: &str) -> String {
     let cut = &name[..name.floor_char_boundary(NAME_BYTES_MAX)];
@@ -188,18 +199,20 @@ pub(crate) fn storable(name: &str) -> String {
 }
 
 fn read(row: &Row) -> Result<CallRecord, StoreError> {
+    let CallKind { method, upstream_id, upstream_name, exposed_name, key_id, transport, era, mode, outcome } =
+        call_kinds::read(row)?;
     Ok(CallRecord {
         at: row.get("at")?,
         id: CallRecordId::from_i64(row.get("id")?),
-        method: row.parse("method")?,
-        upstream_id: row.get("upstream_id")?,
-        upstream_name: row.get("upstream_name")?,
-        exposed_name: row.get("exposed_name")?,
-        key_id: row.get("key_id")?,
-        transport: row.parse("transport")?,
-        era: row.parse("era")?,
-        mode: row.parse("mode")?,
-        outcome: row.parse("outcome")?,
+        method,
+        upstream_id,
+        upstream_name,
+        exposed_name,
+        key_id,
+        transport,
+        era,
+        mode,
+        outcome,
         latency_us: row.get("latency_us")?,
         bytes_in: row.get("bytes_in")?,
         bytes_out: row.get("bytes_out")?,

@@ -47,8 +47,9 @@ pub async fn insert(tx: &mut Tx, sessions: &[ClientSession]) -> Result<(), Store
         ]
     };
     let head = format!("INSERT INTO client_sessions ({COLUMNS}) VALUES");
-    let rows = sessions.iter().map(row).collect();
-    tx.insert_rows(TABLE, &head, "ON CONFLICT (rid) DO NOTHING", rows).await.map(drop)
+    let around = (head.as_str(), "ON CONFLICT (rid) DO NOTHING");
+    let columns = COLUMNS.split(',').count();
+    tx.insert_rows(TABLE, around, columns, sessions.iter().flat_map(row).collect()).await.map(drop)
 }
 
 /// One page of the sessions of a key that were opened after `since` and that nobody ended; the newest first,

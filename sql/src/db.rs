@@ -11,6 +11,7 @@ mod postgres;
 mod row;
 mod sqlite;
 
+use std::fmt::Write;
 use std::path::PathBuf;
 
 use futures::future::BoxFuture;
@@ -152,31 +153,30 @@ impl Transaction {
         }
     }
 
-    /// Inserts rows of equal length, and says how many were new. `head` ends in `VALUES`; `tail` is what
-    /// follows the values. Each database does it in the way that costs it least: SQLite runs one
-    /// prepared statement over and over, Postgres takes many rows in one.
+    /// Inserts rows of `columns` cells each, which lie one after the other, and says how many were new. `head` ends
+    /// in `VALUES`; `tail` is what follows the values. Each database does it in the way that costs it least: SQLite
+    /// runs one prepared statement over and over, Postgres takes many rows in one.
     pub(crate) async fn insert_rows(
         &mut self,
         table: &'static str,
-        head: &str,
-        tail: &str,
-        rows: Vec<Vec<Cell>>,
+        (head, tail): (&str, &str),
+        columns: usize,
+        cells: Vec<Cell>,
     ) -> Result<u64, StoreError> {
-        if rows.iter().flatten().any(Cell::has_nul) {
+        if cells.iter().any(Cell::has_nul) {
             return Err(StoreError::Unstorable { table });
         }
-        let columns = rows.first().map_or(0, Vec::len);
         let statement = |rows: usize| format!("{head} {} {tail}", placeholders(rows, columns));
         match self {
-            Self::Sqlite(transaction) => transaction.run_each(&statement(1), rows).await,
+            Self::Sqlite(transaction) => transaction.run_each(&statement(1), columns, cells).await,
             Self::Postgres(transaction) => {
-                let mut rows = rows.into_iter();
+                let mut cells = cells.into_iter();
                 let mut inserted = 0;
-                for size in ROWS_PER_INSERT {
-                    let sql = statement(size);
-                    while rows.len() >= size {
-                        let cells = rows.by_ref().take(size).flatten().collect();
-                        inserted += transaction.run(table, &sql, cells).await?.affected;
+                for rows in ROWS_PER_INSERT {
+                    let sql = statement(rows);
+                    while cells.len() >= rows * columns {
+                        let some = cells.by_ref().take(rows * columns).collect();
+                        inserted += transaction.run(table, &sql, some).await?.affected;
                     }
                 }
                 Ok(inserted)
@@ -202,10 +202,15 @@ impl Transaction {
 
 /// `($1, $2), ($3, $4)`: the parameters of a multi-row VALUES.
 pub(crate) fn placeholders(rows: usize, columns: usize) -> String {
-    let row = |row: usize| {
-        let numbers: Vec<String> =
-            (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
-        format!("({})", numbers.join(", "))
-    };
-    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+    let mut text = String::with_capacity(rows * (columns + 1) * 6);
+    for row in 0..rows {
+        text.push_str(if row == 0 { "(" } else { ", (" });
+        for column in 1..=columns {
+            text.push_str(if column == 1 { "$" } else { ", $" });
+            // Writing to a string can't fail.
+            let _ = write!(text, "{}", row * columns + column);
+        }
+        text.push(')');
+    }
+    text
 }

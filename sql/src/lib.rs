@@ -12,6 +12,7 @@ pub mod tx;
 pub mod admin_users;
 pub mod api_keys;
 pub mod audit_log;
+pub mod call_kinds;
 pub mod call_records;
 pub mod client_sessions;
 pub mod idempotent_answers;

@@ -60,6 +60,11 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/sqlite/0009_shared_admin_state.sql"),
         postgres: include_str!("../migrations/postgres/0009_shared_admin_state.sql"),
     },
+    Migration {
+        name: "0010_call_kinds",
+        sqlite: include_str!("../migrations/sqlite/0010_call_kinds.sql"),
+        postgres: include_str!("../migrations/postgres/0010_call_kinds.sql"),
+    },
 ];
 
 impl Migration {
@@ -147,6 +152,12 @@ async fn apply(
     let cells = cells![version, migration.name, &checksum(script), clock.now()];
     transaction.run("migrations", insert, cells).await.map_err(failed)?;
     Ok(())
+}
+
+/// The script of one migration.
+#[cfg(test)]
+pub(crate) fn script_of(name: &str, dialect: Dialect) -> Option<&'static str> {
+    MIGRATIONS.iter().find(|migration| migration.name == name).map(|migration| migration.script(dialect))
 }
 
 fn version(at: usize) -> i64 {

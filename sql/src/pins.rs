@@ -68,7 +68,8 @@ pub async fn save(tx: &mut Tx, pins: &[Pin]) -> Result<(), StoreError> {
         ]
     };
     let head = format!("INSERT INTO definition_pins ({COLUMNS}) VALUES");
-    tx.insert_rows(TABLE, &head, ON_CONFLICT, pins.iter().map(row).collect()).await?;
+    let columns = COLUMNS.split(',').count();
+    tx.insert_rows(TABLE, (&head, ON_CONFLICT), columns, pins.iter().flat_map(row).collect()).await?;
     for pin in pins {
         tx.changed(ChangeKind::List, pin.upstream_id.uuid());
     }

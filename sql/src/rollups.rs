@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::call_records::storable;
-use crate::db::{Cell, Row, cells, placeholders};
+use crate::db::{Cell, Dialect, Row, cells, placeholders};
 use crate::error::StoreError;
-use crate::model::call_record::{CallMethod, CallOutcome, CallRecord};
+use crate::model::call_batch::{CallBatch, MeasuredCall};
+use crate::model::call_record::{CallMethod, CallOutcome};
 use crate::model::ids::{ApiKeyId, UpstreamId};
 use crate::model::latencies::Latencies;
 use crate::model::rollup::{RollupSpan, Tally};
@@ -39,8 +40,8 @@ struct Of {
 }
 
 /// Adds calls to the sums of their minutes and quarters of an hour. Each call once: nothing here knows it again.
-pub(crate) async fn add(tx: &mut Tx, records: &[CallRecord]) -> Result<(), StoreError> {
-    let sums: Vec<_> = sums_of(records).into_iter().collect();
+pub(crate) async fn add(tx: &mut Tx, batch: &CallBatch) -> Result<(), StoreError> {
+    let sums: Vec<_> = sums_of(batch).into_iter().collect();
     for part in sums.chunks(ROWS_PER_STATEMENT) {
         let known = add_counts(tx, part).await?;
         let merged = part.iter().filter_map(|(key, tally)| {
@@ -87,21 +88,36 @@ async fn add_counts(tx: &mut Tx, sums: &[(Of, Tally)]) -> Result<HashMap<Of, Lat
 
 /// Writes the histograms of rows that are there, and locked by this transaction.
 async fn set_latencies(tx: &mut Tx, merged: &[(&Of, Latencies)]) -> Result<(), StoreError> {
-    if merged.is_empty() {
-        return Ok(());
-    }
-    let sql = format!(
-        "INSERT INTO call_rollups ({KEY}, latencies, calls, bytes_in, bytes_out, latency_us) VALUES {}
-        ON CONFLICT ({KEY}) DO UPDATE SET latencies = excluded.latencies",
-        placeholders(merged.len(), 12)
-    );
     let row = |(key, latencies): &(&Of, Latencies)| {
         let mut cells = cells_of(key);
         cells.push(latencies.to_bytes().into());
-        cells.extend(cells![0_u64, 0_u64, 0_u64, 0_u64]);
         cells
     };
-    tx.execute(TABLE, &sql, merged.iter().flat_map(row).collect()).await.map(drop)
+    match tx.dialect() {
+        Dialect::Sqlite => {
+            let sql = "UPDATE call_rollups SET latencies = $8 WHERE span = $1 AND starts_at = $2
+                AND upstream_id = $3 AND method = $4 AND exposed_name = $5 AND key_id = $6 AND outcome = $7";
+            for one in merged {
+                tx.execute(TABLE, sql, row(one)).await?;
+            }
+            Ok(())
+        }
+        // In one statement, since it is far away.
+        Dialect::Postgres if merged.is_empty() => Ok(()),
+        Dialect::Postgres => {
+            let sql = format!(
+                "INSERT INTO call_rollups ({KEY}, latencies, calls, bytes_in, bytes_out, latency_us) VALUES {}
+                ON CONFLICT ({KEY}) DO UPDATE SET latencies = excluded.latencies",
+                placeholders(merged.len(), 12)
+            );
+            let whole = |one: &(&Of, Latencies)| {
+                let mut cells = row(one);
+                cells.extend(cells![0_u64, 0_u64, 0_u64, 0_u64]);
+                cells
+            };
+            tx.execute(TABLE, &sql, merged.iter().flat_map(whole).collect()).await.map(drop)
+        }
+    }
 }
 
 /// Drops some of the rollups of one span that began before a moment, never so many that others wait. Says how many
@@ -120,36 +136,44 @@ fn just_after(moment: Timestamp) -> Timestamp {
     Timestamp::from_millis(moment.millis().saturating_add(1))
 }
 
-fn sums_of(records: &[CallRecord]) -> BTreeMap<Of, Tally> {
-    let mut minutes: HashMap<_, Tally> = HashMap::new();
-    for record in records {
-        let starts_at = RollupSpan::Minute.start(record.at);
-        let like = (
-            starts_at,
-            record.upstream_id,
-            record.method,
-            &*record.exposed_name,
-            record.key_id,
-            record.outcome,
-        );
-        let tally = minutes.entry(like).or_default();
-        tally.calls += 1;
-        tally.bytes_in = tally.bytes_in.saturating_add(record.bytes_in);
-        tally.bytes_out = tally.bytes_out.saturating_add(record.bytes_out);
-        tally.latency_us = tally.latency_us.saturating_add(record.latency_us);
-        tally.latencies.record(record.latency_us);
-    }
+fn sums_of(batch: &CallBatch) -> BTreeMap<Of, Tally> {
     let mut sums: BTreeMap<Of, Tally> = BTreeMap::new();
-    for ((minute, upstream_id, method, name, key_id, outcome), tally) in minutes {
-        let exposed_name = storable(name);
-        for span in [RollupSpan::Minute, RollupSpan::Quarter] {
-            let exposed_name = exposed_name.clone();
-            let starts_at = span.start(minute);
-            let key = Of { span, starts_at, upstream_id, method, exposed_name, key_id, outcome };
-            sums.entry(key).or_default().merge(&tally);
+    let minute = RollupSpan::Minute;
+    for calls in batch.by_span(|at| minute.start(at).plus(minute.length())) {
+        let Some(first) = calls.first() else { continue };
+        for (kind, tally) in batch.kinds().iter().zip(tallies_of(calls, batch.kinds().len())) {
+            if tally.calls == 0 {
+                continue;
+            }
+            for span in [RollupSpan::Minute, RollupSpan::Quarter] {
+                let key = Of {
+                    span,
+                    starts_at: span.start(first.at),
+                    upstream_id: kind.upstream_id,
+                    method: kind.method,
+                    exposed_name: storable(&kind.exposed_name),
+                    key_id: kind.key_id,
+                    outcome: kind.outcome,
+                };
+                sums.entry(key).or_default().merge(&tally);
+            }
         }
     }
     sums
+}
+
+/// The sums of calls by their kinds.
+fn tallies_of(calls: &[MeasuredCall], kinds: usize) -> Vec<Tally> {
+    let mut tallies = vec![Tally::default(); kinds];
+    for call in calls {
+        let Some(tally) = tallies.get_mut(call.kind) else { continue };
+        tally.calls += 1;
+        tally.bytes_in = tally.bytes_in.saturating_add(call.bytes_in);
+        tally.bytes_out = tally.bytes_out.saturating_add(call.bytes_out);
+        tally.latency_us = tally.latency_us.saturating_add(call.latency_us);
+        tally.latencies.record(call.latency_us);
+    }
+    tallies
 }
 
 fn cells_of(key: &Of) -> Vec<Cell> {

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::audit_log;
+use crate::call_kinds::KnownKinds;
 use crate::changes::{Changes, Hints, Ledger, Written};
 use crate::clock::Clock;
 use crate::db::{Access, Database, Db, Transaction, cells};
@@ -78,7 +79,9 @@ impl Store {
         let giver = hints.clone();
         db.listen(instance_id.to_string(), move || giver.give());
         let (clock, ledger, audit_failures) = (options.clock, Ledger::default(), AtomicU64::new(0));
-        let context = Arc::new(Context { sealer, clock, instance_id, hints, ledger, audit_failures });
+        let call_kinds = KnownKinds::default();
+        let context =
+            Arc::new(Context { sealer, clock, instance_id, hints, ledger, audit_failures, call_kinds });
         Ok(Self(Arc::new(Inner { db, context })))
     }
 

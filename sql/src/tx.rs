@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
+use crate::call_kinds::{KnownKinds, Noted};
 use crate::changes::{self, ChangeKind, Hints, Ledger};
 use crate::clock::Clock;
 use crate::db::{Access, Cell, Dialect, Outcome, Row, Transaction};
@@ -24,6 +25,7 @@ pub(crate) struct Context {
     pub(crate) ledger: Ledger,
     /// Events that could not be written into the audit log.
     pub(crate) audit_failures: AtomicU64,
+    pub(crate) call_kinds: KnownKinds,
 }
 
 /// A transaction.
@@ -32,6 +34,7 @@ pub struct Tx {
     context: Arc<Context>,
     failed: bool,
     changed: Vec<(ChangeKind, Uuid)>,
+    call_kinds: Vec<Noted>,
     unreadable: Vec<UnreadableRow>,
 }
 
@@ -57,7 +60,8 @@ impl UnreadableRow {
 
 impl Tx {
     pub(crate) fn new(transaction: Transaction, context: Arc<Context>) -> Self {
-        Self { transaction, context, failed: false, changed: Vec::new(), unreadable: Vec::new() }
+        let (changed, call_kinds, unreadable) = (Vec::new(), Vec::new(), Vec::new());
+        Self { transaction, context, failed: false, changed, call_kinds, unreadable }
     }
 
     /// Makes everything permanent. What was noted by [`Tx::changed`] is appended to the changes, the
@@ -73,14 +77,17 @@ impl Tx {
             if self.failed {
                 return Err(StoreError::Aborted);
             }
+            let call_kinds = std::mem::take(&mut self.call_kinds);
             if self.changed.is_empty() {
                 self.transaction.commit().await?;
+                self.context.call_kinds.learn(call_kinds);
                 return Ok(None);
             }
             let changed = std::mem::take(&mut self.changed);
             // Last of all statements: it locks the revision, which every other writer waits for.
             let head = changes::append(&mut self, &changed).await?;
             self.transaction.commit().await?;
+            self.context.call_kinds.learn(call_kinds);
             self.context.ledger.enter(&changed, head);
             self.context.hints.give();
             Ok(Some(head))
@@ -92,6 +99,16 @@ impl Tx {
         if !self.changed.contains(&(kind, id)) {
             self.changed.push((kind, id));
         }
+    }
+
+    /// The kinds of calls that are known to be stored.
+    pub(crate) fn call_kinds(&self) -> &KnownKinds {
+        &self.context.call_kinds
+    }
+
+    /// Has a kind of calls known once this transaction has stored it.
+    pub(crate) fn call_kind_noted(&mut self, noted: Noted) {
+        self.call_kinds.push(noted);
     }
 
     /// The rows that lists of this transaction passed over since this was asked last. The log has named
@@ -189,19 +206,23 @@ impl Tx {
         Ok(self.run(table, sql, cells).await?.affected)
     }
 
-    /// Inserts rows of equal length, and says how many were new; see [`Transaction::insert_rows`].
+    /// Inserts rows of `columns` cells each, and says how many were new; see [`Transaction::insert_rows`].
     pub(crate) async fn insert_rows(
         &mut self,
         table: &'static str,
-        head: &str,
-        tail: &str,
-        rows: Vec<Vec<Cell>>,
+        around: (&str, &str),
+        columns: usize,
+        cells: Vec<Cell>,
     ) -> Result<u64, StoreError> {
         if self.failed {
             return Err(StoreError::Aborted);
         }
+        // None is nothing to ask, and a loop over rows without an end.
+        if cells.is_empty() {
+            return Ok(0);
+        }
         self.failed = true;
-        let inserted = self.transaction.insert_rows(table, head, tail, rows).await?;
+        let inserted = self.transaction.insert_rows(table, around, columns, cells).await?;
         self.failed = false;
         Ok(inserted)
     }

@@ -36,6 +36,7 @@ mod outside_calls;
 mod parked;
 mod pinning;
 mod poisoned;
+mod record_copies;
 mod relay;
 mod renamed;
 mod replicas;

@@ -202,6 +202,11 @@ impl Redis {
         self.0.replicas.load(Ordering::Relaxed)
     }
 
+    /// Whether a replica is known to run.
+    pub async fn is_living(&self, replica: &str) -> Result<bool, Lost> {
+        self.eval(&keeper::IS_LIVING, &[keeper::REPLICAS], &[replica.as_bytes()]).await
+    }
+
     pub(super) fn health(&self) -> CacheHealth {
         let state = self.state();
         CacheHealth {

@@ -1,12 +1,14 @@
 //! One call on its way to being a record.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use memchr::memmem;
 use sql::model::settings::Mode;
 use sql::model::{
-    ApiKeyId, CallMethod, CallOutcome, CallRecord, CallRecordId, CallTransport, Era, KeyMode, Timestamp,
+    ApiKeyId, CallKind, CallMethod, CallOutcome, CallRecordId, CallTransport, Era, KeyMode, MeasuredCall,
+    Timestamp,
 };
 use tokio::time::Instant;
 
@@ -35,7 +37,7 @@ pub struct Begun {
 }
 
 /// How a call came: over which transport, and in which mode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Way {
     /// The client's transport.
     pub transport: CallTransport,
@@ -103,24 +105,68 @@ impl Ended {
         meters.count(self.item.upstream.id, self.outcome, self.latency_us, bytes);
     }
 
-    pub(super) fn into_record(self, id: CallRecordId) -> CallRecord {
-        let Self { item, method, begun, at, latency_us, outcome, bytes_out, .. } = self;
-        CallRecord {
-            at,
-            id,
-            method,
-            upstream_id: item.upstream.id,
-            upstream_name: item.definition.upstream_name.clone(),
-            exposed_name: item.exposed_name.to_string(),
-            key_id: begun.key,
-            transport: begun.way.transport,
-            era: begun.era,
-            mode: begun.way.mode,
-            outcome,
-            latency_us,
-            bytes_in: begun.bytes_in as u64,
-            bytes_out: bytes_out as u64,
+    /// What tells it from calls of another kind.
+    pub(super) fn like(&self) -> Like {
+        let Begun { key, way, era, .. } = self.begun;
+        Like { item: Arc::clone(&self.item), method: self.method, key, way, era, outcome: self.outcome }
+    }
+
+    /// Its record under this id, as one of the kind at this place.
+    pub(super) fn measured(&self, id: CallRecordId, kind: usize) -> MeasuredCall {
+        let (bytes_in, bytes_out) = (self.begun.bytes_in as u64, self.bytes_out as u64);
+        MeasuredCall { at: self.at, id, kind, latency_us: self.latency_us, bytes_in, bytes_out }
+    }
+
+    /// Whether it is of this kind.
+    pub(super) fn is_like(&self, like: &Like) -> bool {
+        Arc::ptr_eq(&self.item, &like.item)
+            && (self.method, self.begun.key, self.begun.way, self.begun.era, self.outcome)
+                == (like.method, like.key, like.way, like.era, like.outcome)
+    }
+}
+
+/// What calls of one kind have in common. It holds the item, so that its address is no other's meanwhile.
+pub(super) struct Like {
+    item: Arc<Item>,
+    method: CallMethod,
+    key: ApiKeyId,
+    way: Way,
+    era: Era,
+    outcome: CallOutcome,
+}
+
+impl Like {
+    /// What is stored of it.
+    pub(super) fn kind(&self) -> CallKind {
+        CallKind {
+            method: self.method,
+            upstream_id: self.item.upstream.id,
+            upstream_name: self.item.definition.upstream_name.clone(),
+            exposed_name: self.item.exposed_name.to_string(),
+            key_id: self.key,
+            transport: self.way.transport,
+            era: self.era,
+            mode: self.way.mode,
+            outcome: self.outcome,
         }
+    }
+
+    fn comparable(&self) -> (usize, CallMethod, ApiKeyId, Way, Era, CallOutcome) {
+        (Arc::as_ptr(&self.item).addr(), self.method, self.key, self.way, self.era, self.outcome)
+    }
+}
+
+impl PartialEq for Like {
+    fn eq(&self, other: &Self) -> bool {
+        self.comparable() == other.comparable()
+    }
+}
+
+impl Eq for Like {}
+
+impl Hash for Like {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.comparable().hash(state);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sql::call_records::{self, Keep};
 use sql::model::RollupSpan;
-use sql::{StoreError, rollups, statistics};
+use sql::{StoreError, call_kinds, rollups, statistics};
 
 use super::CallLog;
 
@@ -31,10 +31,12 @@ impl CallLog {
         Ok(())
     }
 
-    /// Makes the partitions of this month and the next, and drops those whose time is over.
+    /// Makes the partitions of this month and the next, and drops those whose time is over, with the kinds of calls
+    /// of which nothing is left.
     pub(crate) async fn tend_partitions(&self) -> Result<(), StoreError> {
         let mut tx = self.0.store.begin().await?;
         call_records::tend(&mut tx, self.now(), self.keep().from).await?;
+        call_kinds::prune(&mut tx).await?;
         tx.commit().await
     }
 

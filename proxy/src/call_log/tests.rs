@@ -2,12 +2,15 @@
 
 use sql::clock::Clock;
 use sql::model::settings::Mode;
-use sql::model::{ApiKeyId, CallMethod, CallOutcome, CallRecord, CallTransport, Era, KeyMode, Kind};
+use sql::model::{
+    ApiKeyId, CallBatch, CallMethod, CallOutcome, CallRecord, CallTransport, Era, KeyMode, Kind,
+};
 use sql::seal::MasterKey;
 use sql::statistics::{self, Cover, StatisticsFilter};
 use sql::{Database, StoreOptions, call_records};
 
 use super::*;
+use crate::cache::redis::tests::{address, replica};
 use crate::catalog::testing::{NOW, catalog, upstream_with};
 use crate::feed::Feed;
 use crate::upstream::call::Answer;
@@ -27,7 +30,13 @@ async fn store(database: Database) -> Store {
 }
 
 fn log(store: &Store) -> CallLog {
-    CallLog::new(store.clone(), watch::channel(Arc::new(Settings::default())).1, Feed::default(), None)
+    CallLog::new(
+        store.clone(),
+        watch::channel(Arc::new(Settings::default())).1,
+        Feed::default(),
+        None,
+        &Cache::default(),
+    )
 }
 
 fn item() -> Arc<Item> {
@@ -135,7 +144,8 @@ async fn what_is_too_much_or_too_old_is_dropped() {
     let mut settings = Settings::default();
     settings.statistics.records_max = Some(5);
     let settings = watch::Sender::new(Arc::new(settings));
-    let (log, item) = (CallLog::new(store.clone(), settings.subscribe(), Feed::default(), None), item());
+    let (log, item) =
+        (CallLog::new(store.clone(), settings.subscribe(), Feed::default(), None, &Cache::default()), item());
     for _ in 0..20 {
         end(begin(&log, &item));
     }
@@ -157,7 +167,8 @@ async fn calls_are_metered_and_not_recorded_where_statistics_are_off() {
     let mut off = Settings::default();
     off.statistics.enabled = false;
     let settings = watch::Sender::new(Arc::new(off));
-    let (log, item) = (CallLog::new(store.clone(), settings.subscribe(), Feed::default(), None), item());
+    let (log, item) =
+        (CallLog::new(store.clone(), settings.subscribe(), Feed::default(), None, &Cache::default()), item());
     let metered = || log.meters().open().total(item.upstream.id);
     end(begin(&log, &item));
     log.flush().await;
@@ -180,8 +191,74 @@ async fn a_write_that_is_repeated_counts_once() {
     log.flush().await;
     let written = newest(&store).await;
     // As after a commit whose answer was lost.
-    log.0.writer.lock().await.take_back(written);
+    log.0.writer.lock().await.take_back(CallBatch::of(&written));
     end(begin(&log, &item));
     log.flush().await;
     assert_eq!((newest(&store).await.len(), calls(&store).await), (4, 4));
+}
+
+/// A database that is away for long: what is too much for memory waits in Redis, and is counted as such.
+#[tokio::test]
+async fn what_is_too_much_for_memory_waits_in_redis() {
+    let Some(server) = address() else { return };
+    let tasks = Tasks::new(tokio::runtime::Handle::current());
+    let redis = replica(&server, uuid::Uuid::now_v7(), &tasks).await;
+    let cache = Cache::Redis(redis.clone());
+    let store = store(Database::SqliteMemory).await;
+    let settings = watch::channel(Arc::new(Settings::default())).1;
+    let (log, item) = (CallLog::new(store.clone(), settings, Feed::default(), None, &cache), item());
+    store.close().await;
+    let mut ended = 0;
+    while ended < writer::BUFFER_MAX + 5_000 {
+        for _ in 0..1_000 {
+            end(begin(&log, &item));
+        }
+        ended += 1_000;
+        log.flush().await;
+    }
+    let all = CallLogCounts { buffered: ended as u64, ..CallLogCounts::default() };
+    assert_eq!(log.counts(), all);
+    let mut command = redis::cmd("HLEN");
+    command.arg(redis.full_name(&format!("calls:{}", redis.replica())));
+    assert_eq!(redis.command::<u64>(&command).await.unwrap(), ended as u64 / 1_000);
+    tasks.stop().await;
+}
+
+/// One replica finds what another left, which is written already in part: each call counts once.
+#[tokio::test]
+async fn what_a_replica_left_in_redis_another_writes_once() {
+    let Some(server) = address() else { return };
+    let installation = uuid::Uuid::now_v7();
+    let (gone, tasks) =
+        (Tasks::new(tokio::runtime::Handle::current()), Tasks::new(tokio::runtime::Handle::current()));
+    let one = replica(&server, installation, &gone).await;
+    let two = replica(&server, installation, &tasks).await;
+    let store = store(Database::SqliteMemory).await;
+    let item = item();
+    let log = |redis: &crate::cache::redis::Redis| {
+        let settings = watch::channel(Arc::new(Settings::default())).1;
+        CallLog::new(store.clone(), settings, Feed::default(), None, &Cache::Redis(redis.clone()))
+    };
+    let (first, second) = (log(&one), log(&two));
+    for _ in 0..3 {
+        end(begin(&first, &item));
+    }
+    first.flush().await;
+    // As if it was killed between two commits: one batch is written and has its copy still, one was never written.
+    let written = CallBatch::of(&newest(&store).await);
+    let mut copies = copies::Copies::new(&Cache::Redis(one.clone())).unwrap();
+    copies.put(&written).await.unwrap();
+    let mut unwritten = newest(&store).await;
+    for (id, record) in (0_i64..).zip(&mut unwritten) {
+        record.id = sql::model::CallRecordId::from_i64(id);
+    }
+    copies.put(&CallBatch::of(&unwritten)).await.unwrap();
+    gone.stop().await;
+    second.0.writer.lock().await.write_left().await;
+    assert_eq!((newest(&store).await.len(), calls(&store).await), (6, 6));
+    assert_eq!(second.counts(), CallLogCounts { written: 3, ..CallLogCounts::default() });
+    let mut command = redis::cmd("EXISTS");
+    command.arg(two.full_name(&format!("calls:{}", one.replica())));
+    assert_eq!(two.command::<u64>(&command).await.unwrap(), 0);
+    tasks.stop().await;
 }

@@ -1,6 +1,6 @@
 //! Pages of call records, the newest first.
 
-use super::{COLUMNS, TABLE, read};
+use super::{COLUMNS, WITH_KINDS, read};
 use crate::error::StoreError;
 use crate::keyset::{self, Filter, Listing, Sort};
 use crate::model::call_record::{CallMethod, CallOutcome, CallRecord};
@@ -13,7 +13,7 @@ use crate::tx::Tx;
 pub const COUNTED_MAX: u32 = 100_000;
 
 const LISTING: Listing = Listing {
-    table: TABLE,
+    table: WITH_KINDS,
     columns: COLUMNS,
     key: "id",
     key_is_number: true,

@@ -5,8 +5,6 @@
 //! middle of its bucket, so it is off by half the width of a bucket at most: 1/32 of the value ([`ERROR_MAX`]).
 //! Only buckets that hold something are kept; written out, each takes two or three bytes.
 
-use std::collections::BTreeMap;
-
 /// By how much of itself a latency that is read from a histogram may be off.
 pub const ERROR_MAX: f64 = 1.0 / 32.0;
 
@@ -20,27 +18,38 @@ const BUCKET_MAX: u16 = bucket_of(u64::MAX);
 /// How many calls took how long. Microseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Latencies {
-    /// How many lie in each bucket that isn't empty.
-    buckets: BTreeMap<u16, u64>,
+    /// How many lie in each bucket that isn't empty, in the order of the buckets. There are few, and they are read
+    /// and merged as often as added to.
+    buckets: Vec<(u16, u64)>,
 }
 
 impl Latencies {
     /// Adds one latency. Microseconds.
     pub fn record(&mut self, us: u64) {
-        *self.buckets.entry(bucket_of(us)).or_default() += 1;
+        self.add(bucket_of(us), 1);
     }
 
     /// Adds what another histogram holds.
     pub fn merge(&mut self, other: &Self) {
+        if self.buckets.is_empty() {
+            self.buckets.clone_from(&other.buckets);
+            return;
+        }
         for (bucket, count) in &other.buckets {
-            let sum = self.buckets.entry(*bucket).or_default();
-            *sum = sum.saturating_add(*count);
+            self.add(*bucket, *count);
+        }
+    }
+
+    fn add(&mut self, bucket: u16, count: u64) {
+        match self.buckets.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
+            Ok(place) => self.buckets[place].1 = self.buckets[place].1.saturating_add(count),
+            Err(place) => self.buckets.insert(place, (bucket, count)),
         }
     }
 
     /// How many latencies it holds.
     pub fn count(&self) -> u64 {
-        self.buckets.values().fold(0, |sum, count| sum.saturating_add(*count))
+        self.buckets.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 
     /// The latency that this many per mille of all don't exceed (nearest rank), in microseconds, off by no more than
@@ -70,15 +79,17 @@ impl Latencies {
 
     /// Reads what [`Latencies::to_bytes`] wrote. `None`: it didn't write this.
     pub fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
-        let mut buckets = BTreeMap::new();
+        // Two bytes a bucket at least.
+        let mut buckets = Vec::with_capacity(bytes.len() / 2);
         let mut bucket = 0_u16;
         while !bytes.is_empty() {
             let step = u16::try_from(take(&mut bytes)?).ok()?;
             bucket = bucket.checked_add(step).filter(|bucket| *bucket <= BUCKET_MAX)?;
             // Each bucket once: the next one lies further on.
-            if buckets.insert(bucket, take(&mut bytes)?).is_some() {
+            if step == 0 && !buckets.is_empty() {
                 return None;
             }
+            buckets.push((bucket, take(&mut bytes)?));
         }
         Some(Self { buckets })
     }

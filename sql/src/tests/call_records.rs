@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use super::harness::{TestDatabase, on_each_database, on_postgres};
+use super::harness::{TestDatabase, on_each_database, on_file, on_postgres};
 use crate::call_records::{self, Dropped, Keep, NAME_BYTES_MAX};
-use crate::db::cells;
+use crate::db::{Access, Db, cells};
+use crate::model::call_batch::CallBatch;
 use crate::model::call_record::{CallMethod, CallOutcome, CallRecord, CallRecordId, CallTransport};
 use crate::model::definition::Era;
 use crate::model::ids::{ApiKeyId, UpstreamId};
 use crate::model::settings::Mode;
 use crate::model::time::Timestamp;
+use crate::{call_kinds, migrate};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -34,13 +36,13 @@ pub(super) fn record(at: Timestamp, id: i64) -> CallRecord {
 
 pub(super) async fn insert(db: &TestDatabase, records: &[CallRecord]) {
     let mut tx = db.store.begin().await.expect("begins");
-    call_records::insert(&mut tx, records).await.expect("inserts");
+    call_records::insert(&mut tx, &CallBatch::of(records)).await.expect("inserts");
     tx.commit().await.expect("commits");
 }
 
 pub(super) async fn insert_again(db: &TestDatabase, records: &[CallRecord]) {
     let mut tx = db.store.begin().await.expect("begins");
-    call_records::insert_again(&mut tx, records).await.expect("inserts");
+    call_records::insert_again(&mut tx, &CallBatch::of(records)).await.expect("inserts");
     tx.commit().await.expect("commits");
 }
 
@@ -143,6 +145,28 @@ on_each_database! {
         assert!(left.iter().all(|record| record.at == now && record.id.get() >= 2_500));
     }
 
+    async fn what_records_have_in_common_goes_when_they_are_gone(db) {
+        let now = db.now();
+        let (old, new) = (now.minus(DAY * 100), now.minus(DAY * 20));
+        insert(db, &[record(old, 0), record(old, 1)]).await;
+        insert(db, &[record(new, 2), CallRecord { exposed_name: "other".into(), ..record(new, 3) }]).await;
+        let prune = async || {
+            let mut tx = db.store.begin().await.expect("begins");
+            let pruned = call_kinds::prune(&mut tx).await.expect("prunes");
+            tx.commit().await.expect("commits");
+            pruned
+        };
+        // Stored today, they may be used until its end.
+        assert_eq!((rows(db, "call_kinds").await, prune().await), (4, 0));
+        drop_all(db, Keep { from: now.minus(DAY * 50), records_max: None }).await;
+        db.clock.advance(DAY * 60);
+        insert(db, &[record(db.now(), 4)]).await;
+        drop_all(db, Keep { from: now.plus(DAY * 50), records_max: None }).await;
+        assert_eq!((prune().await, rows(db, "call_kinds").await, count(db).await), (4, 1, 1));
+        insert(db, &[record(old, 5)]).await;
+        assert_eq!(newest(db, 10).await.len(), 2, "a kind that went is stored again");
+    }
+
     async fn a_count_that_is_wrong_puts_itself_right(db) {
         insert(db, &[record(db.now(), 0)]).await;
         let mut tx = db.store.begin().await.expect("begins");
@@ -206,4 +230,61 @@ async fn a_record_without_a_partition_falls_to_the_default_one() {
         other.close().await;
     })
     .await;
+}
+
+/// Records from before there were kinds are read as they were written, and those of later beside them.
+async fn old_records_are_read(db: &TestDatabase) {
+    let database = Db::open(&db.database).await.expect("opens");
+    let mut old = database.begin(Access::Write).await.expect("begins");
+    let script = |name| migrate::script_of(name, old.dialect()).expect("there is one");
+    let (before, kinds) = (script("0004_calls"), script("0010_call_kinds"));
+    old.run_script("DROP TABLE call_kinds; DROP TABLE call_months; DROP TABLE call_records;")
+        .await
+        .expect("drops");
+    old.run_script(before).await.expect("creates");
+    let now = db.now();
+    let (upstream_id, key_id) = (UpstreamId::at(now), ApiKeyId::at(now));
+    let of = |id: i64| CallRecord {
+        upstream_id,
+        key_id,
+        exposed_name: format!("tool_{}", id % 3),
+        ..record(now.minus(DAY * u32::try_from(id).expect("small")), id)
+    };
+    let records: Vec<_> = (0..7).map(of).collect();
+    for record in &records {
+        let sql =
+            "INSERT INTO call_records (at, id, method, upstream_id, upstream_name, exposed_name, key_id,
+                transport, era, mode, outcome, latency_us, bytes_in, bytes_out)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+        let cells = cells![
+            record.at,
+            record.id.get(),
+            record.method.as_str(),
+            record.upstream_id,
+            &record.upstream_name,
+            &record.exposed_name,
+            record.key_id,
+            record.transport.as_str(),
+            record.era.as_str(),
+            record.mode.as_str(),
+            record.outcome.as_str(),
+            record.latency_us,
+            record.bytes_in,
+            record.bytes_out,
+        ];
+        old.run("call_records", sql, cells).await.expect("inserts");
+    }
+    old.run_script(kinds).await.expect("migrates");
+    old.commit().await.expect("commits");
+    database.close().await;
+    assert_eq!(newest(db, 100).await, records);
+    assert_eq!(rows(db, "call_kinds").await, 3);
+    insert(db, &[of(7), of(8)]).await;
+    assert_eq!(newest(db, 100).await, (0..9).map(of).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_from_before_there_were_kinds_stay_readable() {
+    on_file(old_records_are_read).await;
+    on_postgres(old_records_are_read).await;
 }

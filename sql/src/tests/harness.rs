@@ -14,7 +14,7 @@ use crate::{Clock, Database, MasterKey, Store, StoreError, StoreOptions};
 /// The Postgres that the suite runs on.
 pub(super) const DSN_VARIABLE: &str = "MPG_TEST_PG_DSN";
 /// Every migration.
-pub(super) const MIGRATIONS: [&str; 9] = [
+pub(super) const MIGRATIONS: [&str; 10] = [
     "0001_initial",
     "0002_oauth",
     "0003_rules",
@@ -24,6 +24,7 @@ pub(super) const MIGRATIONS: [&str; 9] = [
     "0007_audit",
     "0008_xiaozhi",
     "0009_shared_admin_state",
+    "0010_call_kinds",
 ];
 pub(super) const KEY: &str = "hex:8f1d0c5ba4e79632d85e1f7a0b3c6d9e24a5b8c7f0e1d2c3b4a5968778695a4b";
 pub(super) const OTHER_KEY: &str = "hex:0b3c6d9e24a5b8c7f0e1d2c3b4a5968778695a4b8f1d0c5ba4e79632d85e1f7a";

@@ -6,6 +6,7 @@ use super::call_records::{insert, insert_again, record};
 use super::harness::{KEY, TestDatabase, on_each_database, on_postgres};
 use crate::call_records::NAME_BYTES_MAX;
 use crate::db::cells;
+use crate::model::call_batch::CallBatch;
 use crate::model::call_record::{CallOutcome, CallRecord};
 use crate::model::ids::ApiKeyId;
 use crate::model::rollup::{Rollup, RollupSpan};
@@ -77,7 +78,7 @@ on_each_database! {
 
     async fn what_is_rolled_back_is_in_neither(db) {
         let mut tx = db.store.begin().await.expect("begins");
-        call_records::insert(&mut tx, &[record(db.now(), 0)]).await.expect("inserts");
+        call_records::insert(&mut tx, &CallBatch::of(&[record(db.now(), 0)])).await.expect("inserts");
         drop(tx);
         assert_eq!(sums(db).await, []);
     }
@@ -139,7 +140,7 @@ async fn replicas_add_up() {
                 };
                 let records: Vec<_> = (0..100).map(record).collect();
                 let mut tx = store.begin().await.expect("begins");
-                call_records::insert(&mut tx, &records).await.expect("inserts");
+                call_records::insert(&mut tx, &CallBatch::of(&records)).await.expect("inserts");
                 tx.commit().await.expect("commits");
             }
         };

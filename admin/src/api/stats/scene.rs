@@ -5,7 +5,8 @@ use std::time::Duration;
 use sql::call_records;
 use sql::model::settings::Mode;
 use sql::model::{
-    ApiKeyId, CallMethod, CallOutcome, CallRecord, CallRecordId, CallTransport, Era, Timestamp, UpstreamId,
+    ApiKeyId, CallBatch, CallMethod, CallOutcome, CallRecord, CallRecordId, CallTransport, Era, Timestamp,
+    UpstreamId,
 };
 
 use crate::testing::Scene;
@@ -39,7 +40,7 @@ pub(super) async fn store(scene: &Scene, calls: &[CallRecord]) {
         |(id, call): (i64, &CallRecord)| CallRecord { id: CallRecordId::from_i64(id), ..call.clone() };
     let calls: Vec<_> = (0..).zip(calls).map(number).collect();
     let mut tx = scene.store.begin().await.unwrap();
-    call_records::insert(&mut tx, &calls).await.unwrap();
+    call_records::insert(&mut tx, &CallBatch::of(&calls)).await.unwrap();
     tx.commit().await.unwrap();
 }
 

@@ -36,7 +36,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(30);
 const QUEUED_MAX: usize = 1024;
 
 /// A set of replicas by the time until which each counts as living, by Redis's clock.
-const REPLICAS: &str = "replicas";
+pub(super) const REPLICAS: &str = "replicas";
 static BEAT: Script = Script::new(
     "local time = redis.call('TIME')
     local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -45,6 +45,15 @@ static BEAT: Script = Script::new(
     redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
     redis.call('PEXPIRE', KEYS[1], ARGV[2])
     return redis.call('ZCARD', KEYS[1])",
+);
+
+/// Whether a replica's time isn't over.
+pub(super) static IS_LIVING: Script = Script::new(
+    "local time = redis.call('TIME')
+    local now = time[1] * 1000 + math.floor(time[2] / 1000)
+    local living_until = redis.call('ZSCORE', KEYS[1], ARGV[1])
+    if living_until and tonumber(living_until) > now then return 1 end
+    return 0",
 );
 
 /// Looks for Redis until told to stop.

@@ -40,7 +40,7 @@ pub(super) struct Done {
 
 pub(super) enum Work {
     Statement { table: &'static str, sql: Arc<str>, cells: Vec<Cell> },
-    Each { sql: Arc<str>, rows: Vec<Vec<Cell>> },
+    Each { sql: Arc<str>, columns: usize, cells: Vec<Cell> },
     Script(&'static str),
     Commit,
 }
@@ -65,7 +65,7 @@ pub(super) async fn start(
                 Ok(mut connection) => {
                     // If nobody waits any more, the queue is gone as well and the loop ends at once.
                     let _ = opened.send(Ok(()));
-                    serve(&mut connection, &inbox);
+                    serve(&mut connection, access, &inbox);
                 }
                 Err(error) => drop(opened.send(Err(error))),
             }
@@ -80,12 +80,13 @@ pub(super) async fn start(
     Ok(queue)
 }
 
-fn serve(connection: &mut Connection, inbox: &Inbox) {
+fn serve(connection: &mut Connection, opened_for: Access, inbox: &Inbox) {
+    let mut is_set_to = opened_for;
     loop {
         // The guard is held while waiting: the other threads wait for their turn at the queue instead.
         let session = inbox.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
         let Some(session) = session else { return };
-        serve_session(connection, session);
+        serve_session(connection, &mut is_set_to, session);
         if !connection.is_autocommit()
             && let Err(error) = connection.execute_batch("ROLLBACK")
         {
@@ -94,9 +95,9 @@ fn serve(connection: &mut Connection, inbox: &Inbox) {
     }
 }
 
-fn serve_session(connection: &mut Connection, session: Session) {
+fn serve_session(connection: &mut Connection, is_set_to: &mut Access, session: Session) {
     let Session { access, jobs, ready } = session;
-    let begun = begin(connection, access).map_err(error::from_sqlite);
+    let begun = begin(connection, is_set_to, access).map_err(error::from_sqlite);
     let failed = begun.is_err();
     // A caller that gave up waiting has dropped the other end; its transaction ends here.
     if ready.send(begun).is_err() || failed {
@@ -121,8 +122,12 @@ fn serve_session(connection: &mut Connection, session: Session) {
     }
 }
 
-fn begin(connection: &Connection, access: Access) -> rusqlite::Result<()> {
-    connection::set_read_only(connection, access == Access::Read)?;
+fn begin(connection: &Connection, is_set_to: &mut Access, access: Access) -> rusqlite::Result<()> {
+    // Only where it changes, as in memory: SQLite makes every prepared statement anew after a pragma.
+    if *is_set_to != access {
+        connection::set_read_only(connection, access == Access::Read)?;
+        *is_set_to = access;
+    }
     connection.execute_batch(match access {
         Access::Read => "BEGIN DEFERRED",
         // Takes the write lock at once, so that no later statement finds it taken.
@@ -133,7 +138,7 @@ fn begin(connection: &Connection, access: Access) -> rusqlite::Result<()> {
 fn run(connection: &Connection, work: &Work) -> Result<Outcome, StoreError> {
     match work {
         Work::Statement { table, sql, cells } => run_statement(connection, table, sql, cells),
-        Work::Each { sql, rows } => run_each(connection, sql, rows),
+        Work::Each { sql, columns, cells } => run_each(connection, sql, *columns, cells),
         Work::Script(script) => {
             connection.execute_batch(script).map_err(error::from_sqlite).map(|()| nothing())
         }
@@ -167,11 +172,16 @@ fn run_statement(
     Ok(Outcome { rows: rows.finish(), affected: connection.changes() })
 }
 
-fn run_each(connection: &Connection, sql: &str, rows: &[Vec<Cell>]) -> Result<Outcome, StoreError> {
+fn run_each(
+    connection: &Connection,
+    sql: &str,
+    columns: usize,
+    cells: &[Cell],
+) -> Result<Outcome, StoreError> {
     let mut statement = connection.prepare_cached(sql).map_err(error::from_sqlite)?;
     let places = places(&statement)?;
     let mut affected = 0;
-    for row in rows {
+    for row in cells.chunks_exact(columns.max(1)) {
         bind(&mut statement, &places, row)?;
         affected += statement.raw_execute().map_err(error::from_sqlite)? as u64;
     }
