@@ -11,6 +11,9 @@ const UNAVAILABLE: i32 = 69;
 const CONFIGURATION: i32 = 78;
 
 const KEY: &str = "hex:8f1c2a94d07be5360c9a4f7712de83b5a6e0194c72fd3b8865017ac9e42b5dd1";
+/// What is told of a key that isn't the database's, behind its name.
+const NOT_THE_KEY: &str = "not the key of this database; if it was changed, MPG_ENCRYPTION_KEY_PREVIOUS[_FILE] has to \
+    give the one before until rotate-key is through";
 const OTHER_KEY: &str = "hex:1f1c2a94d07be5360c9a4f7712de83b5a6e0194c72fd3b8865017ac9e42b5dd1";
 
 #[test]
@@ -165,12 +168,11 @@ fn another_encryption_key_than_the_databases_is_refused() {
     let mut command = GatewayCommand::new(["migrate"]).env("MPG_ENCRYPTION_KEY", KEY);
     assert_eq!(command.run().code, Some(0));
     let mut command = command.env("MPG_ENCRYPTION_KEY", OTHER_KEY);
-    command.run().assert_failure(CONFIGURATION, &["MPG_ENCRYPTION_KEY: not the key of this database"]);
+    command.run().assert_failure(CONFIGURATION, &[&format!("MPG_ENCRYPTION_KEY: {NOT_THE_KEY}")]);
     // And one made anew because the file was lost is no better.
     fs::write(command.path("data/encryption.key"), format!("{OTHER_KEY}\n")).unwrap();
     let mut command = command.env("MPG_ENCRYPTION_KEY", "");
-    let path = "./data/encryption.key: not the key of this database";
-    command.run().assert_failure(CONFIGURATION, &[path]);
+    command.run().assert_failure(CONFIGURATION, &[&format!("./data/encryption.key: {NOT_THE_KEY}")]);
 }
 
 #[test]
@@ -207,17 +209,16 @@ fn a_password_is_reset_for_an_admin_who_exists() {
 #[test]
 fn the_encryption_key_is_changed_for_another() {
     let mut command = GatewayCommand::new(["migrate"]).env("MPG_ENCRYPTION_KEY", KEY);
-    command.run().assert_success();
+    assert_eq!(command.run().code, Some(0));
     let mut command = command.then(["rotate-key"]).env("MPG_ENCRYPTION_KEY", OTHER_KEY);
-    let hint = "MPG_ENCRYPTION_KEY: not the key of this database; if it was changed, \
-        MPG_ENCRYPTION_KEY_PREVIOUS[_FILE] has to give the one before until rotate-key is through";
-    command.run().assert_failure(CONFIGURATION, &[hint]);
+    let refused = format!("MPG_ENCRYPTION_KEY: {NOT_THE_KEY}");
+    command.run().assert_failure(CONFIGURATION, &[&refused]);
     let mut command = command.env("MPG_ENCRYPTION_KEY_PREVIOUS", KEY);
     let output = command.run();
     let told = "2 values were sealed anew, 0 needed no change";
     assert!(output.assert_success().stdout.starts_with(told), "{}", output.stdout);
     let mut command = command.then(["audit", "verify"]).env("MPG_ENCRYPTION_KEY", KEY);
-    command.run().assert_failure(CONFIGURATION, &[hint]);
+    command.run().assert_failure(CONFIGURATION, &[&refused]);
     let output = command.env("MPG_ENCRYPTION_KEY", OTHER_KEY).run();
     assert!(output.assert_success().stdout.starts_with("intact: 1 events"), "{}", output.stdout);
 }
