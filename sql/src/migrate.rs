@@ -2,9 +2,11 @@
 
 use ring::digest::{SHA256, digest};
 
+use crate::audit_log;
 use crate::clock::Clock;
 use crate::db::{Access, Db, Dialect, Transaction, cells};
 use crate::error::StoreError;
+use crate::seal::Sealer;
 
 /// One step of the schema, in both dialects. Never edited once released.
 struct Migration {
@@ -86,14 +88,18 @@ CREATE TABLE IF NOT EXISTS migrations (
     version BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, checksum BYTEA NOT NULL, applied_at BIGINT NOT NULL
 )";
 
-/// Applies what is pending and says what that was. All of it or nothing.
-pub(crate) async fn run(db: &Db, clock: &Clock) -> Result<Vec<&'static str>, StoreError> {
+/// Applies what is pending and says what that was. All of it or nothing, and with it the seal of a chain of audit
+/// events that is older than seals: left without one, it would look tampered with for good.
+pub(crate) async fn run(db: &Db, sealer: &Sealer, clock: &Clock) -> Result<Vec<&'static str>, StoreError> {
     let mut transaction = db.begin(Access::Write).await?;
     lock_and_create_table(&mut transaction).await?;
     let applied = check_applied(&mut transaction, MIGRATIONS).await?;
     let mut names = Vec::new();
     for (at, migration) in MIGRATIONS.iter().enumerate().skip(applied) {
         apply(&mut transaction, version(at), migration, clock).await?;
+        if migration.name == audit_log::SEALED_SINCE {
+            audit_log::seal_unsealed(&mut transaction, sealer).await?;
+        }
         names.push(migration.name);
     }
     transaction.commit().await?;

@@ -73,7 +73,7 @@ impl Store {
     pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
         let db = connect(&options).await?;
         let sealer = options.sealer();
-        migrate_and_seal(&db, &sealer, &options.clock).await?;
+        migrate::run(&db, &sealer, &options.clock).await?;
         let instance_id = open_installation(&db, &sealer, &options.clock).await?;
         let hints = Hints::default();
         let giver = hints.clone();
@@ -88,7 +88,7 @@ impl Store {
     /// Brings a database to this release's schema and says which migrations that took.
     pub async fn migrate(options: &StoreOptions) -> Result<Vec<&'static str>, StoreError> {
         let db = connect(options).await?;
-        let applied = migrate_and_seal(&db, &options.sealer(), &options.clock).await;
+        let applied = migrate::run(&db, &options.sealer(), &options.clock).await;
         db.close().await;
         applied
     }
@@ -183,17 +183,6 @@ async fn connect(options: &StoreOptions) -> Result<Db, StoreError> {
         sleep(wait).await;
         wait = (wait * 2).min(longest);
     }
-}
-
-/// Migrates; a chain of audit events that has no seal since it is older than that gets one.
-async fn migrate_and_seal(db: &Db, sealer: &Sealer, clock: &Clock) -> Result<Vec<&'static str>, StoreError> {
-    let applied = migrate::run(db, clock).await?;
-    if applied.contains(&audit_log::SEALED_SINCE) {
-        let mut transaction = db.begin(Access::Write).await?;
-        audit_log::seal_unsealed(&mut transaction, sealer).await?;
-        transaction.commit().await?;
-    }
-    Ok(applied)
 }
 
 /// The installation's id, after the master key opened what it once sealed. The first start makes both.

@@ -25,8 +25,9 @@ use crate::tasks::Tasks;
 const QUEUE_MAX: usize = 8_192;
 /// How often the queue is emptied.
 const LOOK_INTERVAL: Duration = Duration::from_millis(400);
-/// Lines of one minute; who comes from more networks than that is told in one line for each reason.
-const LINES_MAX: usize = 1_000;
+/// Lines of one minute; who comes from more networks than that is told in one line for each reason. Strangers cause
+/// them: an attack of a whole day is 144,000 events, some tens of MB.
+const LINES_MAX: usize = 100;
 /// Events of one transaction, which holds up other writers of the log.
 const WRITTEN_AT_ONCE: usize = 50;
 /// How long the end of the process waits for a store that doesn't take the last lines.
