@@ -177,6 +177,11 @@ fn checksum(script: &str) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seal::MasterKey;
+
+    fn sealer() -> Sealer {
+        Sealer::new(&MasterKey::from_env_text(&"0".repeat(64)).expect("a good key").0)
+    }
 
     /// Both files say the same, but for the names of types and for how a table is laid out: what is
     /// partitioned in Postgres is kept in the order of its key in SQLite. The contract suite compares
@@ -204,9 +209,9 @@ mod tests {
     #[tokio::test]
     async fn a_changed_migration_and_a_newer_schema_are_refused() {
         let db = Db::open(&crate::db::Database::SqliteMemory).await.expect("opens");
-        let applied = run(&db, &Clock::system()).await.expect("migrates");
+        let applied = run(&db, &sealer(), &Clock::system()).await.expect("migrates");
         assert_eq!(applied.len(), MIGRATIONS.len());
-        assert!(run(&db, &Clock::system()).await.expect("again").is_empty());
+        assert!(run(&db, &sealer(), &Clock::system()).await.expect("again").is_empty());
 
         let edited = || Migration { name: "edited", sqlite: "edited", postgres: "edited" };
         let edited: Vec<Migration> = MIGRATIONS.iter().map(|_| edited()).collect();

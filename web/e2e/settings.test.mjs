@@ -11,7 +11,7 @@ test('a change is shown, saved, and there again', async () => {
   const { page } = scene
   await page.goto('/settings')
   await page.fill(LIMIT, '20')
-  await page.click('text="Review 1 changes"')
+  await page.click('text="Review one change"')
   assert.match(await page.innerText('[data-test=diff]'), /50\s+20/)
   await page.click('button:text-is("Save")')
   await page.waitForSelector('text=The settings were saved')
@@ -22,7 +22,7 @@ test('a change is shown, saved, and there again', async () => {
 test('what is out of range is refused at its field', async () => {
   const { page } = scene
   await page.fill(LIMIT, '100000')
-  await page.click('text="Review 1 changes"')
+  await page.click('text="Review one change"')
   await page.click('button:text-is("Save")')
   await page.waitForSelector(`${LIMIT}[aria-invalid=true]`)
   await page.fill(LIMIT, '20')
