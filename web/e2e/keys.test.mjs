@@ -37,6 +37,33 @@ test('a key is given a quota', async () => {
   await page.waitForSelector('text=of 500')
 })
 
+test('on its page a key is switched off and on, leads to its rules, and is deleted', async () => {
+  const { page, gateway } = scene
+  await page.goto('/keys/new')
+  await page.fill('input[name=name]', 'passing')
+  await page.click('button[type=submit]')
+  const key = await page.innerText('[data-test=plaintext-key]')
+  await page.click('text=I stored it')
+  await page.click('main a:text-is("passing")')
+  await page.waitForURL(/\/keys\/[0-9a-f-]{36}$/)
+  const own = new URL(page.url()).pathname
+  const turn = page.getByRole('switch', { name: 'passing is enabled' })
+  await turn.click()
+  await page.waitForSelector('[role=switch][aria-checked=false]')
+  await assert.rejects(listTools({ url: gateway.url, key }), /answered 401/)
+  await turn.click()
+  await page.waitForSelector('[role=switch][aria-checked=true]')
+  assert.deepEqual(await listTools({ url: gateway.url, key }), [])
+  await page.getByRole('link', { name: 'Rules of this key' }).click()
+  await page.waitForURL((url) => url.searchParams.get('owner') === `key:${own.split('/').at(-1)}`)
+  await page.goto(own)
+  await page.getByRole('button', { name: 'Delete', exact: true }).click()
+  await page.getByRole('alertdialog').getByRole('button', { name: 'Delete', exact: true }).click()
+  await page.waitForURL('**/keys')
+  await page.waitForSelector('text=passing was deleted')
+  await assert.rejects(listTools({ url: gateway.url, key }), /answered 401/)
+})
+
 test('the snippet of each client parses, and the first call turns the page green', async () => {
   const { page, gateway } = scene
   await page.goto('/connect?client=claude-code.streamable-http')

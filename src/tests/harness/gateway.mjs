@@ -30,13 +30,13 @@ export async function freePort() {
 /**
  * Resolves when `tools` are listed through the gateway: { url, origin, key, log, stop }.
  * `upstreams` are bodies of the bootstrap file. With `tls`, { ca, cert, key }, it listens over TLS, and trusts the
- * authority for its upstreams.
+ * authority for its upstreams. Without `hasKey` it is as at its very first start: nobody may call it.
  */
-export async function startGateway({ binary, upstreams, tools, tls }) {
+export async function startGateway({ binary, upstreams, tools, tls, hasKey = true }) {
   const dir = mkdtempSync(join(tmpdir(), 'gateway-'));
   const key = `mpg_${randomBytes(32).toString('base64url')}`;
   const bootstrap = join(dir, 'bootstrap.yaml'); // JSON is YAML, too.
-  writeFileSync(bootstrap, JSON.stringify({ upstreams, keys: [{ name: 'tests', key }] }, null, 2));
+  writeFileSync(bootstrap, JSON.stringify({ upstreams, keys: hasKey ? [{ name: 'tests', key }] : [] }, null, 2));
   mkdirSync(join(dir, 'data'));
   const origin = `${tls ? 'https' : 'http'}://127.0.0.1:${await freePort()}`;
   const log = join(dir, 'gateway.log');
