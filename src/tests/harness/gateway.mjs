@@ -30,13 +30,14 @@ export async function freePort() {
 /**
  * Resolves when `tools` are listed through the gateway: { url, origin, key, log, stop }.
  * `upstreams` are bodies of the bootstrap file. With `tls`, { ca, cert, key }, it listens over TLS, and trusts the
- * authority for its upstreams. Without `hasKey` it is as at its very first start: nobody may call it.
+ * authority for its upstreams. With `isKeyless` nobody has a key yet, and `tools` must be empty.
  */
-export async function startGateway({ binary, upstreams, tools, tls, hasKey = true }) {
+export async function startGateway({ binary, upstreams, tools, tls, isKeyless }) {
   const dir = mkdtempSync(join(tmpdir(), 'gateway-'));
   const key = `mpg_${randomBytes(32).toString('base64url')}`;
   const bootstrap = join(dir, 'bootstrap.yaml'); // JSON is YAML, too.
-  writeFileSync(bootstrap, JSON.stringify({ upstreams, keys: hasKey ? [{ name: 'tests', key }] : [] }, null, 2));
+  const keys = isKeyless ? [] : [{ name: 'tests', key }];
+  writeFileSync(bootstrap, JSON.stringify({ upstreams, keys }, null, 2));
   mkdirSync(join(dir, 'data'));
   const origin = `${tls ? 'https' : 'http'}://127.0.0.1:${await freePort()}`;
   const log = join(dir, 'gateway.log');
