@@ -19,9 +19,10 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// at most 300 s each by the settings; nobody looks at a spinner for longer than this.
 pub(crate) const UPSTREAM_REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Nothing but our own files may load, and nobody may put us in a frame (threat T15).
+/// Nothing but our own files may load, and nobody may put us in a frame (threat T15). Pictures and sounds may also
+/// stand in the page itself: what a tool that is tried answers comes in no other way, and can't run.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; script-src 'self'; style-src 'self'; \
-     img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; \
+     img-src 'self' data:; media-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; \
      frame-ancestors 'none'; connect-src 'self'";
 
 /// Outermost: turns an [`ApiError`] into its body, and dresses the answer.

@@ -106,6 +106,9 @@ async fn every_answer_is_dressed() {
         for part in ["default-src 'self'", "object-src 'none'", "base-uri 'none'", "frame-ancestors 'none'"] {
             assert!(policy.contains(part), "{policy}");
         }
+        // What a tool answers may be seen and heard; nothing else stands in the page itself.
+        let inline = policy.split("; ").filter(|part| part.contains("data:") || part.contains("blob:"));
+        assert_eq!(inline.collect::<Vec<_>>(), ["img-src 'self' data:", "media-src 'self' data:"]);
         assert_eq!(headers["x-content-type-options"], "nosniff");
         assert_eq!(headers["referrer-policy"], "no-referrer");
         assert_eq!(headers["cross-origin-opener-policy"], "same-origin");
