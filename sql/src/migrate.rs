@@ -180,7 +180,7 @@ mod tests {
     use crate::seal::MasterKey;
 
     fn sealer() -> Sealer {
-        Sealer::new(&MasterKey::from_env_text(&"8f".repeat(32)).expect("a good key").0)
+        Sealer::new(&MasterKey::from_env_text(MasterKey::generate_hex().expose()).expect("a good key").0)
     }
 
     /// Both files say the same, but for the names of types and for how a table is laid out: what is

@@ -1,5 +1,5 @@
 // The schemas of cases.json, written for the purpose: what somebody does in the form makes exactly the arguments that
-// are expected, and those make the same form again. The browser test goes through the same cases by its controls.
+// are expected, and those make the same form again.
 import { describe, expect, it } from 'vitest'
 import { build } from './build'
 import cases from './cases.json'
