@@ -68,8 +68,8 @@ function ofType(flat: Flat, type: Type, place: Place): Field {
 
 function text(flat: Flat): TextField {
   const { format = '', limits } = flat
-  const isLong =
-    format === '' && limits.patterns.length === 0 && (limits.maxLength ?? Infinity) > LINE_CHARS_MAX
+  // Most texts of tools are short and say no length: Enter sends them.
+  const isLong = format === '' && limits.patterns.length === 0 && (limits.maxLength ?? 0) > LINE_CHARS_MAX
   return { ...said(flat), kind: 'text', format, isLong, limits }
 }
 
