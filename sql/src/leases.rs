@@ -12,18 +12,23 @@ use crate::tx::Tx;
 
 const TABLE: &str = "leases";
 
+/// How much later than now a lease may have been taken, by a clock that isn't set: between the reading of the
+/// clock and the writing another replica may do both. Beyond what a database lets a transaction wait.
+const OVERTAKEN_WITHIN: Duration = Duration::from_mins(1);
+
 /// Takes a lease, or renews one's own, from now on for `ttl`. False: another holder has it. It holds
 /// once the transaction is committed.
 ///
 /// Whoever has it ends its job within `ttl` by a clock that isn't set. So if the clock is, two have one
-/// lease for `ttl` at most; and a lease that ends later than any that is taken now could was taken before
-/// the clock was set back, and stands in nobody's way.
+/// lease for `ttl` at most; and a lease that ends later than any that is taken now could, by more than
+/// `OVERTAKEN_WITHIN`, was taken before the clock was set back, and stands in nobody's way.
 pub async fn acquire(tx: &mut Tx, name: &str, holder: Uuid, ttl: Duration) -> Result<bool, StoreError> {
     let now = now(tx).await?;
     let sql = "INSERT INTO leases (name, holder, expires_at) VALUES ($1, $2, $3)
         ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
-        WHERE leases.holder = excluded.holder OR leases.expires_at <= $4 OR leases.expires_at > $3";
-    Ok(tx.execute(TABLE, sql, cells![name, holder, now.plus(ttl), now]).await? == 1)
+        WHERE leases.holder = excluded.holder OR leases.expires_at <= $4 OR leases.expires_at > $5";
+    let (ends, latest) = (now.plus(ttl), now.plus(ttl + OVERTAKEN_WITHIN));
+    Ok(tx.execute(TABLE, sql, cells![name, holder, ends, now, latest]).await? == 1)
 }
 
 /// The time by which leases are taken: that of the database, where several machines share it.

@@ -86,6 +86,14 @@ on_each_shared_database! {
         ahead.close().await;
     }
 
+    /// Who reads the clock first may write last: what was taken meanwhile ends later than it asks for.
+    async fn who_is_overtaken_between_clock_and_write_takes_nothing(db) {
+        let ahead = replica(db, Clock::manual(db.now().plus(Duration::from_millis(5)))).await;
+        assert!(acquire_on(&ahead, 1).await);
+        ahead.close().await;
+        assert!(!acquire(db, 2).await);
+    }
+
     async fn a_clock_that_is_set_back_blocks_nobody(db) {
         let ahead = replica(db, Clock::manual(db.now().plus(HOUR))).await;
         assert!(acquire_on(&ahead, 1).await);
