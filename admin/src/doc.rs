@@ -2,17 +2,25 @@
 
 use proxy::control::{ConnectionState, OAuthState};
 use proxy::jobs::JobOutcome;
+use serde_json::Value;
 use sql::audit_log::Fault;
 use sql::model::{
     CallMethod, CallOutcome, CallTransport, Era, FilterAction, Isolation, KeyMode, Kind, MatchOn, Mode,
     OnToolChange, Outcome, OwnerKind, Protocol, Review, RuleKind, Transport, XiaozhiFault,
 };
-use utoipa::openapi::schema::{Array, ArrayBuilder, Object, ObjectBuilder, Type};
+use utoipa::openapi::schema::{Array, ArrayBuilder, Object, ObjectBuilder, SchemaType, Type};
 
 use crate::api::xiaozhi;
 
 fn words(words: &'static [&'static str]) -> Object {
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words.iter().copied())).build()
+}
+
+/// One of the words, or null, which is there where there is none.
+fn words_or_null(words: &'static [&'static str]) -> Object {
+    let kinds = SchemaType::from_iter([Type::String, Type::Null]);
+    let values = words.iter().copied().map(Value::from).chain([Value::Null]);
+    ObjectBuilder::new().schema_type(kinds).enum_values(Some(values)).build()
 }
 
 pub(crate) fn transport() -> Object {
@@ -64,11 +72,15 @@ pub(crate) fn outcome() -> Object {
 }
 
 pub(crate) fn audit_fault() -> Object {
-    words(Fault::WORDS)
+    words_or_null(Fault::WORDS)
 }
 
 pub(crate) fn review() -> Object {
     words(Review::WORDS)
+}
+
+pub(crate) fn review_or_none() -> Object {
+    words_or_null(Review::WORDS)
 }
 
 pub(crate) fn call_method() -> Object {
@@ -92,7 +104,7 @@ pub(crate) fn mode() -> Object {
 }
 
 pub(crate) fn job_outcome() -> Object {
-    words(JobOutcome::WORDS)
+    words_or_null(JobOutcome::WORDS)
 }
 
 pub(crate) fn connection_state() -> Object {
@@ -108,5 +120,5 @@ pub(crate) fn xiaozhi_state() -> Object {
 }
 
 pub(crate) fn xiaozhi_fault() -> Object {
-    words(XiaozhiFault::WORDS)
+    words_or_null(XiaozhiFault::WORDS)
 }

@@ -1,5 +1,6 @@
 //! What handlers take: the admin, the client, an id, a body, a version.
 
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -14,12 +15,14 @@ use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 use proxy::context::ClientContext;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sql::admin_users;
 use sql::model::{AdminUserId, TokenId};
 
 use crate::App;
 use crate::error::ApiError;
+use crate::fields::{Problems, pointer_to};
 use crate::session::Origin;
 
 /// The largest body an operation takes: a settings patch or an upstream with 128 arguments is far smaller.
@@ -158,6 +161,27 @@ where
             .map_err(|_| ApiError::NotFound("route"))?;
         let missing = || ApiError::NotFound("thing");
         Ok(Self(upper.parse().map_err(|_| missing())?, lower.parse().map_err(|_| missing())?))
+    }
+}
+
+/// What stands behind the question mark, each name once.
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let mut names = HashSet::new();
+        let mut problems = Problems::default();
+        for (name, _) in url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
+            if !names.insert(name.clone()) {
+                problems.add(pointer_to("", &name), "is given more than once");
+            }
+        }
+        problems.unless_any(Some(()))?;
+        let read = axum::extract::Query::try_from_uri(&parts.uri);
+        read.map(|axum::extract::Query(query)| Self(query))
+            .map_err(|_| ApiError::field("", "the query is not one that this operation takes"))
     }
 }
 

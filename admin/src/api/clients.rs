@@ -4,7 +4,7 @@
 
 mod snippets;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use http::uri::Authority;
 use http::{HeaderMap, Uri, header};
@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::App;
 use crate::api::oauth::browser_base;
 use crate::error::ApiError;
-use crate::extract::Admin;
+use crate::extract::{Admin, Query};
 
 /// The longest name of a server in a client's file: some clients put it in front of every tool's name.
 const NAME_CHARS_MAX: usize = 32;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header;
@@ -27,7 +27,7 @@ use crate::App;
 use crate::api::audit::wire::AuditRow;
 use crate::api::health;
 use crate::error::ApiError;
-use crate::extract::Admin;
+use crate::extract::{Admin, Query};
 use crate::log_ring::LogLine;
 
 /// Consoles that watch one replica at once. Each costs a connection, and a query every second.

@@ -113,7 +113,7 @@ pub(crate) struct ItemView {
     /// Its place, if an admin gave it one.
     sort_order: Option<i64>,
     /// Why an admin is to look at it; null if nobody is.
-    #[schema(schema_with = doc::review)]
+    #[schema(schema_with = doc::review_or_none)]
     review: Option<Review>,
     /// Whether it is held back from clients until an admin approves it.
     held: bool,

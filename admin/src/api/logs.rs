@@ -1,13 +1,13 @@
 //! `GET /api/admin/logs`: the last lines of the log of this process.
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::App;
 use crate::error::ApiError;
-use crate::extract::Admin;
+use crate::extract::{Admin, Query};
 use crate::log_ring::LogLine;
 use crate::query::{ListQuery, Listed, page_of};
 

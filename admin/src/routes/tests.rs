@@ -1,6 +1,6 @@
 //! What holds for every route, by going through the list.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Access, groups, operations};
 use crate::testing::{Answer, Scene, token_of};
@@ -40,6 +40,30 @@ fn assert_refused(answer: &Answer, what: &str) {
     assert_eq!((answer.status, &answer.json["code"]), (401, &json!("UNAUTHORIZED")), "{what}");
     assert_eq!(answer.headers["www-authenticate"], "Bearer", "{what}");
     assert!(answer.headers.get("set-cookie").is_none(), "{what}");
+}
+
+/// Which of the two would count is nothing to guess at.
+#[tokio::test]
+async fn what_is_asked_twice_is_refused_with_its_name() {
+    let scene = Scene::logged_in().await;
+    let document: Value = serde_json::from_str(&super::openapi()).expect("is JSON");
+    let mut asked = 0;
+    for (path, item) in document["paths"].as_object().expect("has paths") {
+        let parameters = item["get"]["parameters"].as_array().cloned().unwrap_or_default();
+        let Some(parameter) = parameters.iter().find(|parameter| parameter["in"] == "query") else {
+            continue;
+        };
+        let name = parameter["name"].as_str().expect("has a name");
+        let at = path.replace("{id}", "01890000-0000-7000-8000-000000000000");
+        let answer = scene.get(&format!("{at}?{name}=1&{name}=1")).await;
+        let said = (answer.status, &answer.json["errors"][0]["pointer"]);
+        // The browser that comes back from an authorization server is told what it is told in every case.
+        if path != "/api/auth/oauth/callback" {
+            assert_eq!(said, (422, &json!(format!("/{name}"))), "{path}: {}", answer.json);
+            asked += 1;
+        }
+    }
+    assert!(asked >= 20, "{asked}");
 }
 
 /// T16, T21: by no way in but a token of our own, and all refusals look alike.

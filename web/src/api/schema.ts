@@ -1834,8 +1834,8 @@ export interface components {
              * @description How many events there are; of a log that isn't intact, null.
              */
             events?: number | null;
-            /** @enum {string} */
-            fault?: "altered" | "missing" | "inserted" | "ends" | "anchor";
+            /** @enum {string|null} */
+            fault?: "altered" | "missing" | "inserted" | "ends" | "anchor" | null;
             /** @description Whether it is. */
             intact: boolean;
         };
@@ -2273,8 +2273,8 @@ export interface components {
             kind: "tool" | "prompt" | "resource" | "resource_template";
             /** @description Its name, URI or URI template at its upstream. */
             name: string;
-            /** @enum {string} */
-            review?: "changed" | "renamed" | "moved";
+            /** @enum {string|null} */
+            review?: "changed" | "renamed" | "moved" | null;
             /**
              * Format: int64
              * @description Its place, if an admin gave it one.
@@ -2334,8 +2334,8 @@ export interface components {
              * @description How long that took, in milliseconds.
              */
             lastMs: number;
-            /** @enum {string} */
-            lastOutcome?: "done" | "elsewhere" | "failed";
+            /** @enum {string|null} */
+            lastOutcome?: "done" | "elsewhere" | "failed" | null;
             /**
              * Format: date-time
              * @description When it was due last; null: never since this process started.
@@ -2594,8 +2594,8 @@ export interface components {
                 kind: "tool" | "prompt" | "resource" | "resource_template";
                 /** @description Its name, URI or URI template at its upstream. */
                 name: string;
-                /** @enum {string} */
-                review?: "changed" | "renamed" | "moved";
+                /** @enum {string|null} */
+                review?: "changed" | "renamed" | "moved" | null;
                 /**
                  * Format: int64
                  * @description Its place, if an admin gave it one.
@@ -2936,8 +2936,8 @@ export interface components {
                 descriptionMax: number;
                 /** @description Whether it is dialled. */
                 enabled: boolean;
-                /** @enum {string} */
-                fault?: "unreachable" | "refused" | "replaced" | "closed" | "going_away" | "broker_failed" | "too_large" | "protocol" | "lost" | "silent" | "key_invalid";
+                /** @enum {string|null} */
+                fault?: "unreachable" | "refused" | "replaced" | "closed" | "going_away" | "broker_failed" | "too_large" | "protocol" | "lost" | "silent" | "key_invalid" | null;
                 /**
                  * Format: uuid
                  * @description Which.
@@ -4218,8 +4218,8 @@ export interface components {
             descriptionMax: number;
             /** @description Whether it is dialled. */
             enabled: boolean;
-            /** @enum {string} */
-            fault?: "unreachable" | "refused" | "replaced" | "closed" | "going_away" | "broker_failed" | "too_large" | "protocol" | "lost" | "silent" | "key_invalid";
+            /** @enum {string|null} */
+            fault?: "unreachable" | "refused" | "replaced" | "closed" | "going_away" | "broker_failed" | "too_large" | "protocol" | "lost" | "silent" | "key_invalid" | null;
             /**
              * Format: uuid
              * @description Which.

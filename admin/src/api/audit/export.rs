@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header;
@@ -25,7 +25,7 @@ use super::wire::{AuditRow, ChainedRow};
 use crate::App;
 use crate::audit::{self, Act};
 use crate::error::ApiError;
-use crate::extract::Admin;
+use crate::extract::{Admin, Query};
 use crate::query::SEARCH_CHARS_MAX;
 
 /// Events of one export: about a gigabyte. More is exported month by month.

@@ -1,14 +1,14 @@
 //! `GET /api/admin/audit`
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use sql::audit_log;
 
 use super::filter::AuditQuery;
 use super::wire::AuditRow;
 use crate::App;
 use crate::error::ApiError;
-use crate::extract::Admin;
+use crate::extract::{Admin, Query};
 use crate::query::{ListQuery, Listed};
 
 /// List audit events

@@ -1,7 +1,7 @@
 //! `GET /api/admin/audit/verify`: whether the log is as it was written (threat T18).
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use sql::audit_log::{self, Anchor, Fault, Verified};
 use utoipa::{IntoParams, ToSchema};
@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::App;
 use crate::doc;
 use crate::error::ApiError;
-use crate::extract::Admin;
+use crate::extract::{Admin, Query};
 
 /// What the log is compared with.
 #[derive(Deserialize, IntoParams)]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::Deserialize;
 use sql::model::DefinitionId;
 use utoipa::IntoParams;
@@ -12,7 +12,7 @@ use super::steps::{ExplainedView, Teller};
 use super::{Noun, scene};
 use crate::App;
 use crate::error::ApiError;
-use crate::extract::{Admin, Id};
+use crate::extract::{Admin, Id, Query};
 
 /// Who is asked about.
 #[derive(Deserialize, IntoParams)]

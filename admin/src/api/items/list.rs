@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::Deserialize;
 use sql::Tx;
 use sql::lists;
@@ -13,7 +13,7 @@ use utoipa::IntoParams;
 use super::{ItemView, Noun, Owners, scene};
 use crate::App;
 use crate::error::ApiError;
-use crate::extract::Admin;
+use crate::extract::{Admin, Query};
 use crate::query::{ListQuery, Listed, page_of, switch};
 
 /// What items can be sorted by.

@@ -1,7 +1,7 @@
 //! `GET /api/admin/keys`
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::Deserialize;
 use sql::api_keys::{self, ApiKeyFilter};
 use utoipa::IntoParams;
@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 use super::wire::{self, KeyView};
 use crate::App;
 use crate::error::ApiError;
-use crate::extract::Admin;
+use crate::extract::{Admin, Query};
 use crate::query::{ListQuery, Listed, switch};
 
 /// What keys can be sorted by.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::json;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::App;
 use crate::audit::{self, Act};
 use crate::error::ApiError;
-use crate::extract::{Admin, Id, TwoIds};
+use crate::extract::{Admin, Id, Query, TwoIds};
 use crate::query::{ListQuery, Listed};
 
 /// What sessions can be sorted by.

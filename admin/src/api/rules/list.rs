@@ -1,7 +1,7 @@
 //! `GET /api/admin/rules/aliases` and `/filters`
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::Deserialize;
 use sql::model::{AliasRule, FilterRule};
 use sql::rules;
@@ -12,7 +12,7 @@ use super::owner;
 use super::wire::{AliasView, FilterView, RuleList};
 use crate::App;
 use crate::error::ApiError;
-use crate::extract::Admin;
+use crate::extract::{Admin, Query};
 use crate::query::ListQuery;
 
 /// What rules can be sorted by.

@@ -1,7 +1,7 @@
 //! `GET /api/admin/stats/calls`
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::Serialize;
 use sql::call_records;
 use sql::model::{
@@ -15,7 +15,7 @@ use super::query::StatsQuery;
 use crate::App;
 use crate::doc;
 use crate::error::ApiError;
-use crate::extract::Admin;
+use crate::extract::{Admin, Query};
 use crate::fields::Problems;
 use crate::query::{ListQuery, Listed};
 

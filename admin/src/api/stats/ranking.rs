@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use sql::model::{ApiKeyId, CallMethod, DefinitionId, Kind, Tally, Timestamp, UpstreamId};
 use sql::statistics::{self, Cover};
@@ -16,7 +16,7 @@ use super::query::{StatsQuery, word};
 use super::{LatencyView, is_error};
 use crate::App;
 use crate::error::ApiError;
-use crate::extract::Admin;
+use crate::extract::{Admin, Query};
 use crate::fields::Problems;
 
 /// Lines of a ranking: the most that the setting for it takes.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::Serialize;
 use sql::model::{CallOutcome, Tally, Timestamp};
 use sql::statistics::{self, Cover};
@@ -13,7 +13,7 @@ use super::query::StatsQuery;
 use super::{LatencyView, is_error, millis};
 use crate::App;
 use crate::error::ApiError;
-use crate::extract::Admin;
+use crate::extract::{Admin, Query};
 use crate::fields::Problems;
 
 /// What calls came to, in a range of time.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use sql::model::{Tally, Timestamp};
 use sql::statistics::{self, Cover, MINUTES_KEPT};
@@ -14,7 +14,7 @@ use super::query::{Asked, StatsQuery};
 use super::{LatencyView, is_error};
 use crate::App;
 use crate::error::ApiError;
-use crate::extract::Admin;
+use crate::extract::{Admin, Query};
 use crate::fields::Problems;
 
 /// How far points may lie apart, in seconds: what divides a day, and from a quarter of an hour on every time zone.

@@ -1,14 +1,13 @@
 //! `GET /api/admin/templates`
 
 use axum::Json;
-use axum::extract::Query;
 use serde::Deserialize;
 use sql::model::Page;
 use utoipa::IntoParams;
 
 use super::{TemplateView, view};
 use crate::error::ApiError;
-use crate::extract::Admin;
+use crate::extract::{Admin, Query};
 use crate::query::Listed;
 use crate::templates::{self, Category};
 

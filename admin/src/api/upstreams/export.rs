@@ -1,6 +1,6 @@
 //! `GET /api/admin/upstreams/export`: the upstreams as a client's file, with a variable in the place of each secret.
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, header};
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use crate::audit::{self, Act};
 use crate::client_files::Server;
 use crate::client_files::write::{self, Format};
 use crate::error::ApiError;
-use crate::extract::Admin;
+use crate::extract::{Admin, Query};
 
 /// Names the servers that the format can't say.
 const LEFT_OUT: HeaderName = HeaderName::from_static("mpg-left-out");

@@ -1,7 +1,7 @@
 //! `GET /api/admin/upstreams`
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::Deserialize;
 use sql::model::Transport;
 use sql::upstreams::{self, UpstreamFilter};
@@ -11,7 +11,7 @@ use super::wire::{self, UpstreamView};
 use crate::App;
 use crate::doc;
 use crate::error::ApiError;
-use crate::extract::Admin;
+use crate::extract::{Admin, Query};
 use crate::query::{ListQuery, Listed, switch};
 
 /// What upstreams can be sorted by.

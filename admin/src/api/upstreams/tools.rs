@@ -2,7 +2,7 @@
 //! its state.
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sql::lists;
@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use crate::App;
 use crate::doc;
 use crate::error::ApiError;
-use crate::extract::{Admin, Id};
+use crate::extract::{Admin, Id, Query};
 use crate::query::{ListQuery, Listed, page_of};
 
 /// A tool, prompt, resource or resource template of one upstream.

@@ -1,7 +1,7 @@
 //! `GET /api/admin/xiaozhi`
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::Deserialize;
 use sql::xiaozhi_endpoints::{self, XiaozhiFilter};
 use utoipa::IntoParams;
@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 use super::wire::{self, XiaozhiView};
 use crate::App;
 use crate::error::ApiError;
-use crate::extract::Admin;
+use crate::extract::{Admin, Query};
 use crate::query::{ListQuery, Listed, switch};
 
 /// What endpoints can be sorted by.
