@@ -30,9 +30,10 @@ export async function freePort() {
 /**
  * Resolves when `tools` are listed through the gateway: { url, origin, key, log, stop }.
  * `upstreams` are bodies of the bootstrap file. With `tls`, { ca, cert, key }, it listens over TLS, and trusts the
- * authority for its upstreams. With `isKeyless` nobody has a key yet, and `tools` must be empty.
+ * authority for its upstreams. With `isKeyless` nobody has a key yet, and `tools` must be empty. `env` is added to its
+ * environment.
  */
-export async function startGateway({ binary, upstreams, tools, tls, isKeyless }) {
+export async function startGateway({ binary, upstreams, tools, tls, isKeyless, env }) {
   const dir = mkdtempSync(join(tmpdir(), 'gateway-'));
   const key = `mpg_${randomBytes(32).toString('base64url')}`;
   const bootstrap = join(dir, 'bootstrap.yaml'); // JSON is YAML, too.
@@ -49,6 +50,7 @@ export async function startGateway({ binary, upstreams, tools, tls, isKeyless })
       MPG_DATA_DIR: join(dir, 'data'),
       MPG_LOG: process.env.MPG_LOG ?? 'info',
       ...(tls && { MPG_TLS_CERT: tls.cert, MPG_TLS_KEY: tls.key, SSL_CERT_FILE: tls.ca }),
+      ...env,
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
