@@ -172,9 +172,13 @@ impl Channel {
                     }
                     return self.turn_away(id, message);
                 }
+                // Noted before the next message is read, which may cancel it.
+                let gone = CancellationToken::new();
+                self.served.insert(id, gone.clone());
                 let (channel, listener) = (Arc::clone(self), Arc::clone(listener));
                 self.tasks.spawn_here("relayed through redis", async move {
-                    channel.serve(id, message, &listener).await;
+                    channel.serve(id, message, gone, &listener).await;
+                    channel.served.remove(&id);
                 });
             }
             Kind::Cancelled => {
@@ -219,10 +223,8 @@ impl Channel {
         });
     }
 
-    async fn serve(&self, id: Uuid, mut request: Bytes, listener: &Listener) {
+    async fn serve(&self, id: Uuid, mut request: Bytes, gone: CancellationToken, listener: &Listener) {
         let Some(from) = take_name(&mut request) else { return };
-        let gone = CancellationToken::new();
-        self.served.insert(id, gone.clone());
         let served = async {
             match admitted(request, listener) {
                 Ok(carried) => {
@@ -235,7 +237,6 @@ impl Channel {
             answered = served => answered,
             lost = self.beat(from, id) => Err(lost),
         };
-        self.served.remove(&id);
         if answered.is_err() {
             gone.cancel();
             tracing::debug!("an answer to another replica was lost, or nobody waits for it");

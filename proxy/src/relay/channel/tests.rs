@@ -68,6 +68,13 @@ fn packed(installation: &Installation, from: &Replica, to: &Replica) -> (String,
     (from.passes.issue(to.id, &packed), packed)
 }
 
+/// What follows the head of the message that asks.
+fn request(installation: &Installation, from: &Replica, to: &Replica) -> Vec<u8> {
+    let (pass, packed) = packed(installation, from, to);
+    let length = u16::try_from(pass.len()).expect("short");
+    [from.id.to_string().as_bytes(), &length.to_be_bytes(), pass.as_bytes(), &packed].concat()
+}
+
 /// The kind of the next message and its exchange.
 async fn heard(ear: &mut crate::cache::Subscription) -> (u8, Uuid, Bytes) {
     loop {
@@ -136,10 +143,7 @@ async fn a_stream_ends_when_the_replica_that_asked_for_it_is_gone() {
     let (one, two) = (installation.replica(1, Nothing), installation.replica(2, streams));
     listening(&two).await;
     let mut ear = installation.cache.subscribe(&channel_of(one.id));
-    let (pass, packed) = packed(&installation, &one, &two);
-    let length = u16::try_from(pass.len()).expect("short");
-    let own = one.id.to_string();
-    let request = [own.as_bytes(), &length.to_be_bytes(), pass.as_bytes(), &packed].concat();
+    let request = request(&installation, &one, &two);
     one.channel.say(two.id, Kind::Request, Uuid::from_u128(1), &request).await.expect("the cache is there");
     assert_eq!(heard(&mut ear).await.0, Kind::Head as u8);
     let stream = begun.recv().await.expect("it was begun");
@@ -172,4 +176,21 @@ async fn a_stream_ends_when_who_asked_for_it_has_missed_messages() {
     assert_eq!(body.recv().await, None);
     stream.closed().await;
     assert!(missed.elapsed() <= BEAT_INTERVAL, "{:?}", missed.elapsed());
+}
+
+/// The two are heard one right after the other, before what serves the first has run.
+#[tokio::test(start_paused = true)]
+async fn what_is_cancelled_right_behind_its_request_ends() {
+    let installation = Installation::new();
+    let (streams, mut begun) = endless();
+    let (one, two) = (installation.replica(1, Nothing), installation.replica(2, streams));
+    let _ear = installation.cache.subscribe(&channel_of(one.id));
+    let id = Uuid::from_u128(1);
+    let message =
+        |kind: Kind, rest: &[u8]| Bytes::from([&[kind as u8], id.as_bytes().as_slice(), rest].concat());
+    two.channel.take(message(Kind::Request, &request(&installation, &one, &two)), &two.listener);
+    two.channel.take(message(Kind::Cancelled, b""), &two.listener);
+    let stream = begun.recv().await.expect("it was begun");
+    tokio::time::timeout(BEAT_INTERVAL * 2, stream.closed()).await.expect("nobody reads it");
+    assert!(two.channel.served.is_empty());
 }
