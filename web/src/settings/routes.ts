@@ -7,6 +7,11 @@ const routes: RouteRecordRaw[] = [
     component: () => import('./Page.vue'),
     meta: { title: 'settings.title', nav: { icon: Settings, order: 110 } },
   },
+  {
+    path: '/settings/backup',
+    component: () => import('./backup/Page.vue'),
+    meta: { title: 'settings.backup.title' },
+  },
 ]
 
 export default routes
