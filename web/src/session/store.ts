@@ -4,6 +4,7 @@ import { defineStore } from 'pinia'
 import { computed, ref } from 'vue'
 import { queryClient } from '@/api/query'
 import type { SignedIn } from '@/api/types'
+import { forget } from '@/tools/history'
 
 export const useSession = defineStore('session', () => {
   const stored = useSessionStorage<Pick<SignedIn, 'token' | 'username'>>('session', {
@@ -22,6 +23,7 @@ export const useSession = defineStore('session', () => {
     stored.value = { token: '', username: '' }
     isExpired.value = false
     queryClient.clear()
+    forget()
   }
 
   /** The page stays as it is, with what was typed into it, behind a dialog that asks for the password. */
