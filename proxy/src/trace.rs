@@ -6,6 +6,8 @@
 //! HTTP gets the headers too. Whatever isn't of the form that the specification gives it counts as not said: it
 //! came from anybody.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use memchr::memmem;
@@ -29,6 +31,9 @@ const TRACESTATE_BYTES_MAX: usize = 512;
 
 /// What baggage may have: the least that everybody must pass on.
 const BAGGAGE_BYTES_MAX: usize = 8_192;
+
+/// Looks for the word. Made once: making it costs more than most searches.
+static SEARCH: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(TRACEPARENT));
 
 /// Which trace a call belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +64,7 @@ impl TraceContext {
     /// What `_meta` says. Most messages don't have the word, which one pass of a fast search tells.
     fn of_message(params: Option<&Params>) -> Option<Self> {
         let raw = params?.meta()?;
-        memmem::find(&raw, TRACEPARENT.as_bytes())?;
+        SEARCH.find(&raw)?;
         let meta = Object::parse(&raw).ok()?;
         let text = |key: &str| meta.text(key).map(|text| text.as_str().to_owned());
         Self::checked(text(TRACEPARENT)?, text(TRACESTATE), text(BAGGAGE))

@@ -1,7 +1,7 @@
 //! One call on its way to being a record.
 
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use memchr::memmem;
@@ -243,13 +243,15 @@ pub fn outcome_of(method: CallMethod, carried: &Result<Answer, CallError>) -> Ca
     }
 }
 
+/// What a result that is an error has. Made once: making it costs more than most searches.
+static IS_ERROR: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new("\"isError\""));
+
 /// Whether a tool's result has `"isError": true` among its own members. The text is valid JSON already;
 /// most results don't have the word at all, which one pass of a fast search says.
 fn says_is_error(result: &[u8]) -> bool {
-    const KEY: &[u8] = b"\"isError\"";
     result.len() <= IS_ERROR_BYTES_MAX
-        && memmem::find_iter(result, KEY).any(|at| {
-            let rest = result[at + KEY.len()..].trim_ascii_start();
+        && IS_ERROR.find_iter(result).any(|at| {
+            let rest = result[at + IS_ERROR.needle().len()..].trim_ascii_start();
             let said =
                 rest.strip_prefix(b":").is_some_and(|rest| rest.trim_ascii_start().starts_with(b"true"));
             said && is_own_member(&result[..at])
