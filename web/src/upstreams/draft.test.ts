@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { Upstream } from '@/api/types'
-import { bodyOf, draftOf, emptyDraft, newEntry, patchOf } from './draft'
+import { TRANSPORTS, URL_EXAMPLES, bodyOf, draftOf, emptyDraft, newEntry, patchOf } from './draft'
 
 const stored = {
   name: 'files',
@@ -28,6 +28,19 @@ describe('bodyOf', () => {
     }
     expect(bodyOf(draft)).toMatchObject({ name: 'x', connParams: { url: 'http://h/mcp', headers: {} } })
     expect(bodyOf(draft).connParams).not.toHaveProperty('command')
+  })
+
+  it.each(TRANSPORTS)('says how to reach an upstream over %s, and nothing else', (transport) => {
+    const url = transport === 'stdio' ? 'left over' : URL_EXAMPLES[transport]
+    const headers = [newEntry({ name: 'X-Key', value: 'k', isSecret: true })]
+    const body = bodyOf({ ...emptyDraft(), transport, command: 'npx', url, headers })
+    expect(body.transport).toBe(transport)
+    expect(body.connParams).toEqual(
+      transport === 'stdio'
+        ? { command: 'npx', args: [], env: {}, cwd: null }
+        : { url, headers: { 'X-Key': { secret: 'k' } } },
+    )
+    expect(draftOf(body)).toMatchObject({ transport, url: transport === 'stdio' ? '' : url })
   })
 
   it('wraps secrets and leaves out rows without a name', () => {

@@ -1,7 +1,14 @@
 // What the form holds, and how it becomes the bodies of the REST API.
 import type { NewUpstream, Upstream, UpstreamPatch } from '@/api/types'
 
-export const FORM_TRANSPORTS = ['stdio', 'streamable-http'] as const
+/** Those that are made most come first. */
+export const TRANSPORTS = ['stdio', 'streamable-http', 'sse', 'websocket'] as const
+/** What the address of each looks like. */
+export const URL_EXAMPLES = {
+  'streamable-http': 'https://example.com/mcp',
+  sse: 'https://example.com/sse',
+  websocket: 'wss://example.com/mcp',
+} as const
 export const PROTOCOLS = ['auto', 'legacy', 'modern'] as const
 
 /** An argument, a header or a variable. A stored secret is known only as one: it stays unless it is typed anew. */
