@@ -46,6 +46,25 @@ async function open(page, path) {
   await page.waitForFunction(() => !document.querySelector('main [aria-busy=true], main .animate-pulse.h-64'))
 }
 
+/** In the page: the controls that cover a part of one another. What scrolls in a box of its own is cut off there. */
+function overlaps() {
+  const scrolls = (element) => /auto|scroll/.test(getComputedStyle(element).overflowY)
+  const isCut = (element) => element !== document.body && (scrolls(element) || isCut(element.parentElement))
+  const controls = [...document.querySelectorAll('main :is(input, select, textarea, button):not(.sr-only)')]
+  const boxes = controls
+    .filter((control) => !isCut(control.parentElement))
+    .map((control) => [
+      control.name || control.placeholder || control.innerText,
+      control.getBoundingClientRect(),
+    ])
+    .filter(([, { width, height }]) => width > 4 && height > 4)
+  const lies = (a, b) =>
+    a.left + 1 < b.right && b.left + 1 < a.right && a.top + 1 < b.bottom && b.top + 1 < a.bottom
+  return boxes.flatMap(([one, a], at) =>
+    boxes.slice(at + 1).flatMap(([other, b]) => (lies(a, b) ? [`${one} | ${other}`] : [])),
+  )
+}
+
 for (const theme of THEMES) {
   for (const locale of LOCALES) {
     test(`every page can be read: ${theme}, ${locale}`, async () => {
@@ -71,6 +90,7 @@ test('no page scrolls sideways, however wide the window', async () => {
         () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
       )
       assert.equal(overflow, 0, `${path} at ${width}`)
+      assert.deepEqual(await page.evaluate(overlaps), [], `${path} at ${width}: controls lie on one another`)
       if (process.env.PICTURES) await picture(page, path, `light-en-${width}`)
     }
   }
