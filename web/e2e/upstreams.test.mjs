@@ -105,9 +105,9 @@ test('the list is put in order by dragging and by keys, once all of it is there'
   await page.goto('/upstreams')
   const names = () => page.locator('main li a').allInnerTexts()
   const handle = (name) => page.getByRole('button', { name: new RegExp(`^Move ${name}, place`) })
+  const stored = async () => (await ask('?limit=100')).items.map(({ name }) => name).slice(0, 3)
   /** Until the gateway has it and the page shows what the gateway has. */
   const arranged = async (wanted) => {
-    const stored = async () => (await ask('?limit=100')).items.map(({ name }) => name).slice(0, 3)
     await until(`stored: ${wanted}`, async () => String(await stored()) === String(wanted))
     await until(`shown: ${wanted}`, async () => String((await names()).slice(0, 3)) === String(wanted))
   }
@@ -125,7 +125,12 @@ test('the list is put in order by dragging and by keys, once all of it is there'
   await page.mouse.move(to.x + to.width / 2, to.y + to.height, { steps: 5 })
   await page.mouse.up()
   await arranged(['a', 'b', 'c'])
+  // Also where the list shows but some of them.
+  await page.getByLabel('Search upstreams').fill('b')
+  await until('searched', async () => String(await names()) === 'b')
   await page.getByRole('button', { name: 'Undo' }).last().click()
+  await until('taken back', async () => String(await stored()) === 'c,a,b')
+  await page.getByLabel('Search upstreams').fill('')
   await arranged(['c', 'a', 'b'])
 
   await page.goto('/upstreams?sort=name')

@@ -111,15 +111,19 @@ export const useUpdateUpstream = () =>
     onSuccess: refresh,
   })
 
-/** Puts upstreams in order: one request for each that gets another place. The first refusal ends it. */
+/**
+ * Puts upstreams in order: one request for each that gets another place. The first refusal ends it. Answers them all
+ * as they are then.
+ */
 export const usePlaceUpstreams = () =>
   useMutation({
     mutationFn: async (wanted: Upstream[]) => {
-      const versions = new Map(wanted.map(({ id, version }) => [id, version]))
+      const all = new Map(wanted.map((upstream) => [upstream.id, upstream]))
       for (const { id, sortOrder } of placesFor(wanted)) {
-        const params = { ...path(id).params, header: { 'If-Match': `"${versions.get(id)}"` } }
-        await unwrap(api.PATCH('/api/admin/upstreams/{id}', { params, body: { sortOrder } }))
+        const params = { ...path(id).params, header: { 'If-Match': `"${all.get(id)?.version}"` } }
+        all.set(id, await unwrap(api.PATCH('/api/admin/upstreams/{id}', { params, body: { sortOrder } })))
       }
+      return [...all.values()]
     },
     onSettled: refresh,
   })
