@@ -6,6 +6,7 @@ import { api, unwrap, unwrapTagged } from '@/api/client'
 import { queryClient } from '@/api/query'
 import type { BulkAction, NewUpstream, Upstream, UpstreamPatch } from '@/api/types'
 import { useSession } from '@/session/store'
+import { placesFor } from './places'
 
 const KEY = 'upstreams'
 // States change by themselves. The browser asks only while the page is looked at.
@@ -108,6 +109,23 @@ export const useUpdateUpstream = () =>
       return unwrap(api.PATCH('/api/admin/upstreams/{id}', { params, body: patch }))
     },
     onSuccess: refresh,
+  })
+
+/**
+ * Puts upstreams in order: one request for each that gets another place. The first refusal ends it. Answers them all
+ * as they are then.
+ */
+export const usePlaceUpstreams = () =>
+  useMutation({
+    mutationFn: async (wanted: Upstream[]) => {
+      const all = new Map(wanted.map((upstream) => [upstream.id, upstream]))
+      for (const { id, sortOrder } of placesFor(wanted)) {
+        const params = { ...path(id).params, header: { 'If-Match': `"${all.get(id)?.version}"` } }
+        all.set(id, await unwrap(api.PATCH('/api/admin/upstreams/{id}', { params, body: { sortOrder } })))
+      }
+      return [...all.values()]
+    },
+    onSettled: refresh,
   })
 
 export const useDeleteUpstream = () =>
