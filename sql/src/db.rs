@@ -25,9 +25,6 @@ use crate::store::PoolState;
 /// Rows in one INSERT of many: few different statements, so that each stays prepared, and few of them.
 const ROWS_PER_INSERT: [usize; 3] = [100, 10, 1];
 
-/// The same for SQLite, which gains by it as long as most rows of a batch are in such statements.
-const SQLITE_ROWS_PER_INSERT: usize = 16;
-
 /// Which database.
 #[derive(Debug, Clone)]
 pub enum Database {
@@ -157,8 +154,8 @@ impl Transaction {
     }
 
     /// Inserts rows of `columns` cells each, which lie one after the other, and says how many were new. `head` ends
-    /// in `VALUES`; `tail` is what follows the values. Each database does it in the way that costs it least: Postgres is
-    /// far away and takes as many rows in one statement as it can, SQLite some.
+    /// in `VALUES`; `tail` is what follows the values. Each database does it in the way that costs it least: SQLite
+    /// runs one prepared statement over and over, Postgres takes many rows in one.
     pub(crate) async fn insert_rows(
         &mut self,
         table: &'static str,
@@ -171,17 +168,7 @@ impl Transaction {
         }
         let statement = |rows: usize| format!("{head} {} {tail}", placeholders(rows, columns));
         match self {
-            Self::Sqlite(transaction) => {
-                let mut cells = cells;
-                let few = cells.split_off(cells.len() - cells.len() % (SQLITE_ROWS_PER_INSERT * columns));
-                let mut inserted = 0;
-                for (rows, cells) in [(SQLITE_ROWS_PER_INSERT, cells), (1, few)] {
-                    if !cells.is_empty() {
-                        inserted += transaction.run_each(&statement(rows), rows * columns, cells).await?;
-                    }
-                }
-                Ok(inserted)
-            }
+            Self::Sqlite(transaction) => transaction.run_each(&statement(1), columns, cells).await,
             Self::Postgres(transaction) => {
                 let mut cells = cells.into_iter();
                 let mut inserted = 0;

@@ -108,7 +108,7 @@ impl Transaction {
         self.ask(|reply| Job { work: Work::Statement { table, sql, cells }, reply }).await
     }
 
-    /// Runs one statement with every `columns` cells; how many rows it wrote in all.
+    /// Runs one statement with each row of `columns` cells; how many rows it wrote in all.
     pub(super) async fn run_each(
         &mut self,
         sql: &str,
