@@ -55,10 +55,10 @@ pub enum Traced {
 impl TraceContext {
     /// What the headers of a request say.
     pub fn of_headers(headers: &HeaderMap) -> Option<Self> {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        // Two of them are none.
-        let parent = text(TRACEPARENT).filter(|_| headers.get_all(TRACEPARENT).iter().count() == 1)?;
-        Self::checked(parent, text(TRACESTATE), text(BAGGAGE))
+        // Two of them are none; of the others each line goes on with the list of the one before.
+        let mut parents = headers.get_all(TRACEPARENT).iter();
+        let (parent, None) = (parents.next()?.to_str().ok()?, parents.next()) else { return None };
+        Self::checked(parent.to_owned(), list_of(headers, TRACESTATE), list_of(headers, BAGGAGE))
     }
 
     /// What `_meta` says. Most messages don't have the word, which one pass of a fast search tells.
@@ -184,6 +184,12 @@ fn is_list(text: &str, bytes_max: usize) -> bool {
     (1..=bytes_max).contains(&text.len()) && text.bytes().all(|byte| (0x20..0x7F).contains(&byte))
 }
 
+/// The lines of a header that is a list, as one (RFC 9110, section 5.3). Too many are more than a list may have.
+fn list_of(headers: &HeaderMap, name: &str) -> Option<String> {
+    let lines: Option<Vec<&str>> = headers.get_all(name).iter().map(|line| line.to_str().ok()).collect();
+    lines.filter(|lines| !lines.is_empty()).map(|lines| lines.join(","))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,5 +278,17 @@ mod tests {
         long.insert(TRACESTATE, HeaderValue::from_str(&"a".repeat(513)).expect("a value"));
         let context = TraceContext::of_headers(&long).expect("the parent holds");
         assert_eq!(context.members().count(), 1);
+    }
+
+    #[test]
+    fn the_lines_of_a_list_are_one_list() {
+        let mut several = headers(PARENT);
+        several.append(TRACESTATE, HeaderValue::from_static("other=2"));
+        several.append(BAGGAGE, HeaderValue::from_static("a=1"));
+        several.append(BAGGAGE, HeaderValue::from_static("b=2"));
+        let context = TraceContext::of_headers(&several).expect("it is one");
+        assert_eq!(context.state(), Some("vendor=1,other=2"));
+        let members: Vec<_> = context.members().collect();
+        assert_eq!(members[2], (BAGGAGE, "a=1,b=2"));
     }
 }

@@ -6,7 +6,6 @@ import { api, unwrap, unwrapTagged } from '@/api/client'
 import { queryClient } from '@/api/query'
 import type { BulkAction, NewUpstream, Upstream, UpstreamPatch } from '@/api/types'
 import { useSession } from '@/session/store'
-import { placesFor } from './places'
 
 const KEY = 'upstreams'
 // States change by themselves. The browser asks only while the page is looked at.
@@ -111,20 +110,10 @@ export const useUpdateUpstream = () =>
     onSuccess: refresh,
   })
 
-/**
- * Puts upstreams in order: one request for each that gets another place. The first refusal ends it. Answers them all
- * as they are then.
- */
-export const usePlaceUpstreams = () =>
+/** Puts all upstreams in order, whole or not at all. Refused if one was added or deleted meanwhile. */
+export const useReorderUpstreams = () =>
   useMutation({
-    mutationFn: async (wanted: Upstream[]) => {
-      const all = new Map(wanted.map((upstream) => [upstream.id, upstream]))
-      for (const { id, sortOrder } of placesFor(wanted)) {
-        const params = { ...path(id).params, header: { 'If-Match': `"${all.get(id)?.version}"` } }
-        all.set(id, await unwrap(api.PATCH('/api/admin/upstreams/{id}', { params, body: { sortOrder } })))
-      }
-      return [...all.values()]
-    },
+    mutationFn: (ids: string[]) => unwrap(api.POST('/api/admin/upstreams/reorder', { body: { ids } })),
     onSettled: refresh,
   })
 
