@@ -7,6 +7,9 @@
 // printed with the request that does it again. The seed is fixed, so that two runs of one tree send the same.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { startGateway } from '../harness/gateway.mjs';
 import { startReference } from '../harness/reference.mjs';
@@ -73,8 +76,9 @@ async function register(origin) {
 
 /** The exit code of the comparison. */
 async function compare(origin, token) {
+  const cwd = mkdtempSync(join(tmpdir(), 'openapi-')); // It leaves a cache where it runs.
   const child = spawn(
-    options.schemathesis,
+    resolve(options.schemathesis),
     [
       ...['run', `${origin}/api/openapi.json`, '--url', origin, '--header', `Authorization: Bearer ${token}`],
       ...['--checks', CHECKS.join(',')],
@@ -83,9 +87,10 @@ async function compare(origin, token) {
       ...['--request-timeout', String(REQUEST_TIMEOUT_S), '--generation-database', 'none'],
       ...['--no-color', '--warnings', 'off', '--continue-on-failure'],
     ],
-    { stdio: ['ignore', 'inherit', 'inherit'], timeout: RUN_TIMEOUT_MS },
+    { cwd, stdio: ['ignore', 'inherit', 'inherit'], timeout: RUN_TIMEOUT_MS },
   );
   const [code, signal] = await once(child, 'exit');
+  rmSync(cwd, { recursive: true, force: true });
   if (signal) console.error(`it did not end within ${RUN_TIMEOUT_MS} ms`);
   return code ?? 1;
 }
