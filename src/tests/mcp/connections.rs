@@ -207,6 +207,8 @@ async fn a_list_that_changes_is_announced_in_both_eras() {
             (&listed["id"], names(&listed["result"])),
             (&json!("after"), vec!["echo", &format!("new_{round}")])
         );
+        // At each replica, so that the next round's connections hear of their own change alone.
+        gateway.mcp().lists(&[&format!("new_{round}")]).await;
     }
 }
 
