@@ -5,7 +5,7 @@ pub(crate) mod import;
 pub(crate) mod preview;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sql::Tx;
 use sql::model::{FieldError, Secret, Upstream};
 use utoipa::ToSchema;
@@ -14,6 +14,9 @@ use crate::App;
 use crate::backup::{self, Backup, Change, Mode, NotChecked, NotRestored, Policy, Restored};
 use crate::error::ApiError;
 use crate::fields::{Fields, Problems, text};
+
+/// A SHA-256 in hex.
+const DIGEST_CHARS: usize = 64;
 
 /// A backup that came back.
 #[derive(ToSchema)]
@@ -26,6 +29,16 @@ pub(crate) struct RestoreBody {
     passphrase: Option<String>,
     /// `merge` (what isn't in the backup stays) or `replace` (it goes).
     mode: String,
+    /// The `digest` of a preview: nothing is restored if by now it would show something else. Without it, whatever
+    /// there is to do is done.
+    previewed: Option<String>,
+}
+
+/// A body that was read.
+struct Asked {
+    backup: Backup,
+    mode: Mode,
+    previewed: Option<String>,
 }
 
 /// What was, or would be, done.
@@ -44,6 +57,8 @@ pub(crate) struct RestoreReport {
     without_secrets: Vec<String>,
     /// Each change, in the order in which it is made; what is so already is none.
     changes: Vec<RestoredView>,
+    /// SHA-256 of the changes, in hex: what a restore can be held to.
+    digest: String,
 }
 
 /// One change.
@@ -74,12 +89,14 @@ impl RestoreReport {
             change: change.change,
             diff: change.diff.clone(),
         };
+        let changes: Vec<RestoredView> = changes.iter().map(view).collect();
         Self {
             created_at: backup.created_at,
             gateway: backup.gateway.clone(),
             has_secrets: backup.has_secrets,
             without_secrets: backup.without_secrets.clone(),
-            changes: changes.iter().map(view).collect(),
+            digest: backup::digest(&json!(changes)),
+            changes,
         }
     }
 }
@@ -90,7 +107,7 @@ fn passphrase(fields: &mut Fields, problems: &mut Problems, chars_min: usize) ->
 }
 
 /// Reads a body, with the whole of the backup in it, and asks the data plane's policy of each upstream.
-async fn read(app: &App, body: Value) -> Result<(Backup, Mode), ApiError> {
+async fn read(app: &App, body: Value) -> Result<Asked, ApiError> {
     let mut problems = Problems::default();
     let read = Fields::open(body, "", &mut problems).and_then(|mut fields| {
         let document = fields.take("backup");
@@ -103,10 +120,11 @@ async fn read(app: &App, body: Value) -> Result<(Backup, Mode), ApiError> {
             Some("replace") => Ok(Mode::Replace),
             _ => Err("must be merge or replace".into()),
         });
+        let previewed = fields.optional("previewed", &mut problems, text(DIGEST_CHARS..=DIGEST_CHARS));
         fields.close(&mut problems);
-        Some((document?, passphrase, mode?))
+        Some((document?, passphrase, mode?, previewed))
     });
-    let (document, passphrase, mode) = problems.unless_any(read)?;
+    let (document, passphrase, mode, previewed) = problems.unless_any(read)?;
     let upstream = |upstream: &Upstream| app.control.check_spec(upstream);
     let address = |url: &str| app.control.check_xiaozhi_url(url);
     let policy = Policy { upstream: &upstream, address: &address };
@@ -116,7 +134,7 @@ async fn read(app: &App, body: Value) -> Result<(Backup, Mode), ApiError> {
         NotChecked::Store(error) => error.into(),
         NotChecked::Work(error) => error,
     })?;
-    Ok((backup, mode))
+    Ok(Asked { backup, mode, previewed })
 }
 
 /// What is wrong with a backup, by pointer into the body.

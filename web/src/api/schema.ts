@@ -208,7 +208,8 @@ export interface paths {
         put?: never;
         /**
          * Restore a backup
-         * @description In one transaction, with ids as they were; admins are left alone. Keys work as before.
+         * @description In one transaction, with ids as they were; admins are left alone. Keys work as before. With `previewed`, only what a
+         *     preview has shown.
          */
         post: operations["backup_import"];
         delete?: never;
@@ -3416,6 +3417,11 @@ export interface components {
             mode: string;
             /** @description What its secrets were sealed with; needed if it has any. */
             passphrase?: string | null;
+            /**
+             * @description The `digest` of a preview: nothing is restored if by now it would show something else. Without it, whatever
+             *     there is to do is done.
+             */
+            previewed?: string | null;
         };
         /** @description One change. */
         RestoreChange: {
@@ -3439,6 +3445,8 @@ export interface components {
              * @description When the backup was made.
              */
             createdAt: string;
+            /** @description SHA-256 of the changes, in hex: what a restore can be held to. */
+            digest: string;
             /** @description The release that made it. */
             gateway: string;
             /** @description Whether it has the secrets of upstreams. */

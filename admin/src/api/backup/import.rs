@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 
-use super::{RestoreBody, RestoreReport};
+use super::{Asked, RestoreBody, RestoreReport};
 use crate::App;
 use crate::audit;
 use crate::backup;
@@ -12,7 +12,8 @@ use crate::extract::{self, Admin};
 
 /// Restore a backup
 ///
-/// In one transaction, with ids as they were; admins are left alone. Keys work as before.
+/// In one transaction, with ids as they were; admins are left alone. Keys work as before. With `previewed`, only what a
+/// preview has shown.
 #[utoipa::path(post, path = "/api/admin/backup/import", tag = "backup", request_body = RestoreBody,
     responses((status = 200, body = RestoreReport)))]
 pub(crate) async fn import(
@@ -20,15 +21,20 @@ pub(crate) async fn import(
     State(app): State<App>,
     body: extract::Json,
 ) -> Result<Json<RestoreReport>, ApiError> {
-    let (backup, mode) = super::read(&app, body.value).await?;
+    let Asked { backup, mode, previewed } = super::read(&app, body.value).await?;
     let now = app.store.clock().now();
     let mut tx = app.store.begin().await?;
     let changes = super::restore(&app, &mut tx, &backup, mode).await?;
+    let report = RestoreReport::of(&backup, &changes);
+    if previewed.is_some_and(|digest| digest != report.digest) {
+        // Dropped, the transaction takes everything back.
+        return Err(ApiError::conflict("something was changed since the preview; look at it again"));
+    }
     for act in backup::restored(&backup, &changes) {
         audit::record(&mut tx, now, &admin, act).await?;
     }
     tx.commit().await?;
-    Ok(Json(RestoreReport::of(&backup, &changes)))
+    Ok(Json(report))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 
-use super::{RestoreBody, RestoreReport};
+use super::{Asked, RestoreBody, RestoreReport};
 use crate::App;
 use crate::error::ApiError;
 use crate::extract::{self, Admin};
@@ -16,7 +16,7 @@ pub(crate) async fn preview(
     State(app): State<App>,
     body: extract::Json,
 ) -> Result<Json<RestoreReport>, ApiError> {
-    let (backup, mode) = super::read(&app, body.value).await?;
+    let Asked { backup, mode, .. } = super::read(&app, body.value).await?;
     let mut tx = app.store.begin().await?;
     let changes = super::restore(&app, &mut tx, &backup, mode).await?;
     // Dropped, a transaction takes everything back.

@@ -359,3 +359,28 @@ async fn names_can_be_swapped_and_rules_have_their_limit() {
     let refused = import(&scene, &backup, None, "merge").await;
     assert_eq!((refused.status, refused.pointers()), (422, vec!["/backup/filterRules".to_owned()]));
 }
+
+/// Who agreed to what a preview showed has agreed to nothing else: not to deleting what came after it.
+#[tokio::test]
+async fn what_was_previewed_is_restored_or_nothing_is() {
+    let scene = furnished().await;
+    let backup = export(&scene, json!({})).await;
+    let asked = |digest: &Value| json!({"backup": backup, "mode": "replace", "previewed": digest});
+    scene.upstream("after").await;
+    let preview = scene.post(PREVIEW, json!({"backup": backup, "mode": "replace"})).await.json;
+    let digest = &preview["digest"];
+    assert_eq!(digest.as_str().unwrap().len(), 64);
+    assert_eq!(&scene.post(PREVIEW, asked(&json!(null))).await.json["digest"], digest, "it is no accident");
+    scene.upstream("another").await;
+    let refused = scene.post(IMPORT, asked(digest)).await;
+    assert_eq!((refused.status, &refused.json["code"]), (409, &json!("CONFLICT")), "{}", refused.json);
+    let names = |answer: Answer| answer.json["items"].to_string();
+    assert!(names(scene.get("/api/admin/upstreams").await).contains("another"), "nothing was done");
+    let preview = scene.post(PREVIEW, asked(&json!(null))).await.json;
+    let restored = scene.post(IMPORT, asked(&preview["digest"])).await;
+    assert_eq!(restored.status, 200, "{}", restored.json);
+    let left = names(scene.get("/api/admin/upstreams").await);
+    assert!(!left.contains("another") && !left.contains("after"), "{left}");
+    let short = scene.post(IMPORT, asked(&json!("abc"))).await;
+    assert_eq!((short.status, &short.json["errors"][0]["pointer"]), (422, &json!("/previewed")));
+}
