@@ -1,5 +1,5 @@
 // Rows put in order: dragged by a handle with a mouse or finger, or moved by keys. Shown at once, told when let go.
-import { computed, ref } from 'vue'
+import { computed, nextTick, ref } from 'vue'
 import type { Ref } from 'vue'
 
 /** `commit` is told the whole new order and the one before, and answers when it is stored or refused. */
@@ -62,4 +62,10 @@ export function useDragOrder(
   }
 
   return { order, dragged, start, step }
+}
+
+/** An element that takes another place in the page loses the focus: it is given back. */
+export async function keepFocus({ currentTarget }: Event) {
+  await nextTick()
+  if (currentTarget instanceof HTMLElement) currentTarget.focus()
 }
