@@ -4,6 +4,7 @@ import { mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { checkPage } from './browser.mjs'
 import { signedIn } from './signedIn.mjs'
 
 const scene = signedIn()
@@ -24,6 +25,14 @@ async function ask(method, path, body) {
 
 const names = async () => (await ask('GET', '/api/admin/upstreams')).items.map(({ name }) => name).sort()
 
+const add = (name) =>
+  ask('POST', '/api/admin/upstreams', {
+    name,
+    transport: 'streamable-http',
+    enabled: false,
+    connParams: { url: `https://${name}.example.com/mcp`, headers: { Authorization: { secret: SECRET } } },
+  })
+
 /** Two upstreams, one of which will be lost. */
 async function furnish() {
   folder = await mkdtemp(join(tmpdir(), 'backup-'))
@@ -33,17 +42,8 @@ async function furnish() {
     body: JSON.stringify({ username: 'ann', password: 'a good password' }),
   })
   token = (await login.json()).token
-  for (const name of ['kept', 'lost']) {
-    await ask('POST', '/api/admin/upstreams', {
-      name,
-      transport: 'streamable-http',
-      enabled: false,
-      connParams: {
-        url: `https://${name}.example.com/mcp`,
-        headers: { Authorization: { secret: SECRET } },
-      },
-    })
-  }
+  await add('kept')
+  await add('lost')
 }
 
 test('a backup is downloaded, once its passphrase was typed twice', async () => {
@@ -92,7 +92,7 @@ test('another passphrase is refused, and an edited file too', async () => {
   await page.setInputFiles('input[name=backup]', file)
   await page.fill('input[name=passphrase]', 'not this passphrase')
   await page.click('text="Show what would change"')
-  await page.getByRole('alert').waitFor()
+  await page.waitForSelector('input[name=passphrase][aria-invalid=true]')
   assert.equal(await page.locator('[data-test=report]').count(), 0)
 })
 
@@ -105,6 +105,7 @@ test('what would change is shown, and restored when it was agreed to', async () 
   await page.click('text="Show what would change"')
   const report = page.locator('[data-test=report]')
   await report.getByText('1 would be created').waitFor()
+  await checkPage(page, 'a restore that is previewed')
   assert.match(await report.innerText(), /create\s+Upstream\s+lost/)
   assert.deepEqual(await names(), ['kept'], 'a look changes nothing')
   await page.click('text="Restore one change"')
@@ -115,12 +116,7 @@ test('what would change is shown, and restored when it was agreed to', async () 
 
 test('what the backup lacks goes only when that was typed', async () => {
   const { page } = scene
-  await ask('POST', '/api/admin/upstreams', {
-    name: 'later',
-    transport: 'streamable-http',
-    enabled: false,
-    connParams: { url: 'https://later.example.com/mcp' },
-  })
+  await add('later')
   await page.setInputFiles('input[name=backup]', file)
   await page.fill('input[name=passphrase]', PASSPHRASE)
   await page.getByText('Replace', { exact: true }).click()
@@ -130,8 +126,16 @@ test('what the backup lacks goes only when that was typed', async () => {
   const dialog = page.getByRole('alertdialog')
   assert.ok(await dialog.getByRole('button', { name: 'Restore' }).isDisabled())
   await dialog.getByRole('textbox').fill('replace')
+  // Meanwhile somebody adds another, which nobody has agreed to delete.
+  await add('unseen')
   await dialog.getByRole('button', { name: 'Restore' }).click()
-  await page.getByText('1 deleted').waitFor()
+  await page.getByText('something was changed since the preview').waitFor()
+  await page.locator('[data-test=report]').getByText('2 would be deleted').waitFor()
+  assert.deepEqual(await names(), ['kept', 'later', 'lost', 'unseen'])
+  await page.click('text="Restore 2 changes"')
+  await dialog.getByRole('textbox').fill('replace')
+  await dialog.getByRole('button', { name: 'Restore' }).click()
+  await page.getByText('2 deleted').waitFor()
   assert.deepEqual(await names(), ['kept', 'lost'])
   assert.deepEqual(scene.complaints, [])
 })

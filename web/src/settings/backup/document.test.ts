@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { BYTES_MAX, bodyOf, fileName, passphraseError, read } from './document'
+import { FILE_BYTES_MAX, bodyOf, fileName, open, passphraseError, read } from './document'
 import type { Backup } from './document'
 
 // A number and a space that no writer of ours would make.
@@ -16,15 +16,24 @@ test('what is no backup is told apart', () => {
   for (const text of ['null', '[]', '"mpg-backup/v1"', '{}', '{"format": "mpg-backup/v9"}']) {
     expect(read('a.json', text), text).toBe('notBackup')
   }
-  expect(read('a.json', ' '.repeat(BYTES_MAX + 1))).toBe('tooLarge')
+})
+
+test('a file that is too large is not read, and one that cannot be read is said', async () => {
+  const text = () => Promise.reject(new Error('it was read'))
+  expect(await open({ name: 'a.json', size: FILE_BYTES_MAX + 1, text })).toBe('tooLarge')
+  expect(await open({ name: 'a.json', size: FILE_BYTES_MAX, text })).toBe('unread')
+  const read = () => Promise.resolve(TEXT)
+  expect(await open({ name: 'a.json', size: TEXT.length, text: read })).toMatchObject({ name: 'a.json' })
 })
 
 test('the document is sent as it was read', () => {
   const backup = read('a.json', TEXT) as Backup
-  const body = bodyOf(backup, 'merge', '')
+  const body = bodyOf({ backup, mode: 'merge', passphrase: '' })
   expect(body).toContain(TEXT)
   expect(JSON.parse(body)).toEqual({ mode: 'merge', backup: JSON.parse(TEXT) })
-  expect(JSON.parse(bodyOf(backup, 'replace', 'a "good" one'))).toMatchObject({ passphrase: 'a "good" one' })
+  expect(
+    JSON.parse(bodyOf({ backup, mode: 'replace', passphrase: 'a "good" one', previewed: '0f' })),
+  ).toMatchObject({ passphrase: 'a "good" one', previewed: '0f' })
 })
 
 test('a passphrase has twelve characters, and is typed twice', () => {
@@ -32,6 +41,7 @@ test('a passphrase has twelve characters, and is typed twice', () => {
   expect(passphraseError('eleven char', 'eleven char')).toBe('short')
   expect(passphraseError('twelve chars', 'twelve char')).toBe('differs')
   expect(passphraseError('', 'twelve chars')).toBe('short')
+  expect(passphraseError('x'.repeat(1_025), 'x'.repeat(1_025))).toBe('long')
   expect(passphraseError('十二个字的口令也是可以的', '十二个字的口令也是可以的')).toBeUndefined()
 })
 

@@ -4,13 +4,7 @@ import { api, unwrap } from '@/api/client'
 import { queryClient } from '@/api/query'
 import { save } from '@/ui/download'
 import { bodyOf, fileName } from './document'
-import type { Backup, Mode } from './document'
-
-export interface Restore {
-  backup: Backup
-  mode: Mode
-  passphrase: string
-}
+import type { Restore } from './document'
 
 /** Hands the document to the browser, byte by byte as the gateway wrote it. */
 export const useSave = () =>
@@ -27,7 +21,7 @@ export const useSave = () =>
 
 const asItIs = (restore: Restore) => ({
   body: restore as never,
-  bodySerializer: () => bodyOf(restore.backup, restore.mode, restore.passphrase),
+  bodySerializer: () => bodyOf(restore),
   headers: { 'Content-Type': 'application/json' },
 })
 
