@@ -108,15 +108,15 @@ impl Transaction {
         self.ask(|reply| Job { work: Work::Statement { table, sql, cells }, reply }).await
     }
 
-    /// Runs one statement with each row of `columns` cells; how many rows it wrote in all.
+    /// Runs one statement with every `count` cells; how many rows it wrote in all.
     pub(super) async fn run_each(
         &mut self,
         sql: &str,
-        columns: usize,
+        count: usize,
         cells: Vec<Cell>,
     ) -> Result<u64, StoreError> {
         let sql = Arc::from(sql);
-        let done = self.ask(|reply| Job { work: Work::Each { sql, columns, cells }, reply }).await?;
+        let done = self.ask(|reply| Job { work: Work::Each { sql, count, cells }, reply }).await?;
         Ok(done.affected)
     }
 

@@ -39,8 +39,17 @@ pub(super) struct Done {
 }
 
 pub(super) enum Work {
-    Statement { table: &'static str, sql: Arc<str>, cells: Vec<Cell> },
-    Each { sql: Arc<str>, columns: usize, cells: Vec<Cell> },
+    Statement {
+        table: &'static str,
+        sql: Arc<str>,
+        cells: Vec<Cell>,
+    },
+    /// The parameters of `sql` stand in the order of their numbers.
+    Each {
+        sql: Arc<str>,
+        count: usize,
+        cells: Vec<Cell>,
+    },
     Script(&'static str),
     Commit,
 }
@@ -138,7 +147,7 @@ fn begin(connection: &Connection, is_set_to: &mut Access, access: Access) -> rus
 fn run(connection: &Connection, work: &Work) -> Result<Outcome, StoreError> {
     match work {
         Work::Statement { table, sql, cells } => run_statement(connection, table, sql, cells),
-        Work::Each { sql, columns, cells } => run_each(connection, sql, *columns, cells),
+        Work::Each { sql, count, cells } => run_each(connection, sql, *count, cells),
         Work::Script(script) => {
             connection.execute_batch(script).map_err(error::from_sqlite).map(|()| nothing())
         }
@@ -172,17 +181,16 @@ fn run_statement(
     Ok(Outcome { rows: rows.finish(), affected: connection.changes() })
 }
 
-fn run_each(
-    connection: &Connection,
-    sql: &str,
-    columns: usize,
-    cells: &[Cell],
-) -> Result<Outcome, StoreError> {
+fn run_each(connection: &Connection, sql: &str, count: usize, cells: &[Cell]) -> Result<Outcome, StoreError> {
     let mut statement = connection.prepare_cached(sql).map_err(error::from_sqlite)?;
-    let places = places(&statement)?;
+    if statement.parameter_count() != count {
+        return Err(error::defect("a statement has another number of parameters than it is given"));
+    }
+    // Not by their names, which SQLite looks for one by one: there may be hundreds.
+    let places: Vec<usize> = (0..count).collect();
     let mut affected = 0;
-    for row in cells.chunks_exact(columns.max(1)) {
-        bind(&mut statement, &places, row)?;
+    for some in cells.chunks_exact(count.max(1)) {
+        bind(&mut statement, &places, some)?;
         affected += statement.raw_execute().map_err(error::from_sqlite)? as u64;
     }
     Ok(Outcome { rows: Vec::new(), affected })
