@@ -45,6 +45,7 @@ mod revoked_keys;
 mod rolling;
 mod rules_by_admin;
 mod sessions;
+mod settings;
 mod shared_admin;
 mod shutdown;
 mod smart;

@@ -95,7 +95,7 @@ impl Mcp {
     }
 
     /// The same at each replica, past what is between.
-    fn at_each(&self) -> Vec<Self> {
+    pub(crate) fn at_each(&self) -> Vec<Self> {
         let path = self.url.splitn(4, '/').nth(3).expect("a path");
         self.each.iter().map(|url| Self { url: format!("{url}/{path}"), ..self.clone() }).collect()
     }
