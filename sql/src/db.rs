@@ -11,7 +11,6 @@ mod postgres;
 mod row;
 mod sqlite;
 
-use std::fmt::Write;
 use std::path::PathBuf;
 
 use futures::future::BoxFuture;
@@ -220,12 +219,13 @@ impl Transaction {
 /// `($1, $2), ($3, $4)`: the parameters of a multi-row VALUES.
 pub(crate) fn placeholders(rows: usize, columns: usize) -> String {
     let mut text = String::with_capacity(rows * (columns + 1) * 6);
+    // Formatting them in the usual way cost more than a tenth of what writing the rows does.
+    let mut number = itoa::Buffer::new();
     for row in 0..rows {
         text.push_str(if row == 0 { "(" } else { ", (" });
         for column in 1..=columns {
             text.push_str(if column == 1 { "$" } else { ", $" });
-            // Writing to a string can't fail.
-            let _ = write!(text, "{}", row * columns + column);
+            text.push_str(number.format(row * columns + column));
         }
         text.push(')');
     }
