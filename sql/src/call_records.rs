@@ -18,6 +18,7 @@ use crate::model::call_batch::{CallBatch, CallKind, MeasuredCall};
 use crate::model::call_record::{CallRecord, CallRecordId};
 use crate::model::time::Timestamp;
 use crate::rollups;
+use crate::sweeping::DELETED_AT_ONCE;
 use crate::tx::Tx;
 
 const TABLE: &str = "call_records";
@@ -40,9 +41,6 @@ pub const NAME_BYTES_MAX: usize = 512;
 
 /// What is kept if the settings don't say: a file on a small machine, and a server.
 const RECORDS_MAX: (u64, u64) = (2_000_000, 200_000_000);
-
-/// How many records are deleted in one transaction: it holds up other writers of SQLite.
-const DELETED_AT_ONCE: u64 = 10_000;
 
 /// Records in one statement that says which of them are new: a few hundred parameters, which either database takes.
 const CHECKED_AT_ONCE: usize = 100;

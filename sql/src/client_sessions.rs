@@ -9,6 +9,7 @@ use crate::model::ids::ApiKeyId;
 use crate::model::page::{Page, PageRequest};
 use crate::model::session::ClientSession;
 use crate::model::time::Timestamp;
+use crate::sweeping::delete_some;
 use crate::tx::Tx;
 
 const TABLE: &str = "client_sessions";
@@ -72,12 +73,13 @@ pub async fn get(tx: &mut Tx, rid: Uuid, since: Timestamp) -> Result<Option<Clie
     tx.query_opt(TABLE, &sql, cells![rid, since]).await?.as_ref().map(read).transpose()
 }
 
-/// Forgets sessions that have expired, and the oldest of too many.
-pub async fn sweep(tx: &mut Tx, now: Timestamp) -> Result<(), StoreError> {
-    tx.execute(TABLE, "DELETE FROM client_sessions WHERE expires_at <= $1", cells![now]).await?;
-    let oldest = "DELETE FROM client_sessions WHERE created_at < (SELECT created_at FROM client_sessions
-        ORDER BY created_at DESC LIMIT 1 OFFSET $1)";
-    tx.execute(TABLE, oldest, cells![ROWS_MAX]).await.map(drop)
+/// Forgets some of the sessions that have expired, and of the oldest of too many. Says how many; none: nothing is left
+/// to forget.
+pub async fn sweep(tx: &mut Tx, now: Timestamp) -> Result<u64, StoreError> {
+    let expired = delete_some(tx, (TABLE, "rid"), "expires_at <= $1", cells![now]).await?;
+    let oldest =
+        "created_at < (SELECT created_at FROM client_sessions ORDER BY created_at DESC LIMIT 1 OFFSET $1)";
+    Ok(expired + delete_some(tx, (TABLE, "rid"), oldest, cells![ROWS_MAX]).await?)
 }
 
 fn read(row: &Row) -> Result<ClientSession, StoreError> {

@@ -3,6 +3,7 @@
 use crate::db::cells;
 use crate::error::StoreError;
 use crate::model::time::Timestamp;
+use crate::sweeping::delete_some;
 use crate::tx::Tx;
 
 const TABLE: &str = "idempotent_answers";
@@ -46,7 +47,7 @@ pub async fn count(tx: &mut Tx) -> Result<u64, StoreError> {
     tx.query_one(TABLE, "SELECT COUNT(*) AS kept FROM idempotent_answers", cells![]).await?.get("kept")
 }
 
-/// Forgets what was answered before that moment. Says how many answers those were.
+/// Forgets some of what was answered before that moment. Says how many answers those were.
 pub async fn sweep(tx: &mut Tx, before: Timestamp) -> Result<u64, StoreError> {
-    tx.execute(TABLE, "DELETE FROM idempotent_answers WHERE answered_at < $1", cells![before]).await
+    delete_some(tx, (TABLE, "attempt"), "answered_at < $1", cells![before]).await
 }

@@ -4,6 +4,7 @@ use crate::db::{Cell, Row, cells, placeholders};
 use crate::error::StoreError;
 use crate::model::key_usage::{KeyUsage, QuotaSpan};
 use crate::model::time::Timestamp;
+use crate::sweeping::delete_some;
 use crate::tx::Tx;
 
 const TABLE: &str = "key_usage";
@@ -43,9 +44,9 @@ pub async fn current(tx: &mut Tx, now: Timestamp) -> Result<Vec<KeyUsage>, Store
     tx.query(TABLE, sql, cells).await?.iter().map(read).collect()
 }
 
-/// Forgets what began before `moment`. Says how many rows that were.
+/// Forgets some of what began before `moment`. Says how many rows that were.
 pub async fn sweep(tx: &mut Tx, moment: Timestamp) -> Result<u64, StoreError> {
-    tx.execute(TABLE, "DELETE FROM key_usage WHERE starts_at < $1", cells![moment]).await
+    delete_some(tx, (TABLE, "key_id, span, starts_at"), "starts_at < $1", cells![moment]).await
 }
 
 fn read(row: &Row) -> Result<KeyUsage, StoreError> {

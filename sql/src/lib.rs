@@ -41,6 +41,7 @@ pub mod seal;
 mod db;
 mod keyset;
 mod migrate;
+mod sweeping;
 
 pub use self::changes::{Change, ChangeKind, Changes, ChangesSince, Entries};
 pub use self::clock::Clock;

@@ -4,6 +4,7 @@ use crate::db::{Row, cells};
 use crate::error::StoreError;
 use crate::leases;
 use crate::model::time::Timestamp;
+use crate::sweeping::delete_some;
 use crate::tx::Tx;
 
 const TABLE: &str = "login_attempts";
@@ -39,9 +40,9 @@ pub async fn forget(tx: &mut Tx, account: &Account) -> Result<(), StoreError> {
     tx.execute(TABLE, "DELETE FROM login_attempts WHERE account = $1", cells![account]).await.map(drop)
 }
 
-/// Forgets accounts that were tried last before that moment. Says how many those were.
+/// Forgets some of the accounts that were tried last before that moment. Says how many those were.
 pub async fn sweep(tx: &mut Tx, before: Timestamp) -> Result<u64, StoreError> {
-    tx.execute(TABLE, "DELETE FROM login_attempts WHERE last_at < $1", cells![before]).await
+    delete_some(tx, (TABLE, "account"), "last_at < $1", cells![before]).await
 }
 
 /// The time that all replicas agree on: that of the database, where several machines share it.

@@ -14,6 +14,7 @@ use crate::model::ids::{ApiKeyId, UpstreamId};
 use crate::model::latencies::Latencies;
 use crate::model::rollup::{RollupSpan, Tally};
 use crate::model::time::Timestamp;
+use crate::sweeping::DELETED_AT_ONCE;
 use crate::tx::Tx;
 
 pub(crate) const TABLE: &str = "call_rollups";
@@ -23,9 +24,6 @@ pub(crate) const KEY: &str = "span, starts_at, upstream_id, method, exposed_name
 
 /// Rows in one statement: a few hundred parameters, which either database takes.
 const ROWS_PER_STATEMENT: usize = 50;
-
-/// How many rows are deleted in one transaction: it holds up other writers of SQLite.
-const DELETED_AT_ONCE: u64 = 10_000;
 
 /// Which calls a rollup is of. Ordered, so that two replicas never wait for each other's rows.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

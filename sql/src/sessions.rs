@@ -8,6 +8,7 @@ use crate::db::{Row, cells};
 use crate::error::StoreError;
 use crate::model::session::SessionState;
 use crate::model::time::Timestamp;
+use crate::sweeping::delete_some;
 use crate::tx::Tx;
 
 const TABLE: &str = "sessions";
@@ -51,12 +52,12 @@ pub async fn get(tx: &mut Tx, rid: Uuid) -> Result<Option<SessionState>, StoreEr
     tx.query_opt(TABLE, sql, cells![rid]).await?.as_ref().map(read).transpose()
 }
 
-/// Forgets sessions whose tokens have expired, and the oldest of too many. Says how many.
+/// Forgets some of the sessions whose tokens have expired, and of the oldest of too many. Says how many; none: nothing
+/// is left to forget.
 pub async fn sweep(tx: &mut Tx, now: Timestamp) -> Result<u64, StoreError> {
-    let expired = tx.execute(TABLE, "DELETE FROM sessions WHERE expires_at <= $1", cells![now]).await?;
-    let oldest = "DELETE FROM sessions WHERE expires_at < (SELECT expires_at FROM sessions
-        ORDER BY expires_at DESC LIMIT 1 OFFSET $1)";
-    Ok(expired + tx.execute(TABLE, oldest, cells![ROWS_MAX]).await?)
+    let expired = delete_some(tx, (TABLE, "rid"), "expires_at <= $1", cells![now]).await?;
+    let oldest = "expires_at < (SELECT expires_at FROM sessions ORDER BY expires_at DESC LIMIT 1 OFFSET $1)";
+    Ok(expired + delete_some(tx, (TABLE, "rid"), oldest, cells![ROWS_MAX]).await?)
 }
 
 fn read(row: &Row) -> Result<SessionState, StoreError> {

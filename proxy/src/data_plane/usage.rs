@@ -65,8 +65,13 @@ impl Parts {
     }
 
     pub(super) async fn sweep_usage(&self) -> Result<(), StoreError> {
-        let mut tx = self.store.begin().await?;
-        key_usage::sweep(&mut tx, self.store.clock().now().minus(KEPT)).await?;
-        tx.commit().await
+        loop {
+            let mut tx = self.store.begin().await?;
+            let swept = key_usage::sweep(&mut tx, self.store.clock().now().minus(KEPT)).await?;
+            tx.commit().await?;
+            if swept == 0 {
+                return Ok(());
+            }
+        }
     }
 }

@@ -168,13 +168,18 @@ impl SessionLog {
     /// Forgets in the store the sessions whose lifetime is over.
     pub async fn sweep(&self) -> Result<(), StoreError> {
         let now = self.store.clock().now();
-        let mut tx = self.store.begin().await?;
-        sessions::sweep(&mut tx, now).await?;
-        client_sessions::sweep(&mut tx, now).await?;
         let kept_since = Timestamp::from_millis(now.millis().saturating_sub(ADMIN_STATE_KEPT_MS));
-        login_attempts::sweep(&mut tx, kept_since).await?;
-        idempotent_answers::sweep(&mut tx, kept_since).await?;
-        tx.commit().await
+        loop {
+            let mut tx = self.store.begin().await?;
+            let swept = sessions::sweep(&mut tx, now).await?
+                + client_sessions::sweep(&mut tx, now).await?
+                + login_attempts::sweep(&mut tx, kept_since).await?
+                + idempotent_answers::sweep(&mut tx, kept_since).await?;
+            tx.commit().await?;
+            if swept == 0 {
+                return Ok(());
+            }
+        }
     }
 
     fn take(&self, state: &SessionState, revision: i64) {

@@ -5,8 +5,10 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::harness::on_each_database;
-use crate::model::session::SessionState;
-use crate::{ChangeKind, Entries, changes, sessions};
+use crate::model::ids::ApiKeyId;
+use crate::model::session::{ClientSession, SessionState};
+use crate::sweeping::DELETED_AT_ONCE;
+use crate::{ChangeKind, Entries, changes, client_sessions, sessions};
 
 on_each_database! {
     async fn an_ended_session_stays_ended_until_it_expires(db) {
@@ -30,5 +32,25 @@ on_each_database! {
         assert_eq!(sessions::sweep(&mut tx, expires_at).await.expect("sweeps"), 1);
         assert_eq!(sessions::get(&mut tx, one).await.expect("reads"), None);
         assert!(sessions::get(&mut tx, other).await.expect("reads").is_some());
+    }
+
+    async fn many_expired_sessions_are_forgotten_some_at_a_time(db) {
+        let session = |number| ClientSession {
+            rid: Uuid::from_u128(number),
+            key_id: ApiKeyId::from_uuid(Uuid::from_u128(1)),
+            path: "/mcp".into(),
+            version: "2025-11-25".into(),
+            client: None,
+            address: None,
+            created_at: db.now(),
+            expires_at: db.now().plus(Duration::from_secs(if number == 0 { 2 } else { 1 })),
+        };
+        let opened: Vec<_> = (0..DELETED_AT_ONCE as u128 + 2).map(session).collect();
+        let mut tx = db.store.begin().await.expect("begins");
+        client_sessions::insert(&mut tx, &opened).await.expect("inserts");
+        let expired = db.now().plus(Duration::from_secs(1));
+        for swept in [DELETED_AT_ONCE, 1, 0] {
+            assert_eq!(client_sessions::sweep(&mut tx, expired).await.expect("sweeps"), swept);
+        }
     }
 }
