@@ -61,7 +61,7 @@ impl SettingsFile {
             let mut tx = self.store.read().await?;
             let version = settings::version(&mut tx).await?;
             drop(tx);
-            match (version, self.read()?) {
+            match (version, self.read().await?) {
                 (settings::VERSION_NONE, Some(content)) => self.edited(content).await,
                 _ => Ok(()),
             }
@@ -103,7 +103,7 @@ impl SettingsFile {
     }
 
     async fn look(&mut self) -> Result<(), Trouble> {
-        let content = self.read()?;
+        let content = self.read().await?;
         let is_edited = match (&content, &self.known) {
             (None, _) => false,
             (Some(content), Some(known)) => content != known,
@@ -131,10 +131,10 @@ impl SettingsFile {
         Ok(())
     }
 
-    fn read(&self) -> io::Result<Option<Vec<u8>>> {
-        match fs::metadata(&self.path) {
+    async fn read(&self) -> io::Result<Option<Vec<u8>>> {
+        match tokio::fs::metadata(&self.path).await {
             Ok(metadata) if metadata.len() > FILE_BYTES_MAX => Err(io::ErrorKind::FileTooLarge.into()),
-            Ok(_) => fs::read(&self.path).map(Some),
+            Ok(_) => tokio::fs::read(&self.path).await.map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

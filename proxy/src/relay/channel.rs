@@ -175,10 +175,10 @@ impl Channel {
                 // Noted before the next message is read, which may cancel it.
                 let gone = CancellationToken::new();
                 self.served.insert(id, gone.clone());
-                let (channel, listener) = (Arc::clone(self), Arc::clone(listener));
+                let served = Served { channel: Arc::clone(self), id };
+                let listener = Arc::clone(listener);
                 self.tasks.spawn_here("relayed through redis", async move {
-                    channel.serve(id, message, gone, &listener).await;
-                    channel.served.remove(&id);
+                    served.channel.serve(id, message, gone, &listener).await;
                 });
             }
             Kind::Cancelled => {
@@ -413,6 +413,18 @@ impl Exchange {
         }
         tracing::warn!(replica.id = %self.to, "nothing is heard of an exchange with a replica, it is given up");
         None
+    }
+}
+
+/// An exchange that this replica serves, noted for as long as this is there.
+struct Served {
+    channel: Arc<Channel>,
+    id: Uuid,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.channel.served.remove(&self.id);
     }
 }
 
