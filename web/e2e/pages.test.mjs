@@ -9,15 +9,19 @@ const THEMES = ['light', 'dark']
 const LOCALES = ['en', 'zh-CN']
 const WIDTHS = [360, 768, 1280, 1920, 3840]
 const HEIGHT = 900
+const TEMPLATE = 'github'
 
 let scene
 let pages
 
 /** Paths with a parameter, as this scene fills it in. */
-const parameters = ({ upstream, tool }) => [
+const parameters = ({ upstream, tool, key }) => [
   `/upstreams/${upstream.id}`,
   `/upstreams/${upstream.id}/edit`,
   `/tools/${tool.id}`,
+  `/keys/${key.id}`,
+  `/keys/${key.id}/edit`,
+  `/templates/${TEMPLATE}`,
 ]
 
 before(async () => {
