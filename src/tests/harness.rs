@@ -24,6 +24,7 @@ mod redis;
 mod reference;
 mod scene;
 mod sdk;
+pub(crate) mod sqlite;
 mod terminal;
 
 pub(crate) use self::redis::RedisServer;

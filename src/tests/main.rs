@@ -5,6 +5,7 @@
 
 mod backup_commands;
 mod cli;
+mod crashes;
 mod harness;
 mod lifecycle;
 mod mcp;

@@ -3,9 +3,13 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
 use tempfile::TempDir;
+
+use super::processes;
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_mcp-proxy-gateway");
@@ -81,14 +85,29 @@ impl GatewayCommand {
         self.run_from(Stdio::null())
     }
 
+    /// Runs it, and kills it if it hasn't ended by itself after that long. `None`: it was killed.
+    pub(crate) fn run_for(&mut self, life: Duration) -> Option<CommandOutput> {
+        let command = self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
+        if !processes::wait_for_end(Pid::from_child(&child), Instant::now() + life) {
+            child.kill().expect("a child of ours");
+        }
+        let output = child.wait_with_output().expect("a child of ours");
+        output.status.code().is_some().then(|| CommandOutput::of(output))
+    }
+
     fn run_from(&mut self, stdin: Stdio) -> CommandOutput {
         let output = self.command.stdin(stdin).output().expect("the binary starts");
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is UTF-8");
-        CommandOutput { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        CommandOutput::of(output)
     }
 }
 
 impl CommandOutput {
+    fn of(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is UTF-8");
+        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
     /// It succeeded, saying nothing but its data.
     #[track_caller]
     pub(crate) fn assert_success(&self) -> &Self {

@@ -1,13 +1,11 @@
 //! Rows of the database that somebody damaged: each is named and passed over, and the rest is served.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::harness::{PATIENCE, Peer, Postgres, TestGateway, success_of};
+use crate::harness::{PATIENCE, Peer, Postgres, TestGateway, sqlite, success_of};
 
 /// Between two looks at the health.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -95,19 +93,13 @@ async fn damaged_rows_cost_nothing_else(mut gateway: TestGateway, damage: impl F
     success_of(&gateway.mcp().call("other", json!({})).await);
 }
 
-fn damage_file(path: &Path, sql: &str) {
-    let script = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); \
-        changed = db.execute(sys.argv[2]).rowcount; db.commit(); sys.exit(changed != 1)";
-    let output = Command::new("python3").args(["-c", script]).arg(path).arg(sql).output();
-    let output = output.expect("python3 is installed");
-    assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
 #[tokio::test]
 async fn damaged_rows_of_sqlite_are_named_and_the_rest_is_served() {
     let gateway = TestGateway::start().on_sqlite().with_key().with_setting("sync", "timeout_s", 29).await;
-    damaged_rows_cost_nothing_else(gateway, |gateway, sql| damage_file(&gateway.data("gateway.db"), sql))
-        .await;
+    let damage = |gateway: &TestGateway, sql: &str| {
+        assert_eq!(sqlite::execute(&gateway.data("gateway.db"), sql), 1, "{sql}");
+    };
+    damaged_rows_cost_nothing_else(gateway, damage).await;
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sql::model::Timestamp;
+use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 
 use crate::harness::{Admin, Hanging, LEGACY_LATEST, Mcp, PATIENCE, Peer, TestGateway, plain, success_of};
@@ -198,10 +199,9 @@ async fn a_key_has_as_many_calls_at_once_as_is_set_now() {
     // Each replica counts the calls that it has.
     for one in mcp.at_each() {
         let begun = peer.counts().parked;
-        let waiting = tokio::spawn({
-            let one = one.clone();
-            async move { one.call("wait", json!({"canary": "kept"})).await }
-        });
+        let mut waiting = JoinSet::new();
+        let caller = one.clone();
+        waiting.spawn(async move { caller.call("wait", json!({"canary": "kept"})).await });
         peer.counts_reach(|counts| counts.parked == begun + 1).await;
         set(&admin, "limits", json!({"calls_in_flight_per_key": 1})).await;
         becomes("one call is all", async || {
@@ -211,6 +211,6 @@ async fn a_key_has_as_many_calls_at_once_as_is_set_now() {
         .await;
         set(&admin, "limits", json!({"calls_in_flight_per_key": 256})).await;
         peer.release_in_reverse();
-        assert_eq!(success_of(&waiting.await.expect("it ends")), "kept");
+        assert_eq!(success_of(&waiting.join_next().await.expect("one").expect("it ends")), "kept");
     }
 }
