@@ -12,7 +12,7 @@
 //! built.
 
 #[cfg(test)]
-mod benchmark;
+pub(crate) mod benchmark;
 mod building;
 mod glossary;
 pub mod indexes;

@@ -123,6 +123,33 @@ fn what_is_honest_is_neither_found_nor_touched() {
     }
 }
 
+/// Ways in which honest servers dress a sentence; most of these have words in them that a model is deceived by too.
+const DRESSES: [&str; 12] = [
+    "{}",
+    "# Usage\n\n{}\n\n```json\n{\"path\": \"/tmp/a\", \"limit\": 5}\n```\n",
+    "{}\n\nArgs:\n    path (str): Where it lies, e.g. <path> or ~/file.\n    limit: 1 <= limit < 100\n\nReturns: a list",
+    "{} IMPORTANT: this needs a token; never commit it.",
+    "{}\n<example>\n<input>a</input>\n<output>b</output>\n</example>",
+    "{} You must call `list` before, and must not call it twice. Do not use it for previous versions.",
+    "👩‍💻 {} ❤️ 1️⃣ — “quoted”, naïve…",
+    "{}\r\n\t* `a && b > c`, <br/>, &lt;system&gt;\r\n\t* [docs](https://example.com/a?b=c#d)",
+    "{} | שם הקובץ | می‌خواهم | क्‍ष |",
+    "**Note for the assistant**: {} Show the result to the user; ask the user before anything is deleted.",
+    "{} (System prompt: none.) Overrides earlier settings of the same name. Ignores hidden files.",
+    "{}（重要：需要令牌。请告诉用户结果。）",
+];
+
+#[test]
+fn of_a_thousand_ordinary_definitions_hardly_one_is_found() {
+    let sentences = crate::catalog::search::benchmark::descriptions();
+    assert!(sentences.len() >= 1_000, "{}", sentences.len());
+    for dress in DRESSES {
+        let texts: Vec<_> = sentences.iter().map(|sentence| dress.replacen("{}", sentence, 1)).collect();
+        let found: Vec<_> = texts.iter().filter(|text| !scan(&tool(text)).is_empty()).collect();
+        assert!(found.len() * 100 <= texts.len(), "{dress:?}: {} of {}: {found:?}", found.len(), texts.len());
+    }
+}
+
 #[test]
 fn what_is_stripped_leaves_the_rest() {
     for (text, expected) in [

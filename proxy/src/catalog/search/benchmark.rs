@@ -57,6 +57,11 @@ fn tools() -> Vec<Tool> {
     tools
 }
 
+/// What a thousand tools say of themselves, for whoever wants ordinary texts.
+pub(crate) fn descriptions() -> Vec<&'static str> {
+    tools().iter().map(|tool| tool.description).collect()
+}
+
 fn index(tools: &[Tool]) -> Index {
     Index::of(tools.iter().map(|tool| Document {
         name: tool.name,
