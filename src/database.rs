@@ -45,6 +45,9 @@ fn failure(error: StoreError, config: &Config) -> Failure {
              give the one before until rotate-key is through"
         )]),
         StoreError::InvalidDsn => Failure::Configuration(vec!["MPG_PG_DSN: not a valid DSN".to_owned()]),
+        StoreError::TlsOptions(_) | StoreError::RootCertificates { .. } | StoreError::TlsRefused(_) => {
+            Failure::Configuration(vec![format!("MPG_PG_DSN: {error}")])
+        }
         StoreError::NewerSchema { .. } => Failure::Configuration(vec![error.to_string()]),
         StoreError::Unavailable(_) => Failure::Unavailable(anyhow::Error::new(error)),
         StoreError::StorageFull(_) => Failure::General(format!("{:#}", anyhow::Error::new(error))),

@@ -1,6 +1,7 @@
 //! How the store fails, by what the receiver can do about it.
 
 use std::error::Error;
+use std::path::PathBuf;
 
 /// What lies beneath an error; kept for the log, never shown to a client.
 pub type Source = Box<dyn Error + Send + Sync>;
@@ -67,9 +68,20 @@ pub enum StoreError {
     /// The Postgres DSN can't be read. It isn't shown, since it may hold a password.
     #[error("the Postgres DSN isn't valid")]
     InvalidDsn,
-    /// The DSN demands TLS, which this release doesn't speak to Postgres.
-    #[error("TLS to Postgres (sslmode=require) isn't supported")]
-    TlsUnsupported,
+    /// What the Postgres DSN says of TLS has no meaning; the text says what would have.
+    #[error("{0}")]
+    TlsOptions(&'static str),
+    /// The file that the Postgres DSN names as `sslrootcert` is of no use.
+    #[error("sslrootcert: {}: {reason}", path.display())]
+    RootCertificates {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no TLS with Postgres such as the DSN asks for, until somebody changes something.
+    #[error("no TLS with Postgres: {0}")]
+    TlsRefused(TlsRefusal),
     /// The cursor isn't one that this list gave out.
     #[error("the cursor isn't valid here")]
     InvalidCursor,
@@ -97,6 +109,48 @@ impl StoreError {
     pub(crate) fn gave_up(reason: GaveUp) -> Self {
         Self::Unavailable(Box::new(reason))
     }
+}
+
+/// Which rule of the Postgres DSN's `sslmode` keeps us from the server, and what would help.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TlsRefusal {
+    /// The server speaks no TLS.
+    #[error("the server doesn't offer it, and sslmode doesn't go without; set `ssl = on` at the server")]
+    NotOffered,
+    /// None of the trusted authorities issued the server's certificate.
+    #[error(
+        "the server's certificate was issued by none of the authorities in sslrootcert; name the file of the one that \
+         issued it"
+    )]
+    UnknownIssuer,
+    /// The server's certificate is good, and for another server.
+    #[error(
+        "the server's certificate is not for {dialled}, but for {}; sslmode=verify-full needs a host that stands in its \
+         subjectAltName (verify-ca looks at no name)",
+        names(certified)
+    )]
+    OtherName {
+        /// The host of the DSN.
+        dialled: String,
+        /// Whom it is for, as the certificate says it.
+        certified: Vec<String>,
+    },
+    /// The server's certificate was good once.
+    #[error("the server's certificate has expired; renew it")]
+    Expired,
+    /// The server's certificate will be good, by this machine's clock.
+    #[error("the server's certificate isn't valid yet; look at its dates and at both machines' clocks")]
+    NotValidYet,
+    /// Something else is wrong with the server's certificate.
+    #[error("the server's certificate is not accepted: {0}")]
+    Certificate(String),
+    /// The two don't understand each other.
+    #[error("the handshake failed: {0}")]
+    Handshake(String),
+}
+
+fn names(certified: &[String]) -> String {
+    if certified.is_empty() { "no name at all".to_owned() } else { certified.join(", ") }
 }
 
 /// Why the store gave up by itself.

@@ -37,6 +37,7 @@ pub mod leases;
 pub mod clock;
 pub mod error;
 pub mod seal;
+pub mod tls;
 
 mod db;
 mod keyset;
@@ -46,7 +47,7 @@ mod sweeping;
 pub use self::changes::{Change, ChangeKind, Changes, ChangesSince, Entries};
 pub use self::clock::Clock;
 pub use self::db::Database;
-pub use self::error::StoreError;
+pub use self::error::{StoreError, TlsRefusal};
 pub use self::seal::{KeyError, MasterKey, Place, Sealer, Warning};
 pub use self::store::{PoolState, Store, StoreOptions};
 pub use self::tx::{Tx, UnreadableRow};

@@ -1,6 +1,7 @@
 //! The contract of the store: every test runs on SQLite and, where `MPG_TEST_PG_DSN` names one, on a
 //! real Postgres.
 
+mod authority;
 mod cluster;
 mod harness;
 
@@ -27,6 +28,7 @@ mod sessions;
 mod settings;
 mod shared_admin_state;
 mod statistics;
+mod tls;
 mod transactions;
 mod unreadable;
 mod upstreams;

@@ -189,6 +189,23 @@ fn a_database_that_is_not_there_is_exit_code_69() {
 }
 
 #[test]
+fn tls_that_the_database_cannot_be_asked_for_is_a_wrong_configuration() {
+    for (tls, told) in [
+        ("sslmode=verify-ca", "sslmode=verify-ca needs sslrootcert, the file of the authority's certificate"),
+        (
+            "sslmode=verify-full&sslrootcert=%2Fno%2Fca.pem",
+            "sslrootcert: /no/ca.pem: No such file or directory (os error 2)",
+        ),
+    ] {
+        let output = GatewayCommand::new(["migrate"])
+            .env("MPG_PG_DSN", format!("postgresql://gateway:CANARY@127.0.0.1:1/gateway?{tls}"))
+            .env("MPG_ENCRYPTION_KEY", KEY)
+            .run();
+        output.assert_failure(CONFIGURATION, &[&format!("MPG_PG_DSN: {told}")]);
+    }
+}
+
+#[test]
 fn a_data_folder_that_cannot_be_made_is_told() {
     let output = GatewayCommand::new(["migrate"]).file("data", "not a folder").run();
     assert_eq!(output.code, Some(CONFIGURATION), "{}", output.stderr);

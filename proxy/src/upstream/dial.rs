@@ -19,7 +19,8 @@ use http::Uri;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, MaybeHttpsStream};
 use hyper_util::rt::TokioIo;
 use rustls::client::WantsClientCert;
-use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
+use rustls::{ClientConfig, ConfigBuilder};
+use sql::tls::{builder, machine_roots};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -267,17 +268,6 @@ fn tune(stream: &TcpStream) {
     }
 }
 
-/// Whom the machine trusts: what `SSL_CERT_FILE` and `SSL_CERT_DIR` name, else what its system has.
-fn machine_roots() -> RootCertStore {
-    let found = rustls_native_certs::load_native_certs();
-    for problem in &found.errors {
-        tracing::warn!(%problem, "some of the certificates that the machine trusts can't be read");
-    }
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    roots
-}
-
 /// TLS for what the operator named, and not an admin: a server that the machine trusts.
 pub(crate) fn machine_tls() -> ClientConfig {
     trusting_machine().with_no_client_auth()
@@ -293,12 +283,6 @@ fn tls_config() -> ClientConfig {
     with_alpn(builder().with_webpki_roots())
 }
 
-fn builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
-    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("ring offers the default versions of TLS")
-}
-
 fn with_alpn(builder: ConfigBuilder<ClientConfig, WantsClientCert>) -> ClientConfig {
     let mut config = builder.with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -308,30 +292,17 @@ fn with_alpn(builder: ConfigBuilder<ClientConfig, WantsClientCert>) -> ClientCon
 /// What is wrong with the peer's TLS, in words an admin can act on.
 fn tls_reason(error: &(dyn std::error::Error + 'static)) -> String {
     use rustls::CertificateError as Bad;
-    let mut next = Some(error);
-    while let Some(error) = next {
-        match error.downcast_ref::<rustls::Error>() {
-            Some(rustls::Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. })) => {
-                return "the certificate has expired".into();
-            }
-            Some(rustls::Error::InvalidCertificate(
-                Bad::NotValidForName | Bad::NotValidForNameContext { .. },
-            )) => {
-                return "the certificate is for another name".into();
-            }
-            Some(rustls::Error::InvalidCertificate(Bad::UnknownIssuer)) => {
-                return "the certificate's issuer is unknown".into();
-            }
-            Some(rustls::Error::InvalidCertificate(_)) => return "the certificate is not valid".into(),
-            Some(_) => return "the TLS handshake failed".into(),
-            None => {
-                // What an I/O error was made of isn't its source; and there may be one in another.
-                let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-                next = inner.map_or_else(|| error.source(), |inner| Some(inner));
-            }
+    let Some(rustls::Error::InvalidCertificate(wrong)) = sql::tls::cause(error) else {
+        return "the TLS handshake failed".into();
+    };
+    match wrong {
+        Bad::Expired | Bad::ExpiredContext { .. } => "the certificate has expired".into(),
+        Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
+            "the certificate is for another name".into()
         }
+        Bad::UnknownIssuer => "the certificate's issuer is unknown".into(),
+        _ => "the certificate is not valid".into(),
     }
-    "the TLS handshake failed".into()
 }
 
 /// Hands the TLS connector the stream that is open already.

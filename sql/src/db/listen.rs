@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
-use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{AsyncMessage, Client, Connection, Socket};
+use tokio_postgres::{AsyncMessage, Client};
 
-use super::postgres::Hosts;
+use super::postgres::{Hosts, Wire};
 
 /// The channel that commits notify; its payload is the installation's id.
 pub(crate) const CHANNEL: &str = "mpg_changes";
@@ -93,7 +92,7 @@ enum Lost {
 
 async fn serve(
     client: &Client,
-    mut connection: Connection<Socket, NoTlsStream>,
+    mut connection: Wire,
     instance: &str,
     hint: &impl Fn(),
     wait: &mut Duration,

@@ -3,21 +3,27 @@
 //! A transaction holds a pooled connection. Dropping it queues a `ROLLBACK` behind whatever runs,
 //! so locks go at once; a connection that failed is taken out of the pool instead.
 
+mod dsn;
 mod error;
 mod hosts;
+mod tls;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+};
 use futures::{FutureExt as _, TryStreamExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_postgres::Config;
-use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::types::Type;
 
-pub(super) use self::hosts::Hosts;
+use self::dsn::Dsn;
+pub(super) use self::hosts::{Hosts, Wire};
+use self::tls::Tls;
 use super::row::Rows;
 use super::{Access, Cell, Outcome, Value, listen};
 use crate::error::{GaveUp, StoreError};
@@ -55,9 +61,9 @@ pub(crate) struct Postgres {
 
 impl Postgres {
     pub(super) async fn open(dsn: &Secret<String>) -> Result<Self, StoreError> {
-        let config = configure(dsn)?;
+        let (config, tls) = configure(dsn)?;
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Verified };
-        let hosts = Hosts::of(&config);
+        let hosts = Hosts::of(&config, tls);
         let manager = Manager::from_connect(config, hosts.clone(), manager_config);
         let limit_session = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
             Box::pin(async { client.batch_execute(SESSION_LIMITS).await.map_err(HookError::Backend) })
@@ -72,17 +78,16 @@ impl Postgres {
             .build()
             .map_err(|error| StoreError::Unavailable(Box::new(error)))?;
         let postgres = Self { hosts, pool, stop: watch::Sender::new(false), listener: Mutex::new(None) };
-        drop(postgres.connection().await?);
+        drop(postgres.connection().await.map_err(tls::opening_error)?);
         Ok(postgres)
     }
 
-    async fn connection(&self) -> Result<Object, StoreError> {
-        let unavailable = |error| StoreError::Unavailable(Box::new(error));
+    async fn connection(&self) -> Result<Object, PoolError> {
         if let Ok(found) = timeout(POOLED_WAIT, self.pool.get()).await {
-            return found.map_err(unavailable);
+            return found;
         }
         self.pool.retain(|_, _| false);
-        self.pool.get().await.map_err(unavailable)
+        self.pool.get().await
     }
 
     /// How the pool fares.
@@ -92,7 +97,9 @@ impl Postgres {
     }
 
     pub(super) async fn begin(&self, access: Access) -> Result<Transaction, StoreError> {
-        let mut transaction = Transaction { connection: Some(self.connection().await?), state: State::Open };
+        // Once it was opened, whatever keeps us from the server may go away, a bad certificate too.
+        let connection = self.connection().await.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
+        let mut transaction = Transaction { connection: Some(connection), state: State::Open };
         let begin = match access {
             Access::Read => "START TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
             Access::Write => "START TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE",
@@ -116,12 +123,11 @@ impl Postgres {
     }
 }
 
-fn configure(dsn: &Secret<String>) -> Result<Config, StoreError> {
+fn configure(dsn: &Secret<String>) -> Result<(Config, Tls), StoreError> {
+    let dsn = Dsn::split(dsn.expose()).ok_or(StoreError::InvalidDsn)?;
     // The parser's own error may quote the DSN, and with it the password.
-    let mut config: Config = dsn.expose().parse().map_err(|_| StoreError::InvalidDsn)?;
-    if config.get_ssl_mode() == SslMode::Require {
-        return Err(StoreError::TlsUnsupported);
-    }
+    let mut config: Config = dsn.rest.expose().parse().map_err(|_| StoreError::InvalidDsn)?;
+    let tls = tls::configure(&dsn.tls, &mut config)?;
     let (idle, interval, retries) = KEEPALIVES;
     config
         .connect_timeout(CONNECT_WAIT)
@@ -134,7 +140,7 @@ fn configure(dsn: &Secret<String>) -> Result<Config, StoreError> {
     if config.get_application_name().is_none() {
         config.application_name("mcp-proxy-gateway");
     }
-    Ok(config)
+    Ok((config, tls))
 }
 
 /// What dropping a transaction has to do.

@@ -2,12 +2,13 @@
 //!
 //! It needs the binaries of Debian's package, and is there only where the suite has a Postgres at all.
 
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::authority::Pair;
 use super::harness::DSN_VARIABLE;
 
 /// Its data is thrown away, so it needn't be safe on disk. What a replica needs to begin is there soon.
@@ -24,12 +25,32 @@ pub(super) struct Cluster {
 impl Cluster {
     /// A new primary; none where there are no binaries for it.
     pub(super) fn primary() -> Option<Self> {
+        let cluster = Self::initialized()?;
+        cluster.start();
+        Some(cluster)
+    }
+
+    /// A new primary that speaks TLS, with further settings, and rules of admission before those that let in all.
+    pub(super) fn with_tls(pair: &Pair, settings: &str, rules: &str) -> Option<Self> {
+        let cluster = Self::initialized()?;
+        for (name, from) in [("server.crt", &pair.certificate), ("server.key", &pair.key)] {
+            let to = cluster.data().join(name);
+            std::fs::copy(from, &to).expect("the folder is writable");
+            std::fs::set_permissions(&to, PermissionsExt::from_mode(0o600)).expect("was made just now");
+            give_away(&to);
+        }
+        cluster.edit("postgresql.conf", |before| format!("{before}\nssl = on\n{settings}\n"));
+        cluster.edit("pg_hba.conf", |before| format!("{rules}\n{before}"));
+        cluster.start();
+        Some(cluster)
+    }
+
+    fn initialized() -> Option<Self> {
         let cluster = Self::prepare()?;
         let data = cluster.data();
         let data = data.to_str().expect("UTF-8");
         let arguments = ["-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-N"];
         cluster.run("initdb", &arguments);
-        cluster.start();
         Some(cluster)
     }
 
@@ -50,10 +71,7 @@ impl Cluster {
         let releases = std::fs::read_dir("/usr/lib/postgresql").ok()?;
         let newest = releases.flatten().map(|entry| entry.path().join("bin")).max()?;
         let folder = TempDir::with_prefix("gateway-cluster-").expect("a folder");
-        if is_root() {
-            let path = folder.path().to_str().expect("UTF-8");
-            assert!(Command::new("chown").args(["postgres", path]).status().expect("runs").success());
-        }
+        give_away(folder.path());
         let port = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
         let port = port.local_addr().expect("is bound").port();
         Some(Self { folder, binaries: newest, port })
@@ -61,6 +79,17 @@ impl Cluster {
 
     fn data(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    fn edit(&self, file: &str, change: impl FnOnce(&str) -> String) {
+        let path = self.data().join(file);
+        let before = std::fs::read_to_string(&path).expect("initdb made it");
+        std::fs::write(path, change(&before)).expect("the folder is writable");
+    }
+
+    /// Where its Unix socket lies.
+    pub(super) fn socket_folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub(super) fn start(&self) {
@@ -123,6 +152,13 @@ impl Drop for Cluster {
         self.signal("-CONT");
         let data = self.data();
         let _ = self.command("pg_ctl").arg("-D").arg(data).args(["-m", "immediate", "stop"]).output();
+    }
+}
+
+/// To whom the server runs as.
+fn give_away(path: &Path) {
+    if is_root() {
+        assert!(Command::new("chown").arg("postgres").arg(path).status().expect("runs").success());
     }
 }
 

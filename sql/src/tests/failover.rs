@@ -14,7 +14,7 @@ const RECOVERY_MAX: Duration = Duration::from_secs(30);
 /// Between two attempts of somebody who wants to write.
 const RETRY: Duration = Duration::from_millis(100);
 
-async fn open(dsn: String) -> Store {
+pub(super) async fn open(dsn: String) -> Store {
     let database = Database::Postgres { dsn: dsn.as_str().into() };
     Store::open(options(&database, KEY, &Clock::system())).await.expect("opens")
 }
@@ -28,14 +28,14 @@ fn dsn(clusters: &[&Cluster]) -> String {
     )
 }
 
-async fn write(store: &Store) -> Result<i64, StoreError> {
+pub(super) async fn write(store: &Store) -> Result<i64, StoreError> {
     let mut tx = store.begin().await?;
     tx.changed(ChangeKind::Settings, Uuid::nil());
     Ok(tx.commit_noted().await?.expect("something was noted"))
 }
 
 /// Writes until it is taken; every refusal on the way must be one that may go away by itself.
-async fn write_until_taken(store: &Store) -> (i64, Duration) {
+pub(super) async fn write_until_taken(store: &Store) -> (i64, Duration) {
     let began = Instant::now();
     let mut ticks = tokio::time::interval(RETRY);
     loop {
@@ -74,7 +74,7 @@ async fn a_server_that_comes_back_is_used_again() {
 }
 
 /// Whether a hint came, and what it announced is there.
-async fn heard_of(hints: &mut crate::Changes, store: &Store, revision: i64) -> bool {
+pub(super) async fn heard_of(hints: &mut crate::Changes, store: &Store, revision: i64) -> bool {
     assert!(hints.wait(RECOVERY_MAX).await, "the listener came back");
     let mut tx = store.read().await.expect("the server is there");
     changes::revision(&mut tx).await.expect("reads") >= revision

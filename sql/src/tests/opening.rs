@@ -95,12 +95,57 @@ async fn a_postgres_that_does_not_answer_is_unavailable() {
 
 #[tokio::test]
 async fn a_dsn_that_is_none_is_refused_unseen() {
-    for (dsn, tls) in [("CANARY nonsense", false), ("host=h user=u sslmode=require password=CANARY", true)] {
-        let database = Database::Postgres { dsn: dsn.into() };
-        let refused = Store::open(options(&database, KEY, &Clock::system())).await.map(drop);
-        let refused = refused.expect_err("is no DSN we take");
-        assert_eq!(matches!(refused, StoreError::TlsUnsupported), tls);
-        assert_eq!(matches!(refused, StoreError::InvalidDsn), !tls);
+    for dsn in ["CANARY nonsense", "host=h nonsense=CANARY", "postgres://u:CANARY@h/d?nonsense=1"] {
+        let refused = refusal(dsn).await;
+        assert!(matches!(refused, StoreError::InvalidDsn), "{refused:?}");
         assert!(!format!("{refused} {refused:?}").contains("CANARY"));
     }
+}
+
+#[tokio::test]
+async fn tls_options_that_mean_nothing_together_are_refused_with_what_would() {
+    for (tls, told) in [
+        ("sslmode=verify-ca", "sslmode=verify-ca needs sslrootcert, the file of the authority's certificate"),
+        (
+            "sslmode=verify-full",
+            "sslmode=verify-full needs sslrootcert, the file of the authority's certificate or `system`",
+        ),
+        ("sslmode=allow", "sslmode is disable, prefer, require, verify-ca or verify-full"),
+        ("sslmode=''", "sslmode is disable, prefer, require, verify-ca or verify-full"),
+        ("sslrootcert=/ca.pem", "sslrootcert needs sslmode=verify-full, verify-ca or require"),
+        ("sslmode=require sslrootcert=system", "sslrootcert=system needs sslmode=verify-full, or none"),
+        ("sslnegotiation=direct", "sslnegotiation=direct needs sslmode=require or stricter"),
+    ] {
+        let refused = refusal(&format!("host=h user=u password=CANARY {tls}")).await;
+        assert!(matches!(refused, StoreError::TlsOptions(_)), "{refused:?}");
+        assert_eq!(refused.to_string(), told);
+    }
+}
+
+#[tokio::test]
+async fn a_file_without_root_certificates_is_refused_by_its_path() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for (name, content, told) in [
+        ("none.pem", None, "No such file or directory (os error 2)"),
+        ("empty.pem", Some(""), "has no certificate in it"),
+        ("half.pem", Some("-----BEGIN CERTIFICATE-----\nAAAA\n"), "is not a PEM file"),
+        ("broken.pem", Some(broken), "has a certificate that can't be read"),
+    ] {
+        let path = folder.path().join(name);
+        if let Some(content) = content {
+            std::fs::write(&path, content).expect("the folder is writable");
+        }
+        let path = path.display();
+        let refused = refusal(&format!("postgres://u:CANARY@h/d?sslmode=verify-ca&sslrootcert={path}")).await;
+        assert!(matches!(refused, StoreError::RootCertificates { .. }), "{refused:?}");
+        assert_eq!(refused.to_string(), format!("sslrootcert: {path}: {told}"));
+    }
+}
+
+/// How a DSN is refused that no server is asked for.
+async fn refusal(dsn: &str) -> StoreError {
+    let database = Database::Postgres { dsn: dsn.into() };
+    let refused = Store::open(options(&database, KEY, &Clock::system())).await.map(drop);
+    refused.expect_err("is no DSN we take")
 }

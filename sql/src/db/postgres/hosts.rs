@@ -1,41 +1,76 @@
 //! Connecting to whichever host of a DSN takes writes.
 //!
 //! All hosts are tried at once: of two, one may be an old primary that still takes connections and
-//! never says a word again. It must not keep us from the other.
+//! never says a word again. It must not keep us from the other. Each is tried with TLS and in clear as
+//! the DSN's `sslmode` says.
 
 use deadpool_postgres::{ConfigConnectImpl, Connect};
+use futures::FutureExt as _;
 use futures::future::{BoxFuture, select_ok};
 use tokio::task::JoinHandle;
-use tokio_postgres::config::Host;
-use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{Client, Config, Connection, Error, NoTls, Socket};
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::{Client, Config, Connection, Error, Socket};
+
+use super::tls::{self, Tls};
+
+/// A connection as the driver has it, which somebody must poll.
+pub(crate) type Wire = Connection<Socket, tls::Stream>;
+
+/// A way to make a connection to one host.
+type Dial<T> = fn(Config, Tls) -> BoxFuture<'static, Result<T, Error>>;
 
 /// The hosts of a DSN, each with all that the DSN says beside.
 #[derive(Clone)]
-pub(crate) struct Hosts(Vec<Config>);
+pub(crate) struct Hosts {
+    each: Vec<Config>,
+    tls: Tls,
+}
 
 impl Hosts {
-    pub(super) fn of(config: &Config) -> Self {
+    pub(super) fn of(config: &Config, tls: Tls) -> Self {
         let count = config.get_hosts().len().max(config.get_hostaddrs().len());
-        if count < 2 {
-            return Self(vec![config.clone()]);
-        }
-        Self((0..count).map(|at| only(config, at)).collect())
+        let mut each =
+            if count < 2 { vec![config.clone()] } else { (0..count).map(|at| only(config, at)).collect() };
+        each.iter_mut().for_each(fit_for_tls);
+        Self { each, tls }
     }
 
     /// A connection of its own. It has no end but that of the network: the caller sets one.
-    pub(crate) async fn dial(&self) -> Result<(Client, Connection<Socket, NoTlsStream>), Error> {
-        let attempts = self.0.iter().map(|host| Box::pin(host.connect(NoTls)));
+    pub(crate) async fn dial(&self) -> Result<(Client, Wire), Error> {
+        self.first(|host, tls| async move { host.connect(tls).await }.boxed()).await
+    }
+
+    async fn first<T>(&self, dial: Dial<T>) -> Result<T, Error> {
+        let attempts = self.each.iter().map(|host| Box::pin(reach(host, &self.tls, dial)));
         select_ok(attempts).await.map(|(first, _)| first)
     }
 }
 
 impl Connect for Hosts {
     fn connect(&self, _: &Config) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), Error>> {
-        Box::pin(async {
-            let direct = ConfigConnectImpl { tls: NoTls };
-            select_ok(self.0.iter().map(|host| direct.connect(host))).await.map(|(first, _)| first)
-        })
+        self.first(|host, tls| async move { ConfigConnectImpl { tls }.connect(&host).await }.boxed()).boxed()
+    }
+}
+
+/// One host, in clear where TLS was only preferred and doesn't come about: the driver itself gives up then.
+async fn reach<T>(host: &Config, tls: &Tls, dial: Dial<T>) -> Result<T, Error> {
+    let error = match dial(host.clone(), tls.clone()).await {
+        Err(error) if host.get_ssl_mode() == SslMode::Prefer && tls::may_do_without(&error) => error,
+        outcome => return outcome,
+    };
+    tracing::debug!(error = &error as &dyn std::error::Error, "no TLS with Postgres, going on in clear");
+    let mut in_clear = host.clone();
+    in_clear.ssl_mode(SslMode::Disable);
+    dial(in_clear, tls.clone()).await
+}
+
+/// Where there is no TLS, over a Unix socket, none is asked for; and an address without a name is its own, since the
+/// driver begins no TLS without one.
+fn fit_for_tls(host: &mut Config) {
+    match (host.get_hosts(), host.get_hostaddrs()) {
+        ([Host::Unix(_)], []) => drop(host.ssl_mode(SslMode::Disable)),
+        ([], &[address]) => drop(host.host(address.to_string())),
+        _ => {}
     }
 }
 
@@ -61,6 +96,7 @@ fn only(config: &Config, at: usize) -> Config {
     config.get_keepalives_interval().map(|interval| one.keepalives_interval(interval));
     config.get_keepalives_retries().map(|retries| one.keepalives_retries(retries));
     one.ssl_mode(config.get_ssl_mode())
+        .ssl_negotiation(config.get_ssl_negotiation())
         .channel_binding(config.get_channel_binding())
         .keepalives(config.get_keepalives())
         .keepalives_idle(config.get_keepalives_idle())
@@ -70,22 +106,43 @@ fn only(config: &Config, at: usize) -> Config {
 
 #[cfg(test)]
 mod tests {
+    use super::super::dsn::TlsOptions;
     use super::*;
+
+    fn config(dsn: &str) -> Config {
+        dsn.parse().expect("a DSN")
+    }
+
+    fn hosts(dsn: &str) -> Vec<Config> {
+        let tls = tls::configure(&TlsOptions::default(), &mut Config::new()).expect("says nothing wrong");
+        Hosts::of(&config(dsn), tls).each
+    }
 
     #[test]
     fn each_host_has_its_port_and_all_else() {
         let dsn = "host=a,b port=1,2 user=u password=p dbname=d application_name=n
-            options='-c search_path=s' target_session_attrs=read-write connect_timeout=3";
-        let config: Config = dsn.parse().expect("a DSN");
-        let hosts = Hosts::of(&config).0;
-        for (at, (host, port)) in [("a", 1), ("b", 2)].into_iter().enumerate() {
-            let one = dsn.replace("a,b", host).replace("1,2", &port.to_string());
-            let expected: Config = one.parse().expect("a DSN");
-            assert_eq!(hosts[at], expected);
+            options='-c search_path=s' target_session_attrs=read-write connect_timeout=3
+            sslmode=require sslnegotiation=direct channel_binding=require";
+        for (host, (name, port)) in hosts(dsn).into_iter().zip([("a", 1), ("b", 2)]) {
+            let expected = config(&dsn.replace("a,b", name).replace("1,2", &port.to_string()));
+            assert_eq!(host, expected);
         }
-        let same_port: Config = "host=a,b port=7 user=u".parse().expect("a DSN");
-        assert!(Hosts::of(&same_port).0.iter().all(|host| host.get_ports() == [7]));
-        let single: Config = "host=a user=u".parse().expect("a DSN");
-        assert_eq!(Hosts::of(&single).0, [single]);
+        assert!(hosts("host=a,b port=7 user=u").iter().all(|host| host.get_ports() == [7]));
+        assert_eq!(hosts("host=a user=u"), [config("host=a user=u")]);
+    }
+
+    #[test]
+    fn an_address_without_a_name_is_its_own() {
+        for host in hosts("hostaddr=10.0.0.1,::1") {
+            let address = host.get_hostaddrs()[0].to_string();
+            assert_eq!(host.get_hosts(), [Host::Tcp(address)]);
+        }
+        assert_eq!(hosts("host=a hostaddr=10.0.0.1"), [config("host=a hostaddr=10.0.0.1")]);
+    }
+
+    #[test]
+    fn only_a_unix_socket_goes_without_tls() {
+        let modes = hosts("host=/run,a sslmode=require").iter().map(Config::get_ssl_mode).collect::<Vec<_>>();
+        assert_eq!(modes, [SslMode::Disable, SslMode::Require]);
     }
 }
