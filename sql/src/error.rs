@@ -125,13 +125,11 @@ pub enum TlsRefusal {
     UnknownIssuer,
     /// The server's certificate is good, and for another server.
     #[error(
-        "the server's certificate is not for {dialled}, but for {}; sslmode=verify-full needs a host that stands in its \
+        "the server's certificate is not for the DSN's host, but for {}; sslmode=verify-full needs one that stands in its \
          subjectAltName (verify-ca looks at no name)",
         names(certified)
     )]
     OtherName {
-        /// The host of the DSN.
-        dialled: String,
         /// Whom it is for, as the certificate says it.
         certified: Vec<String>,
     },

@@ -220,11 +220,17 @@ fn certificate_refusal(wrong: &CertificateError) -> TlsRefusal {
     use CertificateError as Wrong;
     match wrong {
         Wrong::UnknownIssuer => TlsRefusal::UnknownIssuer,
-        Wrong::NotValidForNameContext { expected, presented } => {
-            TlsRefusal::OtherName { dialled: expected.to_str().into_owned(), certified: presented.clone() }
+        Wrong::NotValidForNameContext { presented, .. } => {
+            TlsRefusal::OtherName { certified: presented.iter().map(|name| plain(name)).collect() }
         }
         Wrong::Expired | Wrong::ExpiredContext { .. } => TlsRefusal::Expired,
         Wrong::NotValidYet | Wrong::NotValidYetContext { .. } => TlsRefusal::NotValidYet,
         other => TlsRefusal::Certificate(other.to_string()),
     }
+}
+
+/// A name as it stands in the certificate: the library writes `DnsName("db.test")`.
+fn plain(name: &str) -> String {
+    let inner = name.split_once('(').and_then(|(_, inner)| inner.strip_suffix(')'));
+    inner.unwrap_or(name).trim_matches('"').to_owned()
 }
