@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::harness::{Admin, TestGateway, sqlite};
+use crate::harness::{Admin, Scene, TestGateway, sqlite};
 
 /// How often a gateway is killed while it writes; the environment may say more.
 const CRASHES: (&str, u64) = ("MPG_TEST_CRASHES", 8);
@@ -40,20 +40,29 @@ struct Told {
     in_doubt: Option<String>,
 }
 
+impl Told {
+    /// What a crash left in doubt took effect or didn't; which of both, the store says.
+    fn settle(&mut self, stored: &BTreeMap<String, String>) {
+        let Some(subject) = self.in_doubt.take() else { return };
+        if !stored.contains_key(&subject) {
+            self.kept.remove(&subject);
+        }
+        let made = stored.iter().find(|(_, name)| **name == subject);
+        self.kept.extend(made.map(|(id, name)| (id.clone(), name.clone())));
+    }
+}
+
 /// Creates upstreams and deletes every third, one after the other, until there is no answer any more.
 async fn write(admin: Admin, round: u64, mut told: Told) -> Told {
     for number in 0.. {
         let oldest = told.kept.keys().next().filter(|_| number % 3 == 2).cloned();
-        let (subject, request, expected) = match oldest {
-            Some(id) => {
-                let request = admin.request(Method::DELETE, &format!("upstreams/{id}"));
-                (id, request, StatusCode::NO_CONTENT)
-            }
-            None => {
-                let name = format!("u{round}-{number}");
-                let request = admin.request(Method::POST, "upstreams").json(&body(&name));
-                (name, request, StatusCode::CREATED)
-            }
+        let (subject, request, expected) = if let Some(id) = oldest {
+            let request = admin.request(Method::DELETE, &format!("upstreams/{id}"));
+            (id, request, StatusCode::NO_CONTENT)
+        } else {
+            let name = format!("u{round}-{number}");
+            let request = admin.request(Method::POST, "upstreams").json(&body(&name));
+            (name, request, StatusCode::CREATED)
         };
         told.in_doubt = Some(subject.clone());
         let Ok(answer) = request.send().await else { break };
@@ -102,21 +111,9 @@ async fn whenever_it_is_killed_what_was_acknowledged_is_there() {
         gateway.start_again().await;
 
         let admin = gateway.admin().await;
-        let mut stored = stored(&admin).await;
-        match told.in_doubt.take() {
-            // A deletion that took effect, or didn't.
-            Some(id) if told.kept.contains_key(&id) && !stored.contains_key(&id) => {
-                drop(told.kept.remove(&id))
-            }
-            // A creation that took effect.
-            Some(name) => {
-                let made = stored.iter().find(|(_, stored)| **stored == name).map(|(id, _)| id.clone());
-                told.kept.extend(made.map(|id| (id, name)));
-            }
-            None => {}
-        }
+        let stored = stored(&admin).await;
+        told.settle(&stored);
         assert_eq!(stored, told.kept, "after {moment:?}");
-        stored.clear();
         assert_eq!(admin.get("audit/verify").await.1["intact"], true);
         assert_eq!(admin.get("health").await.1["unreadable"], json!([]));
     }
@@ -136,7 +133,7 @@ async fn whenever_it_is_killed_what_was_acknowledged_is_there() {
 async fn a_change_of_the_key_that_is_killed_goes_on_where_it_ended() {
     let scene = TestGateway::start().alone("commands run on its machine").on_sqlite();
     let upstreams = (0..SEALED).map(|number| body(&format!("u{number}")));
-    let scene = upstreams.fold(scene, |scene, upstream| scene.with_upstream(upstream));
+    let scene = upstreams.fold(scene, Scene::with_upstream);
     let mut gateway = scene.with_env("MPG_ENCRYPTION_KEY", KEY).await;
     gateway.terminate().await;
 

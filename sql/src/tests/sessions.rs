@@ -45,7 +45,7 @@ on_each_database! {
             created_at: db.now(),
             expires_at: db.now().plus(Duration::from_secs(if number == 0 { 2 } else { 1 })),
         };
-        let opened: Vec<_> = (0..DELETED_AT_ONCE as u128 + 2).map(session).collect();
+        let opened: Vec<_> = (0..u128::from(DELETED_AT_ONCE) + 2).map(session).collect();
         let mut tx = db.store.begin().await.expect("begins");
         client_sessions::insert(&mut tx, &opened).await.expect("inserts");
         let expired = db.now().plus(Duration::from_secs(1));
