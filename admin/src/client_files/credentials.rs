@@ -3,6 +3,8 @@
 //! Wrong in one direction costs little: a harmless value that is sealed is merely not shown. So names decide
 //! first, and values by the marks of well-known issuers or by looking random.
 
+use serde_json::Value;
+
 /// Words that make a name one of a credential.
 const WORDS: [&str; 23] = [
     "apikey",
@@ -97,7 +99,7 @@ pub(crate) fn is_named(name: &str) -> bool {
 /// Whether this value looks like one, whatever its name.
 pub(crate) fn is_valued(value: &str) -> bool {
     let marked = PREFIXES.iter().any(|prefix| value.len() > prefix.len() + 4 && value.starts_with(prefix));
-    marked || has_password(value) || is_random(value)
+    marked || has_password(value) || is_random(value) || is_in_document(value)
 }
 
 /// Whether a named value is to be sealed.
@@ -164,6 +166,22 @@ fn has_password(value: &str) -> bool {
     authority
         .rsplit_once('@')
         .is_some_and(|(user, _)| user.split_once(':').is_some_and(|(_, word)| !word.is_empty()))
+}
+
+/// Whether a value is a JSON document that has one in it, as some servers are given the headers of their requests.
+fn is_in_document(value: &str) -> bool {
+    fn holds(value: &Value) -> bool {
+        match value {
+            Value::String(text) => is_valued(text),
+            Value::Array(elements) => elements.iter().any(holds),
+            Value::Object(members) => members.iter().any(|(name, value)| match value {
+                Value::String(text) => is_secret(name, text),
+                other => holds(other),
+            }),
+            _ => false,
+        }
+    }
+    value.starts_with(['{', '[']) && serde_json::from_str(value).is_ok_and(|document| holds(&document))
 }
 
 fn is_random(value: &str) -> bool {
@@ -253,10 +271,14 @@ mod tests {
             "postgresql://u:p@h/db",
             "a1b2c3d4e5f6a7b8c9d0e1f2a3b4",
             "xoxb-1-2-abc",
+            r#"{"Authorization": "Bearer abcdef", "Notion-Version": "2022-06-28"}"#,
+            r#"[{"accounts": [{"user": "ann", "password": "x"}]}]"#,
         ] {
             assert!(is_valued(value), "{value}");
         }
         for value in [
+            r#"{"level": "info", "keys": 3, "accounts": [{"user": "ann", "password": ""}]}"#,
+            "{not: json, password: x",
             "@modelcontextprotocol/server-everything@2026.8.31",
             "/home/me/some/very/long/path/to/files1234",
             "postgresql://h/db",

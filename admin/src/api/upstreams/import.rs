@@ -293,4 +293,6 @@ async fn save(
 }
 
 #[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod tests;

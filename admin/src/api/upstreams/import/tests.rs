@@ -13,11 +13,11 @@ const CLAUDE: &str = r#"{"mcpServers": {
   "mine": {"type": "stdio", "command": "/usr/bin/mine", "args": ["--token", "CANARY-arg", "two words"], "timeout": 5}
 }}"#;
 
-async fn import(scene: &Scene, query: &str, kind: &str, file: &str) -> Answer {
+pub(super) async fn import(scene: &Scene, query: &str, kind: &str, file: &str) -> Answer {
     scene.send_raw("POST", &format!("{PATH}{query}"), file, &[("content-type", kind)]).await
 }
 
-fn item<'a>(answer: &'a Answer, name: &str) -> &'a Value {
+pub(super) fn item<'a>(answer: &'a Answer, name: &str) -> &'a Value {
     let items = answer.json["items"].as_array().unwrap_or_else(|| panic!("{}", answer.json));
     items.iter().find(|item| item["name"] == name).unwrap()
 }
@@ -28,7 +28,7 @@ fn actions(answer: &Answer) -> Vec<(String, String)> {
     items.iter().map(|item| (text(&item["name"]), text(&item["action"]))).collect()
 }
 
-async fn stored(scene: &Scene, name: &str) -> Value {
+pub(super) async fn stored(scene: &Scene, name: &str) -> Value {
     let list = scene.get(&format!("/api/admin/upstreams?search={name}")).await;
     let id = list.json["items"][0]["id"].as_str().unwrap_or_else(|| panic!("no {name}")).to_owned();
     scene.get(&format!("/api/admin/upstreams/{id}")).await.json
