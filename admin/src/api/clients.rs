@@ -139,6 +139,10 @@ fn base(app: &App, headers: &HeaderMap, uri: &Uri, scheme: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::path::Path;
+
     use serde_json::{Value, json};
     use sql::model::Transport;
 
@@ -233,6 +237,38 @@ mod tests {
         assert!(!codex["text"].as_str().unwrap().contains("bearer_token ="));
         assert_eq!(of(&answer, "claude-code", "sse")["eras"], json!(["legacy"]));
         assert!(of(&answer, "websocket", "websocket")["text"].as_str().unwrap().starts_with("websocat"));
+    }
+
+    /// Every word of them was looked at, file by file. Rewritten by `UPDATE_SNIPPETS=1 cargo test -p admin`.
+    #[tokio::test]
+    async fn each_snippet_is_as_it_was_looked_at() {
+        let scene = registered(Scene::at("https://gateway.example").await).await;
+        let answer = scene.get(PATH).await.json;
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api/clients/snapshots");
+        let mut expected = BTreeMap::new();
+        for one in answer["clients"].as_array().expect("a list") {
+            let text = |member: &str| one[member].as_str().unwrap_or_default();
+            let ending = if text("language") == "shell" { "sh" } else { text("language") };
+            let name = format!("{}.{}.{ending}", text("client"), text("transport"));
+            let mut content = format!("{}\n", text("text"));
+            if !text("deepLink").is_empty() {
+                content.push_str(&format!("\n{}\n", text("deepLink")));
+            }
+            assert!(expected.insert(name, content).is_none(), "two of {}", text("client"));
+        }
+        if std::env::var_os("UPDATE_SNIPPETS").is_some() {
+            let _ = fs::remove_dir_all(&folder);
+            fs::create_dir_all(&folder).expect("a folder");
+            for (name, content) in &expected {
+                fs::write(folder.join(name), content).expect("a file");
+            }
+        }
+        let files = fs::read_dir(&folder).expect("the snapshots").map(|entry| {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().and_then(|name| name.to_str()).expect("UTF-8").to_owned();
+            (name, fs::read_to_string(path).expect("a text"))
+        });
+        assert_eq!(files.collect::<BTreeMap<_, _>>(), expected, "run with UPDATE_SNIPPETS=1, and look");
     }
 
     #[tokio::test]

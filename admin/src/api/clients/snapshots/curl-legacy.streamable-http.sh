@@ -1,0 +1,1 @@
+curl -sS 'https://gateway.example/mcp/http' -H "Authorization: Bearer $MPG_KEY" -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' -d '{"id":1,"jsonrpc":"2.0","method":"initialize","params":{"capabilities":{},"clientInfo":{"name":"curl","version":"1"},"protocolVersion":"2025-11-25"}}'

@@ -1,0 +1,1 @@
+websocat --protocol mcp -H "Authorization: Bearer $MPG_KEY" 'wss://gateway.example/mcp/ws'
