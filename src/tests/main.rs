@@ -6,6 +6,7 @@
 mod backup_commands;
 mod cli;
 mod crashes;
+mod documents;
 mod harness;
 mod lifecycle;
 mod mcp;
