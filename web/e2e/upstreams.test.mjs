@@ -1,5 +1,6 @@
 // Upstreams over every transport, from a client's file and from a template, many at once, and in order.
 import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
 import { test } from 'node:test'
 import { startReference } from '../../src/tests/harness/reference.mjs'
 import { checkPage } from './browser.mjs'
@@ -44,6 +45,22 @@ test('a file is looked at, chosen from, and imported', async () => {
   await page.click('text="Preview"')
   await page.waitForSelector('text=This name is taken')
   assert.equal(await page.isDisabled('text="Import 0"'), true)
+})
+
+test('what was imported is saved as a file of each client and of the registry', async () => {
+  const { page } = scene
+  await page.goto('/upstreams/import')
+  for (const [format, name, inIt] of [
+    ['mcp', 'mcp.json', /"mcpServers"[^]*"two"/],
+    ['vscode', 'mcp.json', /"servers"[^]*"two"/],
+    ['codex', 'config.toml', /\[mcp_servers\.two\]/],
+    ['registry', 'server.json', /"remotes"[^]*mcp\.example\.invalid/],
+  ]) {
+    await page.locator('main select').selectOption(format)
+    const [file] = await Promise.all([page.waitForEvent('download'), page.click('text="Download"')])
+    assert.equal(file.suggestedFilename(), name)
+    assert.match(await readFile(await file.path(), 'utf8'), inIt)
+  }
 })
 
 test('filters stand in the address, and what was chosen is deleted together', async () => {

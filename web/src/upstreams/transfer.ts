@@ -2,11 +2,17 @@
 import { useMutation } from '@tanstack/vue-query'
 import { api, unwrap } from '@/api/client'
 import { queryClient } from '@/api/query'
+import { save } from '@/ui/download'
 
-export const FORMATS = ['mcp', 'vscode', 'codex'] as const
+export const FORMATS = ['mcp', 'vscode', 'codex', 'registry'] as const
 export type Format = (typeof FORMATS)[number]
 
-const FILES: Record<Format, string> = { mcp: 'mcp.json', vscode: 'mcp.json', codex: 'config.toml' }
+const FILES: Record<Format, string> = {
+  mcp: 'mcp.json',
+  vscode: 'mcp.json',
+  codex: 'config.toml',
+  registry: 'server.json',
+}
 
 export interface Import {
   file: string
@@ -42,12 +48,7 @@ export const useExport = () =>
         parseAs: 'blob',
       })
       const { response } = await answer
-      const url = URL.createObjectURL((await unwrap(answer)) as Blob)
-      const link = document.createElement('a')
-      link.href = url
-      link.download = FILES[format]
-      link.click()
-      URL.revokeObjectURL(url)
+      save(FILES[format], (await unwrap(answer)) as Blob)
       const left = response.headers.get('mpg-left-out') ?? ''
       return left.split(',').filter(Boolean).map(decodeURIComponent)
     },
