@@ -4,6 +4,11 @@ import accessibility from 'eslint-plugin-vuejs-accessibility'
 import globals from 'globals'
 import typescript from 'typescript-eslint'
 
+const OTHER_LANGUAGE = {
+  selector: "CallExpression[callee.name='te'][arguments.length>1]",
+  message: 'Only the language of the reader is loaded: ask te(key) for it alone.',
+}
+
 export default typescript.config(
   { ignores: ['dist/', 'src/api/schema.ts'] },
   ...typescript.configs.recommended,
@@ -21,6 +26,9 @@ export default typescript.config(
         { ignorePattern: '^[^\\p{L}]+$', ignoreText: ['MCP Proxy Gateway', 'OK', 'ms'] },
       ],
       '@intlify/vue-i18n/no-missing-keys': 'error',
+      // The words of another language than the reader's are not loaded.
+      'no-restricted-syntax': ['error', OTHER_LANGUAGE],
+      'vue/no-restricted-syntax': ['error', OTHER_LANGUAGE],
       // Ours are made of one word where the folder says the rest: upstreams/List.vue.
       'vue/multi-word-component-names': 'off',
       'vue/block-order': ['error', { order: ['script', 'template', 'style'] }],
