@@ -10,6 +10,8 @@ const LOCALES = ['en', 'zh-CN']
 const WIDTHS = [360, 768, 1280, 1920, 3840]
 const HEIGHT = 900
 const TEMPLATE = 'github'
+/** A setting's name in the REST API, or that of a message. */
+const RAW_NAME = /\b(?:aggregation|connection|limits|mcp_api|ui|settings|connect)\.[a-z_]{3,}/i
 
 let scene
 let pages
@@ -76,6 +78,8 @@ for (const theme of THEMES) {
       for (const path of pages) {
         await open(page, path)
         await checkPage(page, path)
+        const shown = await page.locator('main').innerText()
+        assert.doesNotMatch(shown, RAW_NAME, `${path} shows a name for which there are words`)
         if (process.env.PICTURES) await picture(page, path, `${theme}-${locale}-1280`)
       }
       assert.deepEqual(complaints, [])
