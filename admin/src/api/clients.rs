@@ -250,10 +250,8 @@ mod tests {
             let text = |member: &str| one[member].as_str().unwrap_or_default();
             let ending = if text("language") == "shell" { "sh" } else { text("language") };
             let name = format!("{}.{}.{ending}", text("client"), text("transport"));
-            let mut content = format!("{}\n", text("text"));
-            if !text("deepLink").is_empty() {
-                content.push_str(&format!("\n{}\n", text("deepLink")));
-            }
+            let link = one["deepLink"].as_str().map(|link| format!("\n{link}\n")).unwrap_or_default();
+            let content = format!("{}\n{link}", text("text"));
             assert!(expected.insert(name, content).is_none(), "two of {}", text("client"));
         }
         if std::env::var_os("UPDATE_SNIPPETS").is_some() {
