@@ -50,7 +50,10 @@ impl Postgres {
     /// The same database, reached through a relay by which no hint of a change comes.
     pub(crate) async fn without_hints(&self) -> (Self, Hintless) {
         let between = Hintless::to(self.address().to_owned()).await;
-        (self.at(between.port()), between)
+        let mut through = self.at(between.port());
+        // It reads what the server says, which it can only in clear.
+        through.dsn.push_str("?sslmode=disable");
+        (through, between)
     }
 
     /// Where its server is: host and port.
