@@ -172,7 +172,7 @@ fn has_password(value: &str) -> bool {
 fn is_in_document(value: &str) -> bool {
     fn holds(value: &Value) -> bool {
         match value {
-            Value::String(text) => is_valued(text),
+            Value::String(text) => is_valued(text) || is_header(text),
             Value::Array(elements) => elements.iter().any(holds),
             Value::Object(members) => members.iter().any(|(name, value)| match value {
                 Value::String(text) => is_secret(name, text),
@@ -181,7 +181,8 @@ fn is_in_document(value: &str) -> bool {
             _ => false,
         }
     }
-    value.starts_with(['{', '[']) && serde_json::from_str(value).is_ok_and(|document| holds(&document))
+    value.trim_start().starts_with(['{', '['])
+        && serde_json::from_str(value).is_ok_and(|document| holds(&document))
 }
 
 fn is_random(value: &str) -> bool {
@@ -273,6 +274,7 @@ mod tests {
             "xoxb-1-2-abc",
             r#"{"Authorization": "Bearer abcdef", "Notion-Version": "2022-06-28"}"#,
             r#"[{"accounts": [{"user": "ann", "password": "x"}]}]"#,
+            r#"  {"headers": ["Accept: */*", "Authorization: Bearer abcdef"]}"#,
         ] {
             assert!(is_valued(value), "{value}");
         }
