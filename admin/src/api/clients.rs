@@ -239,6 +239,22 @@ mod tests {
         assert!(of(&answer, "websocket", "websocket")["text"].as_str().unwrap().starts_with("websocat"));
     }
 
+    /// The console has them in its reader's language; in English they are these.
+    #[tokio::test]
+    async fn each_note_is_that_of_the_console() {
+        let scene = registered(Scene::at("https://gateway.example").await).await;
+        let answer = scene.get(PATH).await.json;
+        let mut said = json!({});
+        for one in answer["clients"].as_array().expect("a list") {
+            let [client, transport] =
+                ["client", "transport"].map(|member| one[member].as_str().expect("a text"));
+            said[client][transport] = one["note"].clone();
+        }
+        let words = include_str!("../../../web/src/connect/locales/en.json");
+        let words: Value = serde_json::from_str(words).expect("JSON");
+        assert_eq!(words["connect"]["note"], said);
+    }
+
     /// Every word of them was looked at, file by file. Rewritten by `UPDATE_SNIPPETS=1 cargo test -p admin`.
     #[tokio::test]
     async fn each_snippet_is_as_it_was_looked_at() {
