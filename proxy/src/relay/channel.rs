@@ -416,18 +416,6 @@ impl Exchange {
     }
 }
 
-/// An exchange that this replica serves, noted for as long as this is there.
-struct Served {
-    channel: Arc<Channel>,
-    id: Uuid,
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.channel.served.remove(&self.id);
-    }
-}
-
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.channel.begun.remove(&self.id);
@@ -439,6 +427,18 @@ impl Drop for Exchange {
             // Lost with the cache, its call runs to its end.
             let _ = channel.say(to, Kind::Cancelled, id, &[]).await;
         });
+    }
+}
+
+/// An exchange that this replica serves, noted for as long as this is there.
+struct Served {
+    channel: Arc<Channel>,
+    id: Uuid,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.channel.served.remove(&self.id);
     }
 }
 
