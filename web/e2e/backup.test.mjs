@@ -111,6 +111,7 @@ test('what would change is shown, and restored when it was agreed to', async () 
   await page.click('text="Restore one change"')
   await page.getByRole('alertdialog').getByRole('button', { name: 'Restore' }).click()
   await report.getByText('1 created').waitFor()
+  assert.equal(await page.inputValue('input[name=passphrase]'), '', 'it is not kept for whoever comes next')
   assert.deepEqual(await names(), ['kept', 'lost'])
 })
 

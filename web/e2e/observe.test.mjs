@@ -190,6 +190,12 @@ test('the palette goes anywhere by keyboard', async () => {
   await page.waitForSelector('[role=option]:has-text("reference")')
   await page.keyboard.press('Enter')
   await page.waitForURL(`**/upstreams/${furniture.upstream.id}`)
+  await page.keyboard.press('Control+k')
+  await page.waitForSelector('[role=dialog] input')
+  await page.keyboard.type('backup')
+  await page.waitForSelector('[role=option]:has-text("Backup and restore")')
+  await page.keyboard.press('Enter')
+  await page.waitForURL('**/settings/backup')
 })
 
 test('on a phone the rest of the pages is one tap away', async () => {

@@ -1,5 +1,5 @@
 // What the palette offers: pages and actions at once, upstreams and tools as soon as something is typed.
-import { KeyRound, Languages, LogOut, Moon, Plus, Server, Sun, Wrench } from '@lucide/vue'
+import { Archive, KeyRound, Languages, LogOut, Moon, Plus, Server, Sun, Wrench } from '@lucide/vue'
 import { keepPreviousData, useQuery } from '@tanstack/vue-query'
 import { refDebounced } from '@vueuse/core'
 import { storeToRefs } from 'pinia'
@@ -52,6 +52,7 @@ export function useCommands(typed: Ref<string>) {
   const actions = computed<Command[]>(() => [
     { id: 'new-upstream', label: t('upstreams.new'), icon: Plus, run: go('/upstreams/new') },
     { id: 'new-key', label: t('keys.new'), icon: KeyRound, run: go('/keys/new') },
+    { id: 'backup', label: t('settings.backup.link'), icon: Archive, run: go('/settings/backup') },
     {
       id: 'theme',
       label: isDark.value ? t('layout.palette.toLight') : t('layout.palette.toDark'),
