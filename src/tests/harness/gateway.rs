@@ -123,6 +123,15 @@ impl TestGateway {
         Admin::log_in(self.nodes[replica].url(), ADMIN_USERNAME, &self.scene.admin_password).await
     }
 
+    /// The REST API of each replica, past the balancer.
+    pub(crate) async fn admin_at_each(&self) -> Vec<Admin> {
+        let mut admins = Vec::new();
+        for replica in 0..self.nodes.len() {
+            admins.push(self.admin_at(replica).await);
+        }
+        admins
+    }
+
     /// A client with a new key, which has these fields beside its name; and the key's id.
     pub(crate) async fn mcp_with(&self, name: &str, key: serde_json::Value) -> (Mcp, String) {
         let (id, key) = self.admin().await.create_key(name, key).await;
